@@ -1,0 +1,44 @@
+# The one entry: demo test lint types bench docs. `make demo` and `make test` need nothing done before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# faiss-cpu and faiss-gpu both provide `faiss`: one of them, by whether there is a GPU.
+FAISS := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
+DEMO := .demo
+
+.PHONY: demo test test-all lint types bench docs clean
+
+demo: $(VENV)/.installed
+	@TRIMODAL="$(BIN)/trimodal" DEMO="$(DEMO)" bash data/demo/demo.sh
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/trimodal models pull starter
+	$(BIN)/trimodal bench demo
+
+# README's --help blocks from the program itself; a test holds them true.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/help_blocks.py --write
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trimodal needs Python 3.11 or later; run make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (torch and friends: a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS),svg,heic,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,473 @@
+"""The command ``trimodal``: wires, prints and chooses exit codes; holds no logic of its own.
+
+Results go to stdout, progress and warnings to stderr. Exit codes: 0 all well; 1 it ran, but something was skipped
+(``--strict``) or is not as it should be (``verify``); 2 usage; 3 a stated error. Everything heavy is imported inside
+the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indexer.errors import TrimodalError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from indexer.collection import Collection
+    from indexer.items import Skipped
+
+_SHOWN_SKIPS = 20
+
+
+class _Group(typer.core.TyperGroup):
+    """Turns stated errors into one line on stderr and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrimodalError as error:
+            print(f"trimodal: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:  # `| head` has seen enough
+            sys.stdout = None
+            raise typer.Exit(0) from None
+
+
+def _app(**settings: Any) -> typer.Typer:
+    return typer.Typer(
+        cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, **settings
+    )
+
+
+app = _app(help="Find any picture, sound or text with any other.", rich_markup_mode=None)
+models_app = _app(help="Models: what there is, what they can do, and fetching them.", rich_markup_mode=None)
+train_app = _app(help="Train models from recipe files.", rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
+
+CollectionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--collection", "-c", metavar="DIR", help="The collection's directory. Default: a per-user directory.",
+        envvar="TRIMODAL_COLLECTION",
+    ),
+]  # fmt: skip
+DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where towers and FAISS run.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="SPEC", help="starter, or a directory that `trimodal train` wrote.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ModalityOption = Annotated[
+    list[str] | None, typer.Option("--modality", "-m", metavar="image|audio|text", help="Only these; may be repeated.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Find any picture, sound or text with any other."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"trimodal {installed('trimodal')}")
+        raise typer.Exit()
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders, files, and .jsonl/.csv/.parquet manifests.")],
+    collection: CollectionOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    modality: ModalityOption = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove items whose file is gone from PATHS.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Encode everything anew (another model).")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was skipped.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Segments a tower reads at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Pictures over this are skipped.")] = 179,
+    max_file_mb: Annotated[float, typer.Option(min=0.001, help="Pictures and sounds over this are skipped.")] = 2000,
+    max_text_mb: Annotated[float, typer.Option(min=0.001, help="Texts over this are skipped.")] = 50,
+    max_audio_hours: Annotated[float, typer.Option(min=0.001, help="Sounds over this are skipped.")] = 12,
+    as_json: JsonOption = False,
+) -> None:
+    """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
+    from dataclasses import asdict, replace
+
+    from indexer.build import build
+    from indexer.collection import Collection
+    from indexer.corpus import find_items
+    from indexer.encoders import open_encoder
+    from indexer.items import Modality
+    from indexer.limits import MediaLimits
+
+    place = _place(collection)
+    wanted = _modalities(modality) or frozenset(Modality)
+    corpus = find_items(paths, modalities=wanted)
+    exists = Collection.exists(place)
+    spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
+    encoder = open_encoder(_absolute_spec(spec), device=device)
+    limits = MediaLimits(
+        max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
+        max_audio_hours=max_audio_hours,
+    )  # fmt: skip
+    limits = replace(limits, window_s=encoder.window_s, hop_s=0.8 * encoder.window_s)
+
+    def run(target: Collection) -> Any:
+        with target, _progress() as bar:
+            target.require_encoder(encoder.fingerprint, encoder.spec)
+            return build(
+                target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
+                on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
+            )  # fmt: skip
+
+    if rebuild and exists:
+        report = Collection.rebuild(place, encoder.spec, encoder.fingerprint, encoder.dim, run)
+    else:
+        report = run(Collection.open_or_create(place, encoder.spec, encoder.fingerprint, encoder.dim))
+    if as_json:
+        document = asdict(report)
+        document["skipped"] = [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
+        _print_json({"collection": str(place), **document})
+    else:
+        _show_skipped(report.skipped)
+        print(_report_line(report, place))
+    if report.interrupted:
+        raise typer.Exit(130)
+    if strict and report.skipped:
+        raise typer.Exit(1)
+    if not corpus.items and corpus.skipped:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    text: Annotated[str | None, typer.Argument(help="Words that say what is looked for.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A picture that is like it.")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A sound that is like it.")] = None,
+    plus: Annotated[
+        list[str] | None, typer.Option(metavar="[W:]PART", help="Add words, image:FILE or audio:FILE, weight W.")
+    ] = None,
+    minus: Annotated[list[str] | None, typer.Option(metavar="[W:]PART", help="Turn away from the same.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    modality: ModalityOption = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="As in SQL: \"year >= 2020 and suffix = '.jpg'\".")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave out hits that score less.")] = None,
+    collection: CollectionOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, a line each.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search with words, a picture, a sound, or any of them together."""
+    from retrieval.query import build_query
+
+    query = build_query(
+        text, images=image or (), sounds=audio or (), plus=plus or (), minus=minus or (), k=k, modalities=modality,
+        where=where, min_score=min_score,
+    )  # fmt: skip
+    from retrieval.search import Searcher
+
+    searcher = Searcher.open(_place(collection), model=_absolute_spec(model) if model else None, device=device)
+    result = searcher.search(query)
+    for warning in result.warnings:
+        print(f"trimodal: {warning}", file=sys.stderr)
+    if as_json:
+        _print_json(result.to_json())
+    elif paths:
+        from retrieval.present import path_lines
+
+        for line in path_lines(result):
+            print(line)
+    else:
+        from retrieval.present import hits_table
+
+        _console().print(hits_table(result))
+
+
+@app.command()
+def bench(
+    dataset: Annotated[Path, typer.Argument(help="A manifest (.jsonl, .csv, .parquet), or: demo.")],
+    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.md and report.json there.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096)] = 32,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Recall@k of a manifest with captions, both ways for every pair of modalities that it holds."""
+    from indexer.encoders import open_encoder
+    from retrieval.evaluation.benchmark import run_benchmark
+    from retrieval.evaluation.datasets import load_benchmark
+    from retrieval.evaluation.report import render, write_report
+
+    if str(dataset) == "demo" and not dataset.exists():
+        dataset = _demo_directory() / "manifest.jsonl"
+    benchmark = load_benchmark(dataset, split=split)
+    encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
+    with _progress() as bar:
+        result = run_benchmark(
+            benchmark, encoder, batch_size=batch_size, workers=workers,
+            progress=lambda done, total, stage: bar(stage, done, total, 0),
+        )  # fmt: skip
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        _console().print(render(result))
+    if report is not None:
+        for path in write_report(result, report):
+            print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
+def info(collection: CollectionOption = None, as_json: JsonOption = False) -> None:
+    """What a collection holds, and which model made it."""
+    from indexer.collection import Collection
+
+    with Collection.open(_place(collection)) as opened:
+        _facts(opened.stats(), as_json)
+
+
+@app.command()
+def verify(
+    collection: CollectionOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that catalog, vectors and FAISS index agree. Exits with 1 where they do not."""
+    from indexer.collection import Collection
+
+    with Collection.open(_place(collection), writable=repair) as opened:
+        mended = opened.repair() if repair else []
+        problems = opened.verify()
+        count = opened.count
+    if as_json:
+        rows = [{"what": problem.what, "remedy": problem.remedy} for problem in problems]
+        _print_json({"ok": not problems, "segments": count, "problems": rows, "repaired": [str(m) for m in mended]})
+    else:
+        for line in mended:
+            print(f"mended: {line}")
+        for problem in problems:
+            print(f"{problem.what}; {problem.remedy}")
+        if not problems:
+            print(f"all well: {count} segments, catalog, vectors and index agree")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def remove(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, or manifest#id keys of indexed items.")],
+    collection: CollectionOption = None,
+) -> None:
+    """Forget items. Files on disk are not touched."""
+    from indexer.collection import Collection
+
+    with Collection.open(_place(collection), writable=True) as opened:
+        removed = opened.remove_under(paths)
+    print(f"removed {removed} items")
+    if not removed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compact(collection: CollectionOption = None) -> None:
+    """Give back the space of what was removed or replaced."""
+    from indexer.collection import Collection
+
+    with Collection.open(_place(collection), writable=True) as opened:
+        before, after = opened.compact()
+    print(f"vectors: {before} rows before, {after} after")
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """The models that can be named."""
+    from indexer.encoders.models import known_models
+
+    models = known_models()
+    if as_json:
+        _print_json([model.to_json() for model in models])
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "reads", "dim", "state", "licence"):
+        table.add_column(column)
+    for model in models:
+        table.add_row(model.spec, ", ".join(model.modalities), str(model.dim), model.state, model.licence)
+    _console().print(table)
+
+
+@models_app.command("show")
+def models_show(spec: Annotated[str, typer.Argument(help="starter, or a directory.")], as_json: JsonOption = False) -> None:
+    """What a model is made of, what it can do, its licences and its card."""
+    from indexer.encoders.models import describe_model
+
+    model = describe_model(_absolute_spec(spec))
+    _facts(model.to_json(), as_json)
+    if not as_json and model.card is not None:
+        from rich.markdown import Markdown
+
+        _console().print()
+        _console().print(Markdown(model.card.read_text(encoding="utf-8")))
+
+
+@models_app.command("pull")
+def models_pull(spec: Annotated[str, typer.Argument(help="starter.")] = "starter") -> None:
+    """Fetch what a model needs and this machine lacks."""
+    from indexer.encoders.models import pull_model
+
+    console = _console(stderr=True)
+    with console.status("…") as status:
+        directories = pull_model(_absolute_spec(spec), lambda stage: status.update(stage))
+    for name, directory in directories.items():
+        print(f"{name}: {directory}")
+
+
+@train_app.command("dual")
+def train_dual_command(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the model that comes of it.")],
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a dual encoder: align locked towers by a contrastive loss. Features are cached between runs."""
+    from dataclasses import asdict
+
+    from indexer.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    from indexer.training.dual import train_dual
+
+    with _progress() as bar:
+
+        def tell(point: Any) -> None:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
+            print(f"step {point.step}: loss {point.loss:.3f}  {shown}", file=sys.stderr)
+
+        report = train_dual(
+            loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
+        )
+    if as_json:
+        _print_json(asdict(report))
+        return
+    for name, counts in report.examples.items():
+        print(f"{name}: {counts['train']} trained on, {counts['heldout']} held out")
+    for name, count in report.dropped_near_duplicates.items():
+        print(f"near-duplicates of {name} dropped: {count}")
+    print(f"best step {report.best_step} of {loaded.schedule.steps}, held out:")
+    for name, value in report.heldout.items():
+        print(f"  {name}: {100 * value:.1f}")
+    print(f"wrote {out} in {report.seconds['all']:.0f} s (features {report.seconds['features']:.0f} s)")
+
+
+def _place(collection: Path | None) -> Path:
+    """The collection's directory: what was asked for, or the per-user one."""
+    if collection is not None:
+        return collection.expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path("trimodal") / "collection"
+
+
+def _absolute_spec(spec: str) -> str:
+    """A model's spec as a collection can remember it: directories absolute, names as they are."""
+    path = Path(spec).expanduser()
+    return str(path.absolute()) if path.is_dir() and spec not in ("starter", "fake") else spec
+
+
+def _modalities(names: list[str] | None) -> Any:
+    if not names:
+        return None
+    from retrieval.query import parse_modalities
+
+    return parse_modalities(names)
+
+
+def _demo_directory() -> Path:
+    from importlib.resources import files
+
+    return Path(str(files("trimodal.data"))) / "demo"
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 120
+    return Console(stderr=stderr, width=width, soft_wrap=False, highlight=False)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
+
+
+def _facts(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+        return
+    width = max(len(key) for key in document)
+    for key, value in document.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+        elif isinstance(value, list):
+            value = ", ".join(str(item) for item in value) or "none"
+        print(f"{key.replace('_', ' '):<{width}}  {value}")
+
+
+def _show_skipped(skipped: list[Skipped]) -> None:
+    for skip in skipped[:_SHOWN_SKIPS]:
+        print(f"skipped {skip.path}: {skip.reason}", file=sys.stderr)
+    if len(skipped) > _SHOWN_SKIPS:
+        print(f"… and {len(skipped) - _SHOWN_SKIPS} more skipped; --json lists them all", file=sys.stderr)
+
+
+def _report_line(report: Any, place: Path) -> str:
+    counts = {
+        "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,
+        "unchanged": report.unchanged, "skipped": len(report.skipped),
+    }  # fmt: skip
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    files = report.added + report.changed + report.moved + report.unchanged
+    rate = files / report.seconds if report.seconds > 0 else 0.0
+    stopped = "interrupted; run again to continue: " if report.interrupted else ""
+    return f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Progress bars on stderr: ``bar(stage, done, total, skipped)``; a bar a stage, nothing if it is over at once."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[skipped]}"),
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=_console(stderr=True), transient=True) as progress:
+
+        def bar(stage: str, done: int, total: int, skipped: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total, rate="", skipped="")
+            task = progress.tasks[progress.task_ids.index(tasks[stage])]
+            rate = f"{task.speed:.1f}/s" if task.speed else ""
+            note = f"{skipped} skipped" if skipped else ""
+            progress.update(tasks[stage], completed=done, total=total, rate=rate, skipped=note)
+
+        yield bar
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Media in, collection out: corpus, decoding, encoders, and the collection on disk."""

@@ -1,0 +1,495 @@
+"""Corpus -> collection: read what is new, encode it, commit it; again and again, after any crash.
+
+What was indexed before is told apart in this order, cheapest first: same size and time (not read at all); same
+bytes (read, its row updated); bytes of another item, so moved or copied (its vectors reused); else decoded
+and encoded. Worker threads read, hash, decode and prepare; the calling thread encodes and commits. Every
+commit leaves the collection whole, so a killed build is continued by running it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from indexer.ahead import ReadAhead
+from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.collection import Collection, Entry
+from indexer.corpus import Corpus, content_hash
+from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.errors import MediaError, MissingExtra, ModelError, StorageError, TrimodalError
+from indexer.files import display_path, one_line
+from indexer.items import Item, Modality, Skipped
+from indexer.limits import MediaLimits
+from indexer.media import decode
+from indexer.rows import BadFile, ItemRow, Place, describes_same, with_words_of
+from indexer.vanished import Roots, is_gone, vanished
+
+#: A commit is made at least this often while there is something to commit.
+COMMIT_EVERY_S = 20.0
+#: Of everything read and not yet encoded.
+_AHEAD_BYTES = 512 * 2**20
+#: Guess of what an item takes while it waits, per byte of its file: sound is stored compressed.
+_COST_PER_BYTE = {Modality.IMAGE: 0, Modality.AUDIO: 16, Modality.TEXT: 4}
+_COST_BYTES = 1_000_000
+#: Items whose rows are looked up in one go.
+_CHUNK = 1_000
+_PROGRESS_EVERY_S = 0.1
+#: What can be installed later and then reads files that could not be read before.
+_OPTIONAL = ("resvg_py", "pillow_heif")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did, counted in items (``segments``: vectors written)."""
+
+    added: int
+    changed: int
+    """New content, or new words of the manifest for the same content."""
+    unchanged: int
+    moved: int
+    """Reused by content hash: moved or copied."""
+    pruned: int
+    segments: int
+    skipped: list[Skipped]
+    seconds: float
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a build is; ``done`` counts items that are settled, skipped ones too."""
+
+    done: int
+    total: int
+    skipped: int
+    stage: str
+    """``indexing``, ``removing`` or ``saving``."""
+
+
+def build(
+    collection: Collection,
+    corpus: Corpus,
+    encoder: DualEncoder,
+    *,
+    limits: MediaLimits | None = None,
+    batch_size: int = 32,
+    prune: bool = False,
+    commit_every: int = 256,
+    workers: int = 2,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> BuildReport:
+    """Bring ``collection`` (open for writing) up to date with ``corpus``.
+
+    A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
+    from under ``corpus.roots`` are removed. On ``KeyboardInterrupt`` what is encoded is committed and the report
+    says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``.
+    """
+    collection.require_encoder(encoder.fingerprint, encoder.spec)
+    run = _Build(collection, corpus, encoder, _fitted(limits or MediaLimits(), encoder), on_progress)
+    return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToRead:
+    item: Item
+    stored: ItemRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class _SameContent:
+    """Read, and found to hold what is stored for it."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownContent:
+    """Read, and found to hold what another item holds, stored or at work."""
+
+    item: Item
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    item: Item
+    reason: str
+    lasting: bool
+    """False when trying again may help though the file stays the same (permissions, memory)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fatal:
+    """Not the file's fault."""
+
+    error: TrimodalError
+
+
+_Outcome = Prepared | _SameContent | _KnownContent | _Failed | _Fatal
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the next commit writes."""
+
+    entries: list[Entry] = field(default_factory=list)
+    touched: list[Item] = field(default_factory=list)
+    renamed: dict[str, Item] = field(default_factory=dict)
+    bad: list[BadFile] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.touched) + len(self.renamed) + len(self.bad) + len(self.stale)
+
+
+@dataclass(slots=True)
+class _Counts:
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    pruned: int = 0
+    segments: int = 0
+    settled: int = 0
+    committed: int = 0
+
+
+class _Build:
+    """One run of :func:`build`."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        corpus: Corpus,
+        encoder: DualEncoder,
+        limits: MediaLimits,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.collection = collection
+        self.catalog = collection.catalog
+        self.corpus = corpus
+        self.encoder = encoder
+        self.limits = limits
+        self.on_progress = on_progress
+        self.roots = Roots(corpus.roots)
+        self.items = _once_each(corpus.items)
+        self.reader = _reader(limits)
+        self.skipped = list(corpus.skipped)
+        self.counts = _Counts()
+        self.pending = _Pending()
+        self.deferred: list[_KnownContent] = []
+        self.stored_keys: set[str] = set()
+        """Keys at work that are in the catalog already: changed, not added."""
+        self._claimed: set[tuple[str, Modality]] = set()
+        self._claim_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._shown_at = 0.0
+        self._committed_at = time.monotonic()
+
+    def run(self, *, batch_size: int, commit_every: int, workers: int, prune: bool) -> BuildReport:
+        started = time.monotonic()
+        interrupted = False
+        batches = Batches(self.encoder, batch_size)
+        ahead = ReadAhead(
+            self._read,
+            workers=workers,
+            items_ahead=batch_size + 2 * workers,
+            bytes_ahead=_AHEAD_BYTES,
+            cost_bytes=_cost_bytes,
+        )
+        try:
+            self._show("indexing", now=True)
+            for outcome in ahead.run(self._to_read()):
+                self._take(outcome, batches)
+                if len(self.pending) >= commit_every or time.monotonic() - self._committed_at > COMMIT_EVERY_S:
+                    self._commit()
+            self._finish(batches)
+            if prune:
+                self._prune()
+            self._show("saving", now=True)
+            self.collection.save_index()
+        except KeyboardInterrupt:
+            interrupted = True
+            self._stop.set()
+            ahead.stop()
+            self._commit()
+        except StorageError as error:
+            raise StorageError(f"{error} ({self.counts.committed:,} items of this run are kept)") from error
+        except TrimodalError:
+            self._commit()
+            raise
+        finally:
+            self._stop.set()
+            ahead.stop()
+        return BuildReport(
+            added=self.counts.added,
+            changed=self.counts.changed,
+            unchanged=self.counts.unchanged,
+            moved=self.counts.moved,
+            pruned=self.counts.pruned,
+            segments=self.counts.segments,
+            skipped=self.skipped,
+            seconds=time.monotonic() - started,
+            interrupted=interrupted,
+        )
+
+    # -- what needs reading ---------------------------------------------------------------------------------
+
+    def _to_read(self) -> Iterator[_ToRead]:
+        """The items that have to be read; all others are settled here, from the catalog alone."""
+        for start in range(0, len(self.items), _CHUNK):
+            chunk = self.items[start : start + _CHUNK]
+            keys = [item.key for item in chunk]
+            rows, bad = self.catalog.find(keys), self.catalog.bad_files(keys)
+            for item in chunk:
+                stored = rows.get(item.key)
+                if stored is not None:
+                    item = with_words_of(item, stored)
+                if not self._settled(item, stored, bad.get(item.key)):
+                    if stored is not None:
+                        self.stored_keys.add(item.key)
+                    yield _ToRead(item, stored)
+
+    def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None) -> bool:
+        if item.modality not in self.encoder.modalities:
+            try:
+                require_tower(self.encoder, item.modality)
+            except ModelError as error:
+                self._skip(item, str(error))
+                return True
+        if stored is not None:
+            if stored.modality is not item.modality or not self._looks_unchanged(item, stored):
+                return False
+            if describes_same(item, stored):
+                self.counts.unchanged += 1
+            else:
+                self.pending.touched.append(item)
+                self.counts.changed += 1
+            self._settle()
+            return True
+        same_file = bad is not None and (bad.size_bytes, bad.mtime_ns) == (item.size_bytes, item.mtime_ns)
+        if bad is not None and same_file and bad.reader == self.reader and item.text is None:
+            self._skip(item, bad.reason)
+            return True
+        return False
+
+    def _looks_unchanged(self, item: Item, stored: ItemRow) -> bool:
+        if item.text is not None:
+            return content_hash(item) == stored.content_hash
+        return (item.size_bytes, item.mtime_ns) == (stored.size_bytes, stored.mtime_ns)
+
+    # -- in the worker threads ------------------------------------------------------------------------------
+
+    def _read(self, task: _ToRead) -> _Outcome:
+        return self._guarded(task.item, lambda: self._look_at(task))
+
+    def _look_at(self, task: _ToRead) -> _Outcome:
+        item, stored = task.item, task.stored
+        digest = content_hash(item, self.limits)
+        if stored is not None and (stored.content_hash, stored.modality) == (digest, item.modality):
+            return _SameContent(item)
+        if not self._claim(digest, item.modality):
+            return _KnownContent(item, digest)
+        return self._decode(item, digest)
+
+    def _decode(self, item: Item, digest: str) -> _Outcome:
+        if self._stop.is_set():
+            return _Failed(item, "stopped", lasting=False)
+        decoded = decode(item, self.limits)
+        if not decoded.segments:
+            return _Failed(item, "holds nothing to index; leave it out", lasting=True)
+        return prepare(decoded, digest, self.encoder)
+
+    @staticmethod
+    def _guarded(item: Item, read: Callable[[], _Outcome]) -> _Outcome:
+        """Whatever goes wrong with a file is the outcome of that file alone."""
+        try:
+            return read()
+        except (MediaError, MissingExtra) as error:
+            reason = error.reason if isinstance(error, MediaError) else str(error)
+            return _Failed(item, reason, _is_lasting(error))
+        except TrimodalError as error:
+            return _Fatal(error)
+        except Exception as error:
+            return _Failed(item, f"cannot be read ({one_line(error)}); leave it out", _is_lasting(error))
+
+    def _claim(self, digest: str, modality: Modality) -> bool:
+        """Whether this content is new to the collection and to this run, and so to be encoded here."""
+        with self._claim_lock:
+            if (digest, modality) in self._claimed or self.catalog.find_hash(digest, modality):
+                return False
+            self._claimed.add((digest, modality))
+            return True
+
+    # -- in the calling thread ------------------------------------------------------------------------------
+
+    def _take(self, outcome: _Outcome, batches: Batches) -> None:
+        match outcome:
+            case Prepared():
+                self._collect(batches.add(outcome))
+            case _SameContent(item):
+                self.pending.touched.append(item)
+                self.counts.unchanged += 1
+                self._settle()
+            case _KnownContent():
+                if not self._reuse(outcome):
+                    self.deferred.append(outcome)
+            case _Failed():
+                self._fail(outcome)
+            case _Fatal(error):
+                raise error
+
+    def _collect(self, done: Sequence[Encoded | Refused]) -> None:
+        for one in done:
+            item = one.prepared.item
+            if isinstance(one, Refused):
+                self._fail(_Failed(item, one.reason, lasting=True))
+            else:
+                prepared = one.prepared
+                self.pending.entries.append(
+                    Entry(item, prepared.content_hash, prepared.facts, prepared.segments, one.vectors)
+                )
+                self.counts.changed += item.key in self.stored_keys
+                self.counts.added += item.key not in self.stored_keys
+                self._settle()
+
+    def _reuse(self, known: _KnownContent) -> bool:
+        """Give the item the vectors of one with the same content; False when there is none (yet)."""
+        item = known.item
+        sources = [
+            row
+            for row in self.catalog.find_hash(known.content_hash, item.modality)
+            if row.key not in self.pending.renamed and row.key != item.key
+        ]
+        if not sources:
+            return False
+        for source in sources:
+            place = Place(source.key, source.path, source.manifest)
+            if item.text is None and source.text is None and is_gone(place) and self.roots.hold(place):
+                self.pending.renamed[source.key] = with_words_of(item, source)
+                self.counts.moved += 1
+                self._settle()
+                return True
+        source = sources[0]
+        segments = self.catalog.segments_of(source.item_id)
+        facts = {fact: getattr(source, fact) for fact in ("width_px", "height_px", "duration_s", "taken_at")}
+        vectors = self.collection.vectors.get(np.array([one.vector_id for one in segments], dtype=np.int64))
+        found = tuple(one.segment for one in segments)
+        self.pending.entries.append(Entry(item, known.content_hash, facts, found, vectors))
+        self.counts.moved += 1
+        self._settle()
+        return True
+
+    def _fail(self, failed: _Failed) -> None:
+        """Skip the file. What is stored for it goes when its new content cannot be read."""
+        self._skip(failed.item, failed.reason)
+        if failed.lasting:
+            item = failed.item
+            self.pending.stale.append(item.key)
+            self.pending.bad.append(BadFile(item.key, item.size_bytes, item.mtime_ns, failed.reason, self.reader))
+
+    def _skip(self, item: Item, reason: str) -> None:
+        self.skipped.append(Skipped(display_path(item.key), reason))
+        self._settle()
+
+    def _finish(self, batches: Batches) -> None:
+        """The batches that are not full, and the items that waited for one with the same content."""
+        self._collect(batches.flush())
+        self._commit()
+        for known in self.deferred:
+            if not self._reuse(known):
+                self._commit()  # the item with its content may be one that was moved just now
+                if not self._reuse(known):  # that item could not be read; this one may have the better name
+                    decode_it = partial(self._decode, known.item, known.content_hash)
+                    self._take(self._guarded(known.item, decode_it), batches)
+                    self._collect(batches.flush())
+            if len(self.pending.entries) >= _CHUNK:
+                self._commit()
+        self.deferred.clear()
+        self._commit()
+
+    def _prune(self) -> None:
+        self._show("removing", now=True)
+        gone = vanished(self.catalog.places(), self.corpus)
+        self.counts.pruned = self.collection.remove(gone) if gone else 0
+        bad = [Place(key, Path(key), None) for key in self.catalog.bad_files()]
+        forgotten = vanished(bad, self.corpus)
+        if forgotten:
+            self.collection.remove(forgotten)
+
+    def _commit(self) -> None:
+        """Write all that is pending in one commit; on an error it stays pending."""
+        pending = self.pending
+        if len(pending):
+            with self.collection.transaction():
+                self.collection.remove(pending.stale)
+                for old_key, item in pending.renamed.items():
+                    self.collection.rename(old_key, item)
+                self.collection.touch(pending.touched)
+                self.collection.record_skipped(pending.bad)
+                self.collection.commit(pending.entries)
+            self.pending = _Pending()
+            self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
+            self.counts.committed += len(pending.entries) + len(pending.renamed)
+        self._committed_at = time.monotonic()
+
+    def _settle(self) -> None:
+        self.counts.settled += 1
+        self._show("indexing")
+
+    def _show(self, stage: str, *, now: bool = False) -> None:
+        if self.on_progress is None:
+            return
+        if now or self.counts.settled == len(self.items) or time.monotonic() - self._shown_at > _PROGRESS_EVERY_S:
+            self._shown_at = time.monotonic()
+            self.on_progress(Progress(self.counts.settled, len(self.items), len(self.skipped), stage))
+
+
+def _once_each(items: Sequence[Item]) -> list[Item]:
+    """One item a key, the last one that a manifest lists where one does."""
+    by_key: dict[str, Item] = {}
+    for item in items:
+        if item.key not in by_key or item.manifest is not None:
+            by_key[item.key] = item
+    return list(by_key.values())
+
+
+def _fitted(limits: MediaLimits, encoder: DualEncoder) -> MediaLimits:
+    """Windows no longer than the encoder hears, with the overlap in proportion."""
+    if limits.window_s <= encoder.window_s:
+        return limits
+    shrink = encoder.window_s / limits.window_s
+    return dataclasses.replace(limits, window_s=encoder.window_s, hop_s=limits.hop_s * shrink)
+
+
+def _cost_bytes(task: _ToRead) -> int:
+    return _COST_BYTES + _COST_PER_BYTE[task.item.modality] * task.item.size_bytes
+
+
+def _reader(limits: MediaLimits) -> str:
+    """What decides whether a file can be read, beside the file; a file that failed is tried again when it changes."""
+    try:
+        ours = version("trimodal")
+    except PackageNotFoundError:  # run from a source tree
+        ours = ""
+    extras = [name for name in _OPTIONAL if find_spec(name) is not None]
+    return hashlib.blake2b(repr((limits, ours, extras)).encode(), digest_size=8).hexdigest()
+
+
+def _is_lasting(error: BaseException | None) -> bool:
+    """Whether the file itself is at fault, and not the system that was to give it (permission, memory)."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            return False
+        error = error.__cause__ or error.__context__
+    return True

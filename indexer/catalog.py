@@ -1,0 +1,828 @@
+"""The catalog: what is in a collection, in SQLite. The only file that imports SQLAlchemy.
+
+    items      one row an item: where it is, what a manifest said of it, what reading it told
+    segments   one row a segment: its item, and the row of the vector store that holds its vector
+    skipped    files that could not be read, so that unchanged ones are reported again without being read
+    meta       how many vectors are committed, their generation, whether an index file was saved
+
+A transaction here is the commit point of the whole collection. A reader holds one read transaction from
+:meth:`Catalog.open` until :meth:`Catalog.refresh`, so all that it sees belongs to one commit, whatever a
+writer does meanwhile. Knows nothing of vectors, FAISS or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import event, exc
+
+from indexer import filters
+from indexer.errors import CollectionError, CollectionLocked, FilterError, IndexDamaged, StorageError
+from indexer.files import one_line
+from indexer.items import Item, Modality, Segment, Skipped
+from indexer.rows import BadFile, ItemRow, Place, Record, Row, StoredSegment, clean, encodable, said
+
+#: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
+MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (
+        1,
+        (
+            """CREATE TABLE items (
+                item_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, modality TEXT NOT NULL,
+                path TEXT NOT NULL, name TEXT NOT NULL, folder TEXT NOT NULL, suffix TEXT NOT NULL,
+                size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL,
+                caption TEXT, captions TEXT NOT NULL, text TEXT, metadata TEXT NOT NULL,
+                manifest TEXT, row_id TEXT, split TEXT, added_at TEXT NOT NULL,
+                width_px INTEGER, height_px INTEGER, duration_s REAL, taken_at TEXT)""",
+            "CREATE INDEX items_by_hash ON items (content_hash)",
+            """CREATE TABLE segments (
+                segment_id INTEGER PRIMARY KEY,
+                item_id INTEGER NOT NULL REFERENCES items (item_id) ON DELETE CASCADE,
+                ordinal INTEGER NOT NULL, vector_id INTEGER NOT NULL UNIQUE, modality TEXT NOT NULL,
+                start_s REAL, end_s REAL, text TEXT)""",
+            "CREATE INDEX segments_by_item ON segments (item_id)",
+            "CREATE INDEX segments_by_modality ON segments (modality, vector_id)",
+            """CREATE TABLE skipped (
+                key TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+                reason TEXT NOT NULL, reader TEXT NOT NULL)""",
+            "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)",
+            "INSERT INTO meta VALUES ('vector_count', 0), ('generation', 1), ('index_generation', 0)",
+        ),
+    ),
+)
+
+_REBUILD = "build the collection anew: trimodal index --rebuild PATH..."
+_T = TypeVar("_T")
+_FACTS = ("width_px", "height_px", "duration_s", "taken_at")
+#: Values bound in one statement; SQLite takes 32,766.
+_CHUNK = 1_000
+#: How long SQLite waits for another program that holds the file (a backup, a browser of databases).
+_BUSY_MS = 30_000
+
+
+class _PathText(sa.types.TypeDecorator[str]):
+    """Text that may hold a file name that is no valid UTF-8: such a one is stored as its bytes."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if isinstance(value, str) and not encodable(value):
+            return os.fsencode(value)
+        return value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+_tables = sa.MetaData()
+_items = sa.Table(
+    "items",
+    _tables,
+    sa.Column("item_id", sa.Integer, primary_key=True),
+    sa.Column("key", _PathText, nullable=False, unique=True),
+    sa.Column("modality", sa.Text, nullable=False),
+    sa.Column("path", _PathText, nullable=False),
+    sa.Column("name", _PathText, nullable=False),
+    sa.Column("folder", _PathText, nullable=False),
+    sa.Column("suffix", _PathText, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("mtime_ns", sa.Integer, nullable=False),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    sa.Column("caption", sa.Text),
+    sa.Column("captions", sa.Text, nullable=False),
+    sa.Column("text", sa.Text),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("manifest", _PathText),
+    sa.Column("row_id", sa.Text),
+    sa.Column("split", sa.Text),
+    sa.Column("added_at", sa.Text, nullable=False),
+    sa.Column("width_px", sa.Integer),
+    sa.Column("height_px", sa.Integer),
+    sa.Column("duration_s", sa.Float),
+    sa.Column("taken_at", sa.Text),
+)
+_segments = sa.Table(
+    "segments",
+    _tables,
+    sa.Column("segment_id", sa.Integer, primary_key=True),
+    sa.Column("item_id", sa.ForeignKey("items.item_id", ondelete="CASCADE"), nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("vector_id", sa.Integer, nullable=False, unique=True),
+    sa.Column("modality", sa.Text, nullable=False),
+    sa.Column("start_s", sa.Float),
+    sa.Column("end_s", sa.Float),
+    sa.Column("text", sa.Text),
+)
+_skipped = sa.Table(
+    "skipped",
+    _tables,
+    sa.Column("key", _PathText, primary_key=True),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("mtime_ns", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reader", sa.Text, nullable=False),
+)
+_meta = sa.Table(
+    "meta",
+    _tables,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+
+#: What ``--where`` may name beside the keys of the metadata.
+_FILTER_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
+    **{column.name: column for column in _items.c if column.name not in ("item_id", "metadata", "text")},
+    "start_s": _segments.c.start_s,
+    "end_s": _segments.c.end_s,
+    "text": sa.func.coalesce(_segments.c.text, _items.c.text),
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A ``--where`` expression, ready for the catalog that compiled it. Opaque to everyone else."""
+
+    text: str
+    condition: sa.ColumnElement[bool]
+
+
+class Catalog:
+    """One ``catalog.sqlite``, open for reading or, by the one writer, for writing. Thread-safe."""
+
+    def __init__(self, path: Path, connection: sa.Connection, *, writable: bool) -> None:
+        self.path = path
+        self.writable = writable
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._cache: dict[Any, Any] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool = False) -> Catalog:
+        """Open an existing catalog; a writer first brings its tables up to date."""
+        if not path.exists():
+            raise IndexDamaged(f"{path}: is missing; {_REBUILD}")
+        with _stated(path):
+            connection = _connect(path, "rw") if writable else _connect_reader(path)
+            catalog = cls(path, connection, writable=writable)
+            try:
+                version = catalog._schema_version()
+                newest = MIGRATIONS[-1][0]
+                if version == 0:
+                    raise IndexDamaged(f"{path}: holds no catalog; {_REBUILD}")
+                if version > newest:
+                    raise CollectionError(
+                        f"{path}: was written by a newer trimodal (tables {version}, this one knows {newest});"
+                        " upgrade: pip install -U trimodal"
+                    )
+                if version < newest and not writable:
+                    raise CollectionError(
+                        f"{path}: was written by an older trimodal (tables {version}, now {newest}); "
+                        "bring it up to date: trimodal verify --repair"
+                    )
+                if writable:
+                    catalog._migrate(version)
+            except BaseException:
+                catalog.close()
+                raise
+        return catalog
+
+    @classmethod
+    def create(cls, path: Path) -> Catalog:
+        """Make an empty catalog, open for writing."""
+        with _stated(path):
+            connection = _connect(path, "rwc")
+            catalog = cls(path, connection, writable=True)
+            try:
+                catalog._migrate(0)
+            except BaseException:
+                catalog.close()
+                raise
+        return catalog
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+            self._connection.engine.dispose()
+
+    # -- transactions ---------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are one commit, or none; may be nested, the outermost commits."""
+        if not self.writable:
+            raise CollectionError(f"{self.path}: is open for reading only")
+        with self._lock, _stated(self.path):
+            if self._depth == 0:
+                self._connection.rollback()
+                self._connection.begin()
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._connection.rollback()
+                raise
+            self._depth -= 1
+            self._cache.clear()
+            if self._depth == 0:
+                try:
+                    self._connection.commit()
+                except BaseException:
+                    self._connection.rollback()
+                    raise
+
+    def refresh(self) -> None:
+        """Let a reader see the newest commit."""
+        with self._lock:
+            self._connection.rollback()
+            self._cache.clear()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._lock, _stated(self.path):
+            try:
+                yield self._connection
+            finally:
+                # a reader keeps its snapshot; a writer outside a transaction has none to keep
+                if self.writable and self._depth == 0:
+                    self._connection.rollback()
+
+    # -- counts ---------------------------------------------------------------------------------------------
+
+    @property
+    def vector_count(self) -> int:
+        """Committed rows of the vector store, live or not."""
+        return self._get_meta("vector_count")
+
+    @property
+    def generation(self) -> int:
+        """Generation of the vector store that the vector_ids belong to."""
+        return self._get_meta("generation")
+
+    @property
+    def index_generation(self) -> int:
+        """Generation for which an index file was saved; 0 when none was."""
+        return self._get_meta("index_generation")
+
+    def set_meta(
+        self, *, vector_count: int | None = None, generation: int | None = None, index_generation: int | None = None
+    ) -> None:
+        """Store the ones given."""
+        values = {"vector_count": vector_count, "generation": generation, "index_generation": index_generation}
+        with self.transaction():
+            for key, value in values.items():
+                if value is not None:
+                    self._connection.execute(sa.update(_meta).where(_meta.c.key == key).values(value=value))
+
+    def count_items(self) -> dict[Modality, int]:
+        """Items of every modality, 0 included."""
+        return self._count_by(_items.c.modality)
+
+    def count_segments(self) -> dict[Modality, int]:
+        """Segments of every modality, 0 included."""
+        return self._count_by(_segments.c.modality)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def vector_ids(self, modality: Modality | None = None, where: Filter | None = None) -> NDArray[np.int64]:
+        """The live vectors that pass, ascending int64. Do not write into the array: it may be kept."""
+        cached = self._cache.get(("vector_ids", modality)) if where is None else None
+        if cached is not None:
+            return np.asarray(cached, dtype=np.int64)
+        query = sa.select(_segments.c.vector_id).order_by(_segments.c.vector_id)
+        if modality is not None:
+            query = query.where(_segments.c.modality == str(modality))
+        if where is not None:
+            query = query.join(_items).where(where.condition)
+        with self._reading() as connection:
+            ids = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
+        ids.setflags(write=False)
+        if where is None:
+            self._cache["vector_ids", modality] = ids
+        return ids
+
+    def lookup(self, vector_ids: Iterable[int]) -> dict[int, Row]:
+        """The segments of ``vector_ids`` with their items; an id that no segment has is left out."""
+        found: dict[int, Row] = {}
+        query = sa.select(_segments, _items).join(_items)
+        for chunk in _chunks([int(vector_id) for vector_id in vector_ids]):
+            with self._reading() as connection:
+                for row in connection.execute(query.where(_segments.c.vector_id.in_(chunk))):
+                    values = row._mapping
+                    item = _item_values(values)
+                    if values[_segments.c.text] is not None:
+                        item["text"] = values[_segments.c.text]
+                    found[values[_segments.c.vector_id]] = Row(
+                        **item,
+                        segment_id=values[_segments.c.segment_id],
+                        ordinal=values[_segments.c.ordinal],
+                        vector_id=values[_segments.c.vector_id],
+                        start_s=values[_segments.c.start_s],
+                        end_s=values[_segments.c.end_s],
+                    )
+        return found
+
+    def keys(self) -> list[str]:
+        """The key of every item, in the order of adding."""
+        with self._reading() as connection:
+            return list(connection.execute(sa.select(_items.c.key).order_by(_items.c.item_id)).scalars())
+
+    def places(self) -> list[Place]:
+        """Where every item is, in the order of adding; lighter than :meth:`items`."""
+        query = sa.select(_items.c.key, _items.c.path, _items.c.manifest).order_by(_items.c.item_id)
+        with self._reading() as connection:
+            return [
+                Place(key, Path(path), Path(manifest) if manifest else None)
+                for key, path, manifest in connection.execute(query)
+            ]
+
+    def items(self, where: Filter | None = None) -> list[ItemRow]:
+        """The items (of which a segment passes), in the order of adding."""
+        query = sa.select(_items).order_by(_items.c.item_id)
+        if where is not None:
+            passing = sa.select(_segments.c.item_id).join(_items).where(where.condition)
+            query = query.where(_items.c.item_id.in_(passing))
+        return self._item_rows(query)
+
+    def find(self, keys: Iterable[str]) -> dict[str, ItemRow]:
+        """The items with these keys."""
+        rows: dict[str, ItemRow] = {}
+        for chunk in _chunks(list(keys)):
+            query = sa.select(_items).where(_items.c.key.in_(chunk))
+            rows.update((row.key, row) for row in self._item_rows(query))
+        return rows
+
+    def find_hash(self, content_hash: str, modality: Modality) -> list[ItemRow]:
+        """The items with this content, in the order of adding."""
+        query = sa.select(_items).where(_items.c.content_hash == content_hash, _items.c.modality == str(modality))
+        return self._item_rows(query.order_by(_items.c.item_id))
+
+    def segments_of(self, item_id: int) -> list[StoredSegment]:
+        """The segments of an item, by ordinal."""
+        query = sa.select(_segments).where(_segments.c.item_id == item_id).order_by(_segments.c.ordinal)
+        with self._reading() as connection:
+            return [
+                StoredSegment(Segment(row.ordinal, row.start_s, row.end_s, row.text), row.vector_id)
+                for row in connection.execute(query)
+            ]
+
+    def bad_files(self, keys: Iterable[str] | None = None) -> dict[str, BadFile]:
+        """What was recorded of files that could not be read; all of them, or of these keys."""
+        found: dict[str, BadFile] = {}
+        for chunk in [None] if keys is None else _chunks(list(keys)):
+            query = sa.select(_skipped).order_by(_skipped.c.key)
+            if chunk is not None:
+                query = query.where(_skipped.c.key.in_(chunk))
+            with self._reading() as connection:
+                for row in connection.execute(query):
+                    found[row.key] = BadFile(row.key, row.size_bytes, row.mtime_ns, row.reason, row.reader)
+        return found
+
+    def skipped(self) -> list[Skipped]:
+        """The same as paths and reasons."""
+        return [Skipped(bad.key, bad.reason) for bad in self.bad_files().values()]
+
+    def metadata_keys(self) -> list[str]:
+        """Every key that the metadata of some item has, sorted."""
+        if "metadata_keys" not in self._cache:
+            each = sa.func.json_each(_items.c.metadata).table_valued("key", "value")
+            query = sa.select(each.c.key).distinct().select_from(_items).join(each, sa.true())
+            with self._reading() as connection:
+                self._cache["metadata_keys"] = sorted(connection.execute(query).scalars())
+        return list(self._cache["metadata_keys"])
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Store items and their segments; one of the same key is replaced, and keeps id and ``added_at``."""
+        by_key = {record.item.key: record for record in records}
+        with self.transaction():
+            before = self.find(by_key)
+            self._delete(by_key)
+            highest = sa.select(sa.func.coalesce(sa.func.max(_items.c.item_id), 0))
+            next_id = int(self._connection.execute(highest).scalar_one()) + 1
+            next_id = max([next_id, *(row.item_id + 1 for row in before.values())])
+            items: list[dict[str, Any]] = []
+            segments: list[dict[str, Any]] = []
+            for key, record in by_key.items():
+                old = before.get(key)
+                item_id = old.item_id if old else next_id
+                next_id += 0 if old else 1
+                items.append(
+                    {
+                        **said(record.item),
+                        "item_id": item_id,
+                        "content_hash": record.content_hash,
+                        "added_at": old.added_at if old else datetime.now(UTC).isoformat(timespec="seconds"),
+                        **{fact: record.facts.get(fact) for fact in _FACTS},
+                    }
+                )
+                for position, segment in enumerate(record.segments):
+                    segments.append(
+                        {
+                            "item_id": item_id,
+                            "ordinal": segment.ordinal,
+                            "vector_id": record.first_vector_id + position,
+                            "modality": str(record.item.modality),
+                            "start_s": segment.start_s,
+                            "end_s": segment.end_s,
+                            "text": clean(segment.text),
+                        }
+                    )
+            if items:
+                self._connection.execute(sa.insert(_items), items)
+            if segments:
+                self._connection.execute(sa.insert(_segments), segments)
+
+    def touch(self, items: Sequence[Item]) -> None:
+        """Write again what each item says of itself; content, vectors and id stay."""
+        with self.transaction():
+            for item in items:
+                self._connection.execute(sa.update(_items).where(_items.c.key == item.key).values(**said(item)))
+            self._forget_skipped(item.key for item in items)
+
+    def rename(self, old_key: str, item: Item) -> None:
+        """The stored item ``old_key`` is ``item`` from now on, vectors and all; one at the new key goes."""
+        with self.transaction():
+            if old_key == item.key or not self.find([old_key]):
+                return  # nothing is moved, so nothing may be replaced
+            self._delete([item.key])
+            self._connection.execute(sa.update(_items).where(_items.c.key == old_key).values(**said(item)))
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Remove items with their segments and skip records; returns how many items there were."""
+        with self.transaction():
+            return self._delete(keys)
+
+    def record_skipped(self, bad: Sequence[BadFile]) -> None:
+        """Remember files that could not be read."""
+        with self.transaction():
+            self._forget_skipped(one.key for one in bad)
+            rows = {
+                one.key: {
+                    "key": one.key,
+                    "size_bytes": one.size_bytes,
+                    "mtime_ns": one.mtime_ns,
+                    "reason": clean(one.reason),
+                    "reader": one.reader,
+                }
+                for one in bad
+            }
+            if rows:
+                self._connection.execute(sa.insert(_skipped), list(rows.values()))
+
+    def renumber(self, vector_ids: NDArray[np.int64]) -> None:
+        """Give the segment of ``vector_ids[i]`` the vector_id ``i``; they are all the live ones, ascending.
+
+        In that order each new number is free when it is given: the unique constraint holds throughout.
+        """
+        change = (
+            sa.update(_segments)
+            .where(_segments.c.vector_id == sa.bindparam("old"))
+            .values(vector_id=sa.bindparam("new"))
+        )
+        moves = [{"old": int(old), "new": new} for new, old in enumerate(vector_ids) if int(old) != new]
+        with self.transaction():
+            for chunk in _chunks(moves):
+                self._connection.execute(change, chunk)
+
+    def compact(self) -> None:
+        """Give the pages of removed rows back to the disk."""
+        with self._lock, _stated(self.path):
+            self._connection.rollback()
+            raw: Any = self._connection.connection.driver_connection
+            raw.execute("VACUUM")
+            # a reader holds the log; then it is emptied when the last one closes, and is not waited for
+            raw.execute("PRAGMA busy_timeout = 0")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute(f"PRAGMA busy_timeout = {_BUSY_MS:d}")
+
+    # -- checking -------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """What is wrong inside the catalog, one line each: pages, references, counts."""
+        with self._reading() as connection:
+            pages = [str(line) for line in connection.exec_driver_sql("PRAGMA quick_check(10)").scalars()]
+            if pages != ["ok"]:
+                return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
+        problems = []
+        for what, keys in (
+            ("segments whose item is missing", self._orphan_segments()),
+            ("items without segments", self._empty_items()),
+            ("segments with a vector_id outside the vector store", self._segments_out_of_range()),
+            ("vector_ids used by two segments", self._double_vector_ids()),
+            ("segments with another modality than their item", self._mixed_segments()),
+        ):
+            if keys:
+                problems.append(f"{self.path}: {len(keys):,} {what}")
+        return problems
+
+    def drop_inconsistent(self, vector_ids: Iterable[int] = ()) -> list[str]:
+        """Remove what :meth:`check` finds, and the items of ``vector_ids``; returns their keys."""
+        with self.transaction():
+            orphans = self._orphan_segments()
+            for chunk in _chunks(orphans):
+                self._connection.execute(sa.delete(_segments).where(_segments.c.segment_id.in_(chunk)))
+            bad = {*self._empty_items(), *self._segments_out_of_range(), *self._mixed_segments()}
+            doubled = self._double_vector_ids()
+            for chunk in _chunks([*doubled, *(int(vector_id) for vector_id in vector_ids)]):
+                query = sa.select(_segments.c.item_id).where(_segments.c.vector_id.in_(chunk))
+                bad.update(self._connection.execute(query).scalars())
+            keys: list[str] = []
+            for chunk in _chunks(sorted(bad)):
+                keys += self._connection.execute(sa.select(_items.c.key).where(_items.c.item_id.in_(chunk))).scalars()
+            self._delete(keys)
+            return keys
+
+    def _orphan_segments(self) -> list[int]:
+        query = sa.select(_segments.c.segment_id).where(_segments.c.item_id.not_in(sa.select(_items.c.item_id)))
+        return self._integers(query)
+
+    def _empty_items(self) -> list[int]:
+        return self._integers(
+            sa.select(_items.c.item_id).where(_items.c.item_id.not_in(sa.select(_segments.c.item_id)))
+        )
+
+    def _segments_out_of_range(self) -> list[int]:
+        outside = sa.or_(_segments.c.vector_id < 0, _segments.c.vector_id >= self.vector_count)
+        return self._integers(sa.select(_segments.c.item_id).where(outside))
+
+    def _double_vector_ids(self) -> list[int]:
+        query = sa.select(_segments.c.vector_id).group_by(_segments.c.vector_id)
+        return self._integers(query.having(sa.func.count() > 1))
+
+    def _mixed_segments(self) -> list[int]:
+        query = sa.select(_segments.c.item_id).join(_items).where(_segments.c.modality != _items.c.modality)
+        return self._integers(query)
+
+    # -- filters --------------------------------------------------------------------------------------------
+
+    def compile_filter(self, text: str) -> Filter:
+        """Read a ``--where`` text for this catalog. Raises ``FilterError`` naming what may be written.
+
+        Names are columns of items and segments, else keys of the metadata (``metadata.key`` is always a key);
+        case does not matter where it is not needed to tell names apart. Nothing of the text reaches SQLite as
+        SQL. A comparison with something absent is not true, and neither is its ``not``, as in SQL.
+        """
+        return Filter(text, _Translator(self).condition(filters.parse_filter(text)))
+
+    # -- helpers --------------------------------------------------------------------------------------------
+
+    def _schema_version(self) -> int:
+        with self._reading() as connection:
+            return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def _migrate(self, version: int) -> None:
+        for number, statements in MIGRATIONS:
+            if number > version:
+                with self.transaction():
+                    for statement in statements:
+                        self._connection.exec_driver_sql(statement)
+                    self._connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
+
+    def _get_meta(self, key: str) -> int:
+        with self._reading() as connection:
+            value = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).scalar_one_or_none()
+        if value is None:
+            raise IndexDamaged(f"{self.path}: its {key} is missing; {_REBUILD}")
+        return int(value)
+
+    def _count_by(self, column: sa.Column[Any]) -> dict[Modality, int]:
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(column, sa.func.count()).group_by(column))
+            found = {str(name): int(count) for name, count in rows}
+        return {modality: found.get(str(modality), 0) for modality in Modality}
+
+    def _integers(self, query: sa.Select[Any]) -> list[int]:
+        with self._reading() as connection:
+            return [int(value) for value in connection.execute(query).scalars()]
+
+    def _item_rows(self, query: sa.Select[Any]) -> list[ItemRow]:
+        with self._reading() as connection:
+            return [ItemRow(**_item_values(row._mapping)) for row in connection.execute(query)]
+
+    def _delete(self, keys: Iterable[str]) -> int:
+        """Items with ``keys``, by cascade their segments, and their skip records."""
+        removed = 0
+        keys = list(keys)
+        for chunk in _chunks(keys):
+            removed += self._connection.execute(sa.delete(_items).where(_items.c.key.in_(chunk))).rowcount
+        self._forget_skipped(keys)
+        return removed
+
+    def _forget_skipped(self, keys: Iterable[str]) -> None:
+        for chunk in _chunks(list(keys)):
+            self._connection.execute(sa.delete(_skipped).where(_skipped.c.key.in_(chunk)))
+
+
+class _Translator:
+    """A tree of :mod:`indexer.filters` -> a SQLAlchemy condition with every value bound."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    def condition(self, node: filters.Condition) -> sa.ColumnElement[bool]:
+        match node:
+            case filters.And(conditions):
+                return sa.and_(*(self.condition(part) for part in conditions))
+            case filters.Or(conditions):
+                return sa.or_(*(self.condition(part) for part in conditions))
+            case filters.Not(condition):
+                return sa.not_(self.condition(condition))
+            case filters.Compare(op, left, right):
+                return self._compare(op, left, right)
+            case filters.Between(operand, low, high):
+                return sa.and_(self._compare(">=", operand, low), self._compare("<=", operand, high))
+            case filters.OneOf(operand, values):
+                return sa.or_(sa.false(), *(self._compare("=", operand, value) for value in values))
+            case filters.IsTrue(operand, truth):
+                return self._compare("=", operand, filters.Value(truth))
+            case filters.IsNull(operand):
+                return self._plain(operand).is_(None)
+            case filters.Like(operand, pattern, escape):
+                arguments = [sa.literal(pattern), _as_text(self._plain(operand))]
+                if escape is not None:
+                    arguments.append(sa.literal(escape))
+                # SQLite's like(pattern, text, escape) is `text LIKE pattern ESCAPE escape`
+                return sa.func.like(*arguments, type_=sa.Boolean())
+
+    def _compare(self, op: str, left: filters.Operand, right: filters.Operand) -> sa.ColumnElement[bool]:
+        first = self._plain(left, against=right)
+        second = self._plain(right, against=left)
+        return sa.type_coerce(_COMPARISONS[op](first, second), sa.Boolean)
+
+    def _plain(self, operand: filters.Operand, against: filters.Operand | None = None) -> sa.ColumnElement[Any]:
+        match operand:
+            case filters.Value(value):
+                return _bound(value)
+            case filters.Call(function, inner):
+                return sa.Function(function, _as_text(self._plain(inner)))
+            case filters.Name():
+                column = self._column(operand)
+                if column is not None:
+                    return column
+                found = _metadata_value(self._metadata_key(operand))
+                if isinstance(against, filters.Value):
+                    # JSON keeps its types, and in SQLite every text is above every number: '1999' >= 2020
+                    return _as_text(found) if isinstance(against.value, str) else _as_number(found)
+                return found
+
+    def _column(self, name: filters.Name) -> sa.ColumnElement[Any] | None:
+        if name.metadata:
+            return None
+        column = _FILTER_COLUMNS.get(name.name.lower())
+        # a plain literal type, so that values are compared as they are bound
+        return None if column is None else sa.type_coerce(column, sa.types.NullType())
+
+    def _metadata_key(self, name: filters.Name) -> str:
+        keys = self.catalog.metadata_keys()
+        if name.name in keys:
+            return name.name
+        alike = [key for key in keys if key.lower() == name.name.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        shown = ", ".join(keys[:40]) + (", ..." if len(keys) > 40 else "") if keys else "none"
+        wanted = f"metadata.{name.name}" if name.metadata else name.name
+        raise FilterError(
+            f"--where: there is no `{one_line(wanted, 60)}`; columns: {', '.join(sorted(_FILTER_COLUMNS))}; "
+            f"metadata keys: {one_line(shown, 1_000)} (put texts in single quotes)"
+        )
+
+
+def _bound(value: str | int | float | bool) -> sa.ColumnElement[Any]:
+    """The value as a parameter; true and false are 1 and 0, as in SQLite's JSON."""
+    if isinstance(value, str):
+        return sa.literal(value, sa.Text())
+    if isinstance(value, float):
+        return sa.literal(value, sa.Float())
+    return sa.literal(int(value), sa.Integer())
+
+
+def _metadata_value(key: str) -> sa.ColumnElement[Any]:
+    # not json_extract: its path syntax cannot name a key that holds a quote
+    each = sa.func.json_each(_items.c.metadata).table_valued("key", "value")
+    return sa.select(each.c.value).where(each.c.key == sa.literal(key)).correlate(_items).scalar_subquery()
+
+
+def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.cast(value, sa.Text)
+
+
+def _as_number(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The number, also of a text that is one ('2020'); null for any other text."""
+    number = sa.cast(value, sa.Numeric)
+    return sa.case((number == value, number), else_=sa.null())
+
+
+def _item_values(values: sa.RowMapping) -> dict[str, Any]:
+    item: dict[str, Any] = {column.name: values[column] for column in _items.c}
+    item["modality"] = Modality(item["modality"])
+    item["path"] = Path(item["path"])
+    item["captions"] = tuple(json.loads(item["captions"]))
+    item["metadata"] = json.loads(item["metadata"])
+    item["manifest"] = Path(item["manifest"]) if item["manifest"] else None
+    return item
+
+
+def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _connect_reader(path: Path) -> sa.Connection:
+    """Read-only; on a folder that cannot be written to, also without the files of the write-ahead log."""
+    try:
+        connection = _connect(path, "ro")
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+        return connection
+    except exc.OperationalError:
+        log = path.with_name(path.name + "-wal")
+        if os.access(path.parent, os.W_OK):
+            raise
+        if log.exists() and log.stat().st_size > 0:
+            raise StorageError(
+                f"{path}: was not closed by its last writer and its folder is read-only; "
+                "copy the collection to a disk that can be written to"
+            ) from None
+        connection = _connect(path, "ro&immutable=1")
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+        return connection
+
+
+def _connect(path: Path, mode: str) -> sa.Connection:
+    """One connection of its own, with transactions begun by us and not by the driver."""
+    uri = f"file:{quote_from_bytes(os.fsencode(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+        try:
+            if not mode.startswith("ro"):
+                raw.execute("PRAGMA journal_mode = WAL")
+                raw.execute("PRAGMA synchronous = FULL")
+                raw.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.StaticPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    try:
+        return engine.connect()
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+@contextlib.contextmanager
+def _stated(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours, with the remedy."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        words = str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)
+        low = words.lower()
+        if "full" in low:
+            raise StorageError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if "disk i/o" in low:
+            raise StorageError(
+                f"{path}: the disk is full or failing ({words}); free some space and run the same command again"
+            ) from error
+        if "readonly" in low or "unable to open" in low or "permission" in low:
+            raise StorageError(
+                f"{path}: cannot be opened or written ({words}); check the permissions of the folder"
+            ) from error
+        if "locked" in low:
+            raise CollectionLocked(f"{path}: another program writes to it ({words}); wait for it") from error
+        if isinstance(error, exc.DatabaseError | sqlite3.DatabaseError):
+            raise IndexDamaged(f"{path}: cannot be read as a catalog ({words}); {_REBUILD}") from error
+        raise

@@ -1,0 +1,153 @@
+"""Find and mend disagreement between the catalog, the vectors and the index of a collection.
+
+What is wrong is a :class:`Problem` with the command that mends it. An index file that lags behind the
+catalog, or that was never saved, is no problem: it is completed from the vectors when it is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.catalog import Catalog
+from indexer.errors import IndexDamaged
+from indexer.faiss_index import VectorIndex, load_index
+from indexer.vectors import VectorStore
+
+REPAIR = "trimodal verify --repair"
+REBUILD = "trimodal index --rebuild PATH..."
+
+#: A stored embedding is of unit length to within this.
+_UNIT_TOLERANCE = 1.1e-2
+#: Rows of the index that are compared with the vectors.
+_SAMPLE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, in one line, and the command that mends it."""
+
+    what: str
+    remedy: str
+
+
+class Repairable(Protocol):
+    """What repairing needs of a collection that is open for writing."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def vectors(self) -> VectorStore: ...
+    def compact(self) -> tuple[int, int]: ...
+    def save_index(self, *, anew: bool = False) -> None: ...
+    def verify(self) -> list[Problem]: ...
+
+
+def verify(catalog: Catalog, vectors: VectorStore, index_file: Path) -> list[Problem]:
+    """All that is wrong, in reading order: catalog, vectors, index."""
+    try:
+        problems = [Problem(what, REPAIR) for what in catalog.check()]
+    except IndexDamaged as damage:
+        return [Problem(_what(damage), REBUILD)]
+    if any("SQLite finds damage" in problem.what for problem in problems):
+        return [Problem(problem.what, REBUILD) for problem in problems]
+    problems += [Problem(what, REPAIR) for what in vectors.short_shards()]
+    problems += _vector_problems(catalog, vectors)
+    problems += _index_problems(catalog, vectors, index_file)
+    return problems
+
+
+def repair(collection: Repairable) -> list[str]:
+    """Drop what has no usable vector and write the index anew; returns a line for everything done."""
+    problems = collection.verify()
+    if not problems or any(problem.remedy == REBUILD for problem in problems):
+        return []
+    done = []
+    lost, bad = _bad_vectors(collection.catalog, collection.vectors)
+    dropped = collection.catalog.drop_inconsistent([*lost, *bad])
+    if dropped:
+        shown = ", ".join(dropped[:3]) + (", ..." if len(dropped) > 3 else "")
+        done.append(
+            f"{len(dropped):,} items without usable vectors removed ({shown}); "
+            "to encode them again: trimodal index PATH..."
+        )
+    if bad or collection.vectors.short_shards():
+        before, after = collection.compact()
+        done.append(f"vectors written anew, {after:,} of {before:,} rows")
+    collection.save_index(anew=True)
+    done.append("index.faiss written anew from the vectors")
+    return done
+
+
+def _vector_problems(catalog: Catalog, vectors: VectorStore) -> list[Problem]:
+    lost, bad = _bad_vectors(catalog, vectors)
+    problems = []
+    if lost:
+        problems.append(Problem(f"{vectors.folder}: {len(lost):,} vectors of items are not there", REPAIR))
+    if bad:
+        rows = catalog.lookup(bad[:3])
+        shown = ", ".join(row.key for row in rows.values())
+        problems.append(
+            Problem(f"{vectors.folder}: {len(bad):,} vectors are not finite or not of unit length (of {shown})", REPAIR)
+        )
+    return problems
+
+
+def _bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], list[int]]:
+    """Live vector_ids whose rows are not in the files, and those whose rows are no embeddings."""
+    live = catalog.vector_ids()
+    live = live[(live >= 0) & (live < vectors.count)]
+    lost: list[int] = []
+    bad: list[int] = []
+    for start in range(0, len(live), 16_384):
+        ids: NDArray[np.int64] = live[start : start + 16_384]
+        there = vectors.readable(ids)
+        lost += ids[~there].tolist()
+        with np.errstate(all="ignore"):
+            lengths = np.linalg.norm(vectors.get(ids[there]).astype(np.float64), axis=1)
+            unit = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # false for NaN
+        bad += ids[there][~unit].tolist()
+    return lost, bad
+
+
+def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[Problem]:
+    saved = catalog.index_generation == vectors.generation
+    if not path.exists():
+        return [Problem(f"{path}: is missing", REPAIR)] if saved else []
+    try:
+        index, facts = load_index(path, device="cpu")
+    except IndexDamaged as damage:
+        return [Problem(_what(damage), REPAIR)]
+    if facts.dim != vectors.dim or (saved and facts.generation < vectors.generation):
+        return [Problem(f"{path}: belongs to other vectors", REPAIR)]
+    if facts.generation != vectors.generation:
+        return []  # left by a crash after compacting, or by a writer ahead of this reader
+    if facts.ntotal > vectors.count:
+        catalog.refresh()  # a writer may have committed and saved since this reader began
+        if facts.ntotal <= catalog.vector_count:
+            return []
+        what = f"{path}: holds {facts.ntotal:,} vectors, but {vectors.count:,} are committed"
+        return [Problem(what, REPAIR)]
+    different = rows_that_differ(index, vectors, _SAMPLE)
+    if different:
+        looked_at = min(_SAMPLE, facts.ntotal)
+        return [Problem(f"{path}: {different:,} of {looked_at} rows looked at differ from the vectors", REPAIR)]
+    return []
+
+
+def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> int:
+    """Of ``sample`` rows spread over the index, how many are not those of the vector store."""
+    n = min(index.ntotal, vectors.count)
+    ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
+    ids = ids[vectors.readable(ids)]
+    ours, theirs = index.vectors(ids).view(np.uint32), vectors.get(ids).view(np.uint32)  # bits: NaN equals itself
+    return int((ours != theirs).any(axis=1).sum())
+
+
+def _what(damage: IndexDamaged) -> str:
+    """The message without its remedy, which the problem names itself."""
+    return str(damage).rpartition("; ")[0] or str(damage)

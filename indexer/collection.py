@@ -1,0 +1,625 @@
+"""One collection directory: create, open, commit, compact. Knows nothing of media files and models.
+
+    collection.json    what it is: schema version, encoder and fingerprint, dim, metric; written once, atomically
+    catalog.sqlite     items and segments; its transaction is the commit point
+    vectors/           the embeddings, append-only: the source of truth
+    index.faiss        derived from the vectors; may lag behind or be missing, and is then completed in memory
+    write.lock         held by the one writer; the system releases it when the writer dies
+
+A commit appends vectors and syncs them, then runs one catalog transaction that names them and counts them. A
+crash before the transaction leaves bytes that nothing refers to, which the next commit overwrites.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import filelock
+import numpy as np
+
+from indexer.catalog import Catalog
+from indexer.check import Problem, repair, rows_that_differ, verify
+from indexer.durable import replace_file, storage_error, storage_errors, sync_folder
+from indexer.errors import (
+    CollectionError,
+    CollectionLocked,
+    CollectionMissing,
+    EncoderMismatch,
+    IndexDamaged,
+    StorageError,
+)
+from indexer.faiss_index import FLAT_LIMIT, VectorIndex, build_index, choose_kind, load_index, read_facts
+from indexer.items import Embeddings, Item, Scalar, Segment
+from indexer.rows import BadFile, Record
+from indexer.vectors import VectorStore, rows_per_shard
+
+__all__ = ["Collection", "Entry", "Problem"]
+
+SCHEMA_VERSION = 1
+#: An embedding is of unit length to within this (half-precision models are a little off).
+UNIT_TOLERANCE = 1e-2
+
+_DESCRIPTION, _CATALOG, _VECTORS, _INDEX, _LOCK = (
+    "collection.json", "catalog.sqlite", "vectors", "index.faiss", "write.lock",
+)  # fmt: skip
+_OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, "tokens", _INDEX, _LOCK, "lost+found"))
+#: Beside the collection's directory while it is made anew.
+_REBUILDING, _REPLACED = ".rebuilding", ".replaced"
+#: Vectors moved at a time.
+_CHUNK = 16_384
+#: How often a reader starts again when a writer compacts under it.
+_ATTEMPTS = 5
+#: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
+_SAMPLE = 16
+
+
+class MayBeInterrupted(Protocol):
+    """What a rebuild needs to know of its result."""
+
+    @property
+    def interrupted(self) -> bool: ...
+
+
+Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``."""
+
+    item: Item
+    content_hash: str
+    facts: Mapping[str, Scalar]
+    segments: tuple[Segment, ...]
+    vectors: Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What ``collection.json`` holds."""
+
+    schema_version: int
+    encoder: str
+    fingerprint: str
+    dim: int
+    metric: str
+    rows_per_shard: int
+    created_at: str
+
+
+class Collection:
+    """A collection, open. Any number may read, each seeing one commit; one may write."""
+
+    def __init__(
+        self,
+        path: Path,
+        description: Description,
+        catalog: Catalog,
+        vectors: VectorStore,
+        lock: filelock.BaseFileLock | None,
+    ) -> None:
+        self.path = path
+        self.catalog = catalog
+        self.vectors = vectors
+        self.warnings: list[IndexDamaged] = []
+        """What was found damaged and worked around; the message has the remedy."""
+        self._description = description
+        self._lock_file = lock
+        self._indexes: dict[str, VectorIndex] = {}
+        self._lock = threading.RLock()
+
+    # -- opening and closing --------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, *, replace: bool = False) -> Collection:
+        """Make an empty collection, open for writing; with ``replace`` in the place of the one that is there.
+
+        ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
+        there is one already, or when the folder holds other things.
+        """
+        _refuse_other_files(path)
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as cleanup:
+            lock = _take_lock(path)
+            cleanup.callback(lock.release)
+            if (path / _DESCRIPTION).exists() and not replace:
+                raise CollectionError(
+                    f"{path}: is a collection already; add to it (trimodal index PATH...) "
+                    "or make it anew (trimodal index --rebuild PATH...)"
+                )
+            with storage_errors(path):
+                _clear(path)
+                (path / _VECTORS).mkdir(exist_ok=True)
+                sync_folder(path)
+            catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / _CATALOG)))
+            description = Description(
+                schema_version=SCHEMA_VERSION,
+                encoder=encoder_spec,
+                fingerprint=fingerprint,
+                dim=dim,
+                metric="inner product",
+                rows_per_shard=rows_per_shard(dim),
+                created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            )
+            text = json.dumps(asdict(description), indent=2) + "\n"
+            replace_file(path / _DESCRIPTION, lambda file: _write_all(file, text.encode()))
+            collection = cls(path, description, catalog, _store(path, description, catalog), lock)
+            cleanup.pop_all()
+            return collection
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool = False) -> Collection:
+        """Open a collection. A reader takes no lock and needs no right to write; a writer is the only one.
+
+        Raises ``CollectionMissing``, ``CollectionLocked``, or ``IndexDamaged`` when the catalog is unusable.
+        """
+        _put_back(path)
+        description = _read_description(path)
+        with contextlib.ExitStack() as cleanup:
+            lock = _take_lock(path) if writable else None
+            if lock is not None:
+                cleanup.callback(lock.release)
+            catalog = cleanup.enter_context(contextlib.closing(Catalog.open(path / _CATALOG, writable=writable)))
+            collection = cls(path, description, catalog, _store(path, description, catalog), lock)
+            if writable:
+                collection.vectors.remove_others()
+                for left_over in path.glob("*.tmp"):
+                    left_over.unlink(missing_ok=True)
+            else:
+                collection._map_vectors()
+            cleanup.pop_all()
+            return collection
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether there is a collection at ``path``."""
+        _put_back(path)
+        return (path / _DESCRIPTION).is_file()
+
+    @classmethod
+    def open_or_create(cls, path: Path, encoder_spec: str, fingerprint: str, dim: int) -> Collection:
+        """The collection at ``path``, open for writing; an empty one where there is none."""
+        if cls.exists(path):
+            return cls.open(path, writable=True)
+        return cls.create(path, encoder_spec, fingerprint, dim)
+
+    @classmethod
+    def rebuild(
+        cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, run: Callable[[Collection], Rebuilt]
+    ) -> Rebuilt:
+        """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
+
+        Until then the old one is searched as before. Interrupted or killed, the old one stays, and the next
+        rebuild with the same encoder continues where this one ended. Returns what ``run`` returns.
+        """
+        path = path.resolve()
+        beside = path.with_name(path.name + _REBUILDING)
+        with contextlib.ExitStack() as cleanup:
+            if cls.exists(path):  # no other writer may add to what is about to be replaced
+                cleanup.callback(_take_lock(path).release)
+            target: Collection | None = None
+            if cls.exists(beside):
+                with contextlib.suppress(IndexDamaged):
+                    target = cls.open(beside, writable=True)
+                    if target.fingerprint != fingerprint or target.verify():
+                        target.close()
+                        target = None
+            if target is None:
+                target = cls.create(beside, encoder_spec, fingerprint, dim, replace=True)
+            with target:
+                result = run(target)
+            if not result.interrupted:
+                _exchange(path, beside)
+        return result
+
+    def close(self) -> None:
+        """Let go of the catalog and the lock; to be called twice does no harm."""
+        self.catalog.close()
+        if self._lock_file is not None:
+            self._lock_file.release()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def refresh(self) -> bool:
+        """Let a reader see the newest commit; returns whether there was one since."""
+        with self._lock:
+            if _read_description(self.path) != self._description:
+                raise CollectionError(f"{self.path}: was made anew by another process; open it again")
+            before = (self.vectors.generation, self.vectors.count, self.count)
+            self.catalog.refresh()
+            old, self.vectors = self.vectors, _store(self.path, self._description, self.catalog)
+            self._map_vectors()
+            if old.generation != self.vectors.generation:
+                self._indexes.clear()
+            return before != (self.vectors.generation, self.vectors.count, self.count)
+
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Width of its vectors."""
+        return self._description.dim
+
+    @property
+    def encoder_spec(self) -> str:
+        """``--model`` of the encoder that made it."""
+        return self._description.encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that made it."""
+        return self._description.fingerprint
+
+    @property
+    def count(self) -> int:
+        """Live segments."""
+        return sum(self.catalog.count_segments().values())
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self._lock_file is not None
+
+    def require_encoder(self, fingerprint: str, spec: str) -> None:
+        """Raise ``EncoderMismatch`` unless the encoder with ``fingerprint`` made this collection."""
+        if fingerprint == self.fingerprint:
+            return
+        if spec == self.encoder_spec:
+            raise EncoderMismatch(
+                f"{self.path}: was made by another version of model {spec} ({self.fingerprint[:12]}, now "
+                f"{fingerprint[:12]}); make it anew: trimodal index --rebuild PATH..."
+            )
+        raise EncoderMismatch(
+            f"{self.path}: was made by model {self.encoder_spec}, not {spec}; use --model {self.encoder_spec}, "
+            "another --collection, or make it anew: trimodal index --rebuild PATH..."
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and sizes, fit for JSON."""
+        items, segments = self.catalog.count_items(), self.catalog.count_segments()
+        live, committed = sum(segments.values()), self.vectors.count
+        kind: str | None = None
+        with contextlib.suppress(IndexDamaged):
+            kind = read_facts(self.path / _INDEX).kind
+        return {
+            "path": str(self.path),
+            "model": self.encoder_spec,
+            "fingerprint": self.fingerprint,
+            "dim": self.dim,
+            "metric": self._description.metric,
+            "created_at": self._description.created_at,
+            "items": {str(modality): n for modality, n in items.items()},
+            "segments": {str(modality): n for modality, n in segments.items()},
+            "skipped": len(self.catalog.bad_files()),
+            "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
+            "index": kind,
+            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+        }
+
+    # -- the index ------------------------------------------------------------------------------------------
+
+    def index(self, device: str = "auto") -> VectorIndex:
+        """The index over all committed vectors, live and dead: search it with ``allowed``.
+
+        Loaded once a device. Rows that ``index.faiss`` lacks are added from the vectors; where it is damaged or
+        missing, or lacks too many, an exact index is made in memory (and damage noted in ``warnings``).
+        """
+        with self._lock:
+            index = self._indexes.get(device) or self._load_index(device)
+            missing = self.vectors.count - index.ntotal
+            if missing < 0 or (missing > FLAT_LIMIT and index.kind == "HNSW"):
+                index = build_index(self.dim, 0, device, kind="Flat")
+            self._complete(index)
+            self._indexes[device] = index
+            return index
+
+    def save_index(self, *, anew: bool = False) -> None:
+        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count.
+
+        With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        """
+        self._require_writable()
+        path, count = self.path / _INDEX, self.vectors.count
+        wanted = (choose_kind(count), self.vectors.generation, self.dim)
+        index: VectorIndex | None = None
+        if not anew:
+            with contextlib.suppress(IndexDamaged):
+                facts = read_facts(path)
+                if (facts.kind, facts.generation, facts.dim) == wanted and facts.ntotal <= count:
+                    index = load_index(path, device="cpu")[0] if facts.ntotal < count else None
+                    if index is None:
+                        self._note_index()
+                        return
+        if index is None:
+            index = build_index(self.dim, count, "cpu")
+        self._complete(index)
+        index.save(path, generation=self.vectors.generation)
+        self._note_index()
+        with self._lock:
+            self._indexes.clear()
+
+    def _note_index(self) -> None:
+        if self.catalog.index_generation != self.vectors.generation:
+            self.catalog.set_meta(index_generation=self.vectors.generation)
+
+    def _complete(self, index: VectorIndex) -> None:
+        for _, rows in self.vectors.chunks(index.ntotal):
+            index.add(rows)
+
+    def _load_index(self, device: str) -> VectorIndex:
+        path, generation = self.path / _INDEX, self.vectors.generation
+        expected = self.catalog.index_generation == generation
+        try:
+            index, facts = load_index(path, device=device)
+            other = facts.dim != self.dim or (expected and facts.generation < generation)
+            if not other and facts.generation == generation:
+                # also when the collection was made anew behind a reader: its files look alike
+                other = rows_that_differ(index, self.vectors, _SAMPLE) > 0
+                if not other:
+                    return index
+            # one left by a crash just after compacting is no damage, nor is one of a writer ahead of us
+            if other:
+                self.warnings.append(
+                    IndexDamaged(f"{path}: belongs to other vectors; write it anew: trimodal verify --repair")
+                )
+        except IndexDamaged as damage:
+            if expected or path.exists():
+                self.warnings.append(damage)
+        return build_index(self.dim, 0, device, kind="Flat")
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything written inside is one commit, or nothing is."""
+        self._require_writable()
+        before = self.vectors.count
+        try:
+            with self.catalog.transaction():
+                yield
+        except BaseException:
+            with contextlib.suppress(CollectionError, StorageError):
+                before = self.catalog.vector_count
+            self.vectors.rewind(before)
+            raise
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Store items with their vectors, durably when this returns; one of the same key is replaced.
+
+        Raises ``StorageError`` (disk full) with all earlier commits kept, and ``ValueError`` for vectors that
+        are not finite, not of unit length or not as many as the segments.
+        """
+        entries = list({entry.item.key: entry for entry in entries}.values())
+        for entry in entries:
+            _check(entry, self.dim)
+        with self.transaction():
+            at = self.catalog.vector_count
+            if entries:
+                self.vectors.append(np.concatenate([entry.vectors for entry in entries]), at=at)
+            records = []
+            for entry in entries:
+                records.append(Record(entry.item, entry.content_hash, entry.facts, entry.segments, at))
+                at += len(entry.segments)
+            self.catalog.put(records)
+            self.catalog.set_meta(vector_count=at)
+
+    def touch(self, items: Sequence[Item]) -> None:
+        """Write again what the items say of themselves (time, captions, metadata); their vectors stay."""
+        with self.transaction():
+            self.catalog.touch(items)
+
+    def rename(self, old_key: str, item: Item) -> None:
+        """The file of ``old_key`` was moved: it is ``item`` now, with the vectors it has."""
+        with self.transaction():
+            self.catalog.rename(old_key, item)
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Remove items; their vectors are dead until ``compact``. Returns how many there were."""
+        with self.transaction():
+            return self.catalog.remove(keys)
+
+    def remove_under(self, names: Iterable[str]) -> int:
+        """Remove items by file, by folder, or by key (``manifest.jsonl#row``); returns how many there were."""
+        names = list(names)
+        whole = {Path(name).absolute() for name in names}
+        keys = {*names, *map(str, whole)}
+        places = self.catalog.places()
+        return self.remove(
+            place.key for place in places if place.key in keys or place.path in whole or whole & {*place.path.parents}
+        )
+
+    def record_skipped(self, bad: Sequence[BadFile]) -> None:
+        """Remember files that could not be read."""
+        with self.transaction():
+            self.catalog.record_skipped(bad)
+
+    def compact(self) -> tuple[int, int]:
+        """Give the space of dead vectors back; returns the rows of the vector store before and after.
+
+        The live vectors are written as a new generation, the catalog changes to it in one transaction, and
+        the old one is removed: a crash anywhere leaves one or the other.
+        """
+        self._require_writable()
+        before, live = self.vectors.count, self.catalog.vector_ids()
+        if len(live) < before:
+            fresh = self.vectors.next_generation()
+            try:
+                for start in range(0, len(live), _CHUNK):
+                    fresh.append(self.vectors.get(live[start : start + _CHUNK]), at=start)
+                with self.catalog.transaction():
+                    self.catalog.renumber(live)
+                    self.catalog.set_meta(generation=fresh.generation, vector_count=len(live), index_generation=0)
+            except StorageError:
+                fresh.discard()
+                raise
+            with self._lock:
+                self.vectors = fresh
+                self._indexes.clear()
+            fresh.remove_others()
+        self.catalog.compact()
+        self.save_index()
+        return before, len(live)
+
+    # -- checking -------------------------------------------------------------------------------------------
+
+    def verify(self) -> list[Problem]:
+        """Every disagreement between catalog, vectors and index, with the command that mends it."""
+        for _ in range(_ATTEMPTS):
+            if not self.writable:
+                self.refresh()
+            problems = verify(self.catalog, self.vectors, self.path / _INDEX)
+            # what a writer changes meanwhile is no damage: look at its newer commit
+            if not problems or self.writable or not self.refresh():
+                break
+        return problems
+
+    def repair(self) -> list[str]:
+        """Mend what ``verify`` finds; returns a line for everything done.
+
+        Items whose vectors are lost are removed, so that the next ``trimodal index`` encodes them again. A catalog
+        that SQLite cannot read is left to ``trimodal index --rebuild``.
+        """
+        self._require_writable()
+        return repair(self)
+
+    # -- helpers --------------------------------------------------------------------------------------------
+
+    def _require_writable(self) -> None:
+        if not self.writable:
+            raise CollectionError(f"{self.path}: is open for reading only")
+
+    def _map_vectors(self) -> None:
+        """Hold the files of a reader's commit open; when a writer compacts meanwhile, take the newer commit."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self.vectors.open_all()
+                return
+            except IndexDamaged as damage:
+                generation = self.vectors.generation
+                self.catalog.refresh()
+                self.vectors = _store(self.path, self._description, self.catalog)
+                if self.vectors.generation == generation:
+                    self.warnings.append(damage)
+                    return
+
+
+def _exchange(path: Path, beside: Path) -> None:
+    """Put the directory ``beside`` in the place of ``path``; a crash between the two steps is mended by `_put_back`."""
+    replaced = path.with_name(path.name + _REPLACED)
+    with storage_errors(path):
+        if replaced.exists():
+            shutil.rmtree(replaced)
+        if path.exists():
+            path.rename(replaced)
+        beside.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _put_back(path: Path) -> None:
+    """Undo half an exchange: the old collection was moved away, and the new one not yet moved in."""
+    replaced = path.with_name(path.name + _REPLACED)
+    if not path.exists() and (replaced / _DESCRIPTION).is_file():
+        with contextlib.suppress(OSError):
+            replaced.rename(path)
+
+
+def _store(path: Path, description: Description, catalog: Catalog) -> VectorStore:
+    return VectorStore(
+        path / _VECTORS,
+        dim=description.dim,
+        generation=catalog.generation,
+        count=catalog.vector_count,
+        shard_rows=description.rows_per_shard,
+    )
+
+
+def _check(entry: Entry, dim: int) -> None:
+    if entry.vectors.shape != (len(entry.segments), dim) or not entry.segments:
+        raise ValueError(
+            f"{entry.item.key}: {len(entry.segments)} segments need vectors of shape "
+            f"({len(entry.segments)}, {dim}), got {entry.vectors.shape}"
+        )
+    lengths = np.linalg.norm(entry.vectors, axis=1)
+    if not bool(np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)):  # false for NaN, too
+        raise ValueError(f"{entry.item.key}: its vectors are not of unit length")
+
+
+def _read_description(path: Path) -> Description:
+    file = path / _DESCRIPTION
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CollectionMissing(f"{path}: no collection there; make one: trimodal index PATH...") from None
+    except OSError as error:
+        raise CollectionError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError:
+        raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise CollectionError(
+            f"{file}: was written by a newer trimodal (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade: pip install -U trimodal"
+        )
+    try:
+        known = {name: values[name] for name in Description.__dataclass_fields__}
+        description = Description(**known)
+        if min(description.dim, description.rows_per_shard) < 1:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
+    return description
+
+
+def _refuse_other_files(path: Path) -> None:
+    """A folder that holds other things, such as the user's pictures, is not made a collection."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise CollectionError(f"{path}: is a file; name a new or empty folder (--collection)")
+    with storage_errors(path):
+        for entry in sorted(path.iterdir()):
+            ours = entry.name in _OURS or entry.name.startswith((_CATALOG, ".")) or entry.suffix == ".tmp"
+            if not ours:
+                raise CollectionError(
+                    f"{path}: holds other files ({entry.name}); name a new or empty folder (--collection)"
+                )
+
+
+def _clear(path: Path) -> None:
+    """Remove a collection's files, ``collection.json`` first: from then on there is none."""
+    (path / _DESCRIPTION).unlink(missing_ok=True)
+    sync_folder(path)
+    for file in [*path.glob(f"{_CATALOG}*"), *path.glob("*.tmp"), *path.glob(f"{_VECTORS}/*.f32"), path / _INDEX]:
+        file.unlink(missing_ok=True)
+
+
+def _take_lock(path: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise CollectionLocked(f"{path}: another trimodal is writing to it; wait for it to end, or stop it") from None
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return lock
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    file.write(data)

@@ -1,0 +1,296 @@
+"""Folders, files and manifests -> items. Looks at names and ``stat`` only; opens no media, knows no format.
+
+Each real folder is walked once and each real file listed once, however many links lead to it: real
+names are taken first, so what an item is called does not change when a link is added. Hidden names and
+what systems leave behind (``.DS_Store``, ``Thumbs.db``, ``__MACOSX``) are passed over. In a folder only
+files with a known suffix count; a path that was asked for and cannot be used is always reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from indexer.errors import ManifestError
+from indexer.files import absolute, display_path, media_error, not_a_file, open_file, trouble
+from indexer.items import Item, Modality, Skipped
+from indexer.kinds import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
+from indexer.limits import MediaLimits, check_size
+from indexer.manifest import Manifest, ManifestRow, read_manifest
+
+__all__ = ["Corpus", "Manifest", "ManifestRow", "content_hash", "find_items", "modality_of", "read_manifest"]
+
+_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"))
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What was found, items in a fixed order: as asked for, and within a folder by name."""
+
+    items: list[Item]
+    skipped: list[Skipped]
+    roots: tuple[Path, ...]
+    """The folders, manifests and files asked for, absolute: what ``--prune`` may look under. One that
+    is not there or cannot be read is left out, so that an unplugged disk is never taken for an empty one."""
+
+
+def find_items(
+    paths: Sequence[Path],
+    *,
+    modalities: frozenset[Modality] = frozenset(Modality),
+    follow_links: bool = True,
+) -> Corpus:
+    """Everything to be indexed under ``paths``. Never raises for a path that cannot be used: it is skipped.
+
+    A file that a manifest lists and a folder holds is one item, the manifest's. With ``follow_links``
+    false, links found in folders are passed over; a path that is given is always followed.
+    """
+    search = _Search(modalities)
+    numbered = [(position, Path(path)) for position, path in enumerate(paths)]
+    # Manifests first: their rows say more of a file than its name does. Then real names, then links.
+    for position, path in sorted(numbered, key=lambda pair: not _is_manifest(pair[1])):
+        search.take(position, path)
+    if follow_links:
+        search.take_links()
+    search.report_empty_folders()
+    items = [item for position, _ in numbered for item in search.items.get(position, ())]
+    roots = tuple(search.roots[position] for position, _ in numbered if position in search.roots)
+    return Corpus(items, search.skipped, tuple(dict.fromkeys(roots)))
+
+
+def content_hash(item: Item, limits: MediaLimits | None = None) -> str:
+    """BLAKE2b-160 of the file's bytes, or of a row's text as UTF-8; 40 hex digits.
+
+    Raises ``MediaError`` when the file cannot be read and, where ``limits`` are given, when it is larger
+    than they allow: ``decode`` would refuse it, so there is no need to read it all first.
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    if item.text is not None:
+        digest.update(item.text.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+    with open_file(item.path) as file:
+        try:
+            if limits is not None:
+                check_size(item.path, os.fstat(file.fileno()).st_size, item.modality, limits)
+            while block := file.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+        except OSError as error:
+            raise media_error(item.path, trouble(error, item.path)) from error
+    return digest.hexdigest()
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir()
+
+
+def _passed_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+@dataclass(slots=True)
+class _Search:
+    """What has been found so far, under the position of the argument that led to it."""
+
+    modalities: frozenset[Modality]
+    items: dict[int, list[Item]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    roots: dict[int, Path] = field(default_factory=dict)
+    keys: dict[str, Path | None] = field(default_factory=dict)
+    """Of every item, with the manifest that listed it."""
+    folders: set[tuple[int, int]] = field(default_factory=set)
+    """Device and inode of the folders walked: a link back to one ends there."""
+    files: set[tuple[int, int]] = field(default_factory=set)
+    links: list[tuple[int, Path]] = field(default_factory=list)
+    """Met in folders and left until every real name is known."""
+    walked: dict[int, Path] = field(default_factory=dict)
+    """Folders that were asked for, as the user wrote them."""
+    not_empty: set[int] = field(default_factory=set)
+
+    def take(self, position: int, path: Path) -> None:
+        """One path of the user's: a manifest, a folder or a file."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            self._skip(path, trouble(error, path))
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self.walked[position] = path
+            if self._walk(position, path):
+                self.roots[position] = absolute(path)
+        elif _is_manifest(path):
+            self._manifest(position, path)
+        elif (reason := not_a_file(status.st_mode)) is not None:
+            self._skip(path, reason)
+        else:
+            modality = modality_of(path)
+            if modality is None:
+                self._skip(
+                    path,
+                    f"the suffix {display_path(path.suffix) or '(none)'} is not known; known are"
+                    f" {known_suffixes()} and, for manifests, {' '.join(sorted(MANIFEST_SUFFIXES))}",
+                )
+            elif modality not in self.modalities:
+                self._skip(path, f"is {NOUN[modality]}, and only {_named(self.modalities)} is asked for")
+            else:
+                self._file(position, path, modality, status)
+                self.roots[position] = absolute(path)
+
+    def take_links(self) -> None:
+        """The links met in folders, in order; a folder behind one may hold more of them."""
+        while self.links:
+            met, self.links = self.links, []
+            for position, path in met:
+                try:
+                    status = path.stat()
+                except (OSError, ValueError) as error:
+                    if modality_of(path) in self.modalities:
+                        self.not_empty.add(position)
+                        self._skip(path, trouble(error, path))
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    self._walk(position, path)
+                else:
+                    self._found(position, path, status, link=True)
+
+    def report_empty_folders(self) -> None:
+        for position, path in self.walked.items():
+            if position in self.roots and position not in self.not_empty:
+                self._skip(
+                    path,
+                    f"holds nothing readable as {_named(self.modalities)};"
+                    f" known suffixes: {known_suffixes(self.modalities)}",
+                )
+
+    def _walk(self, position: int, top: Path) -> bool:
+        """A folder and all below it, names in order. False when ``top`` itself cannot be listed."""
+        # A list of what is still to do, not recursion: folders nest deeper than Python's stack.
+        to_do = [top]
+        while to_do:
+            folder = to_do.pop()
+            try:
+                status = folder.stat()
+                if (status.st_dev, status.st_ino) in self.folders:
+                    self.not_empty.add(position)  # what is in it was found under another name
+                    continue
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError as error:
+                self._skip(folder, f"folder {trouble(error, folder)}")
+                self.not_empty.add(position)
+                if folder is top:
+                    return False
+                continue
+            self.folders.add((status.st_dev, status.st_ino))
+            below: list[Path] = []
+            for entry in entries:
+                if _passed_over(entry.name):
+                    continue
+                path = folder / entry.name
+                if entry.is_symlink():
+                    self.links.append((position, path))
+                elif entry.is_dir(follow_symlinks=False):
+                    below.append(path)
+                elif modality_of(path) in self.modalities:
+                    try:
+                        self._found(position, path, path.lstat())
+                    except OSError as error:
+                        self._skip(path, trouble(error, path))
+            to_do.extend(reversed(below))
+        return True
+
+    def _found(self, position: int, path: Path, status: os.stat_result, *, link: bool = False) -> None:
+        """Something in a folder that is no folder: taken if it is a file of a known kind."""
+        modality = modality_of(path)
+        if modality is None or modality not in self.modalities:
+            return
+        self.not_empty.add(position)
+        if link and (status.st_dev, status.st_ino) in self.files:
+            return
+        reason = not_a_file(status.st_mode)
+        if reason is None:
+            self._file(position, path, modality, status)
+        else:
+            self._skip(path, reason)
+
+    def _file(self, position: int, path: Path, modality: Modality, status: os.stat_result) -> None:
+        whole = absolute(path)
+        self.not_empty.add(position)
+        self.files.add((status.st_dev, status.st_ino))
+        if str(whole) not in self.keys:
+            self._add(
+                position,
+                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns),
+            )
+
+    def _manifest(self, position: int, path: Path) -> None:
+        whole = absolute(path)
+        if whole in self.roots.values():
+            return
+        try:
+            manifest = read_manifest(path)
+        except ManifestError as error:
+            name, _, reason = str(error).partition(": ")
+            self.skipped.append(Skipped(name, reason))
+            return
+        self.roots[position] = whole
+        self.skipped.extend(manifest.skipped)
+        for row in manifest.rows:
+            self._row(position, manifest, row, f"{display_path(path)}:{row.line}")
+
+    def _row(self, position: int, manifest: Manifest, row: ManifestRow, shown: str) -> None:
+        """Each of the row's picture, sound and text becomes an item with the row's words."""
+        common = Item(
+            "",
+            Modality.TEXT,
+            manifest.path,
+            captions=row.captions,
+            metadata=row.metadata,
+            row_id=row.row_id,
+            split=row.split,
+            manifest=manifest.path,
+        )
+        for modality, path in ((Modality.IMAGE, row.image), (Modality.AUDIO, row.audio)):
+            if path is None or modality not in self.modalities:
+                continue
+            if str(path) in self.keys:
+                other = self.keys[str(path)]
+                by = f"in {display_path(other)}" if other else "otherwise"
+                self.skipped.append(Skipped(shown, f"{display_path(path)} is listed {by} already; list it once"))
+                continue
+            try:
+                status = path.stat()
+            except OSError as error:
+                self.skipped.append(Skipped(shown, f"{display_path(path)} {trouble(error, path)}"))
+                continue
+            self.files.add((status.st_dev, status.st_ino))
+            self._add(
+                position,
+                replace(
+                    common,
+                    key=str(path),
+                    modality=modality,
+                    path=path,
+                    size_bytes=status.st_size,
+                    mtime_ns=status.st_mtime_ns,
+                ),
+            )
+        if row.text is not None and Modality.TEXT in self.modalities:
+            key = f"{manifest.path}#{row.row_id}"
+            size_bytes = len(row.text.encode())
+            self._add(position, replace(common, key=key, text=row.text, size_bytes=size_bytes))
+
+    def _add(self, position: int, item: Item) -> None:
+        self.keys[item.key] = item.manifest
+        self.items.setdefault(position, []).append(item)
+
+    def _skip(self, path: Path, reason: str) -> None:
+        self.skipped.append(Skipped(display_path(path), reason))
+
+
+def _named(modalities: frozenset[Modality]) -> str:
+    return " or ".join(modality for modality in Modality if modality in modalities)

@@ -1,0 +1,72 @@
+"""The seam of the encoders: what a dual encoder is, whoever trained it.
+
+``prepare_*`` is NumPy and Pillow only and runs in reader threads beside the encoding; ``encode_*`` runs
+the tower on a batch of what was prepared. Texts have two doors, because a query and a document may be
+read differently. Knows nothing of files, collections or searching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from indexer.errors import ModelError
+from indexer.items import Embeddings, Modality, Samples
+
+#: Rate of the sound that ``prepare_audio`` takes.
+SAMPLE_RATE_HZ = 16_000
+
+
+@runtime_checkable
+class DualEncoder(Protocol):
+    """Towers for one or more modalities into one space of ``dim`` dimensions."""
+
+    @property
+    def spec(self) -> str:
+        """What ``--model`` was given to open it."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the space."""
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """The modalities that it has a tower for."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stable hex digest of towers, weights, preprocessing and dim; equal means interchangeable."""
+
+    @property
+    def window_s(self) -> float:
+        """Longest sound, in seconds, that one embedding covers."""
+
+    def prepare_image(self, picture: Image) -> NDArray[Any]:
+        """RGB picture of any size -> the array that ``encode_images`` stacks. Thread-safe."""
+
+    def prepare_audio(self, window: Samples) -> NDArray[Any]:
+        """Mono float32 at 16 kHz, at most ``window_s`` long -> what ``encode_audio`` stacks. Thread-safe."""
+
+    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """float32 ``(n, dim)``, unit L2 rows in input order; ``(0, dim)`` for none."""
+
+    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """As ``encode_images``, for prepared windows."""
+
+    def encode_passages(self, texts: Sequence[str]) -> Embeddings:
+        """As ``encode_images``, for texts that are to be found."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Embeddings:
+        """As ``encode_images``, for texts that ask; also captions used as queries."""
+
+
+def require_tower(encoder: DualEncoder, modality: Modality) -> None:
+    """Raise :class:`ModelError` naming a model that can, if ``encoder`` has no tower for ``modality``."""
+    if modality not in encoder.modalities:
+        raise ModelError(
+            f"model {encoder.spec} has no {modality} tower; it reads {', '.join(sorted(encoder.modalities))}; "
+            f"use --model starter, which reads image, audio and text"
+        )

@@ -1,0 +1,70 @@
+"""Projection heads: from a tower's features into the shared space.
+
+Features are centred and whitened (PCA of the training features, fixed), then a linear map plus a residual MLP that
+starts at zero takes them to ``dim``; rows come out with unit L2 length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from indexer.encoders.specs import HeadSpec
+
+
+class ProjectionHead(nn.Module):
+    """Features ``(n, inputs)`` float32 -> unit rows ``(n, dim)`` float32."""
+
+    mean: torch.Tensor
+    whiten: torch.Tensor
+
+    def __init__(self, spec: HeadSpec, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", torch.zeros(spec.inputs))
+        self.register_buffer("whiten", torch.zeros(spec.inputs, spec.whitened))
+        self.linear = nn.Linear(spec.whitened, spec.dim)
+        self.mlp = _residual(spec, dropout) if spec.hidden else None
+        self.dropout = nn.Dropout(dropout)
+
+    def set_whitening(self, mean: torch.Tensor, whiten: torch.Tensor) -> None:
+        """Take the mean ``(inputs,)`` and the map ``(inputs, whitened)`` measured on training features."""
+        self.mean.copy_(mean)
+        self.whiten.copy_(whiten)
+
+    def whitened(self, features: torch.Tensor) -> torch.Tensor:
+        """Centred and whitened features ``(n, whitened)``: the fixed first step."""
+        return (features - self.mean) @ self.whiten
+
+    def project(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Whitened features -> unit rows: the trained step."""
+        kept = self.dropout(whitened)
+        rows = self.linear(kept)
+        if self.mlp is not None:
+            rows = rows + self.mlp(kept)
+        return nn.functional.normalize(rows, dim=-1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.project(self.whitened(features))
+
+
+def whitening(features: torch.Tensor, components: int, shrinkage: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and PCA whitening of ``(n, inputs)`` features: ``(inputs,)`` and ``(inputs, components)``.
+
+    Each feature is first scaled to unit variance, so that one trunk's scale does not drown another's; ``shrinkage``
+    (of the mean eigenvalue) keeps the small components from being blown up.
+    """
+    mean = features.mean(dim=0)
+    scale = features.std(dim=0).clamp(min=1e-6)
+    scaled = ((features - mean) / scale).double()
+    values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
+    values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
+    gain = (values.clamp(min=0) + shrinkage * values.mean()).rsqrt()
+    return mean, ((vectors * gain) / scale[:, None].double()).to(features.dtype)
+
+
+def _residual(spec: HeadSpec, dropout: float) -> nn.Sequential:
+    last = nn.Linear(spec.hidden, spec.dim)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(spec.whitened, spec.hidden), nn.GELU(), nn.Dropout(dropout), last)

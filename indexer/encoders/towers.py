@@ -1,0 +1,109 @@
+"""Towers and heads with their weights, from an encoder's directory; and the heads back to it.
+
+Every file is checked against the digest in ``encoder.json`` before it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from indexer.encoders.audio import AudioTower
+from indexer.encoders.heads import ProjectionHead
+from indexer.encoders.image import ImageTower
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig
+from indexer.encoders.text import TextTower
+from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, sha256_of
+from indexer.errors import WeightsCorrupt, WeightsMissing
+
+
+def language_model_directory(source: str) -> Path:
+    """Directory of a text tower's language model: base weights by name, or a path."""
+    if source in BASE_WEIGHTS:
+        return base_directory(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    raise WeightsMissing(
+        f"language model {source}: neither a directory nor one of {', '.join(sorted(BASE_WEIGHTS))}; correct the source"
+    )
+
+
+def load_text_tower(config: EncoderConfig) -> TextTower:
+    """The text tower with its language model, float32 on the CPU."""
+    assert config.text is not None
+    return TextTower(config.text, language_model_directory(config.text.source))
+
+
+def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
+    """The picture tower with its weights, float32 on the CPU."""
+    tower = ImageTower(config.image)
+    for trunk in tower.trunks:
+        weights = load_weights(directory / trunk.spec.weights, config.sha256)  # type: ignore[union-attr,operator]
+        _load_state(trunk.model, weights, directory / str(trunk.spec.weights))  # type: ignore[union-attr,arg-type]
+    return tower
+
+
+def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower:
+    """The sound tower with its weights, float32 on the CPU."""
+    assert config.audio is not None
+    tower = AudioTower(config.audio)
+    path = directory / config.audio.weights
+    try:
+        tower.load(load_weights(path, config.sha256))
+    except (RuntimeError, KeyError) as error:
+        raise WeightsCorrupt(
+            f"{path}: does not fit the sound tower of {CONFIG}; train or fetch the model again"
+        ) from error
+    return tower
+
+
+def load_heads(directory: Path, config: EncoderConfig) -> dict[str, ProjectionHead]:
+    """The heads by modality, float32 on the CPU."""
+    weights = load_weights(directory / HEADS, config.sha256)
+    heads = {}
+    for name, spec in config.heads.items():
+        head = ProjectionHead(spec)
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        _load_state(head, own, directory / HEADS)
+        heads[name] = head
+    return heads
+
+
+def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
+    """A safetensors file of the directory, checked against ``encoder.json``, as float32."""
+    if not path.is_file():
+        raise WeightsMissing(
+            f"{path}: is missing; fetch the model again, or check out the repository with all its files"
+        )
+    if path.name in sha256:
+        check_sha256(path, sha256[path.name], "fetch the model again")
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise WeightsCorrupt(f"{path}: is no whole safetensors file ({error}); fetch the model again") from error
+
+
+def save_heads(directory: Path, heads: dict[str, ProjectionHead]) -> str:
+    """Write ``heads.safetensors`` (float16) and return its sha256."""
+    weights = {
+        f"{name}.{key}": value.half().contiguous()
+        for name, head in heads.items()
+        for key, value in head.state_dict().items()
+    }
+    path = directory / HEADS
+    save_file(weights, path)
+    path.chmod(0o644)
+    return sha256_of(path)
+
+
+def _load_state(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsCorrupt(
+            f"{path}: does not fit the tower that {CONFIG} names; train or fetch the model again"
+        ) from error

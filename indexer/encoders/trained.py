@@ -1,0 +1,127 @@
+"""A dual encoder in a directory, as ``trimodal train dual`` writes it: towers, heads and what ties them.
+
+Towers are loaded when first used, so that a text query does not load a picture tower, and an index run that finds
+nothing new does not even import torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from indexer.encoders.specs import read_config
+from indexer.errors import ModelError
+from indexer.items import Embeddings, Modality, Samples
+
+if TYPE_CHECKING:
+    import torch
+
+    from indexer.encoders.audio import AudioTower
+    from indexer.encoders.heads import ProjectionHead
+    from indexer.encoders.image import ImageTower
+    from indexer.encoders.text import TextTower
+
+
+class TrainedDualEncoder:
+    """The dual encoder of a directory; see :class:`indexer.encoders.dual.DualEncoder` for its contract."""
+
+    def __init__(self, directory: Path, *, spec: str | None = None, device: str = "auto") -> None:
+        """Read ``encoder.json``; weights are read on first use. Raises :class:`ModelError` naming what is wrong."""
+        self.directory = directory
+        self.config = read_config(directory)
+        self.spec = spec or str(directory)
+        self.dim = self.config.dim
+        self.fingerprint = self.config.fingerprint
+        self.window_s = self.config.audio.window_s if self.config.audio else 10.0
+        self.modalities = frozenset(Modality(name) for name in self.config.heads)
+        self._asked_device = device
+        self._lock = threading.RLock()
+        self._loaded: dict[str, Any] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the towers run."""
+        from indexer.encoders.devices import choose_device
+
+        return choose_device(self._asked_device)
+
+    @property
+    def image_tower(self) -> ImageTower:
+        """The picture tower, loaded."""
+        from indexer.encoders.towers import load_image_tower
+
+        tower: ImageTower = self._tower(Modality.IMAGE, lambda: load_image_tower(self.directory, self.config))
+        return tower
+
+    @property
+    def audio_tower(self) -> AudioTower:
+        """The sound tower, loaded."""
+        from indexer.encoders.towers import load_audio_tower
+
+        tower: AudioTower = self._tower(Modality.AUDIO, lambda: load_audio_tower(self.directory, self.config))
+        return tower
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower, loaded."""
+        from indexer.encoders.towers import load_text_tower
+
+        tower: TextTower = self._tower(Modality.TEXT, lambda: load_text_tower(self.config))
+        return tower
+
+    def prepare_image(self, picture: Image) -> NDArray[Any]:
+        """RGB picture -> uint8 ``(s, s, 3)``."""
+        return self.image_tower.prepare(picture)
+
+    def prepare_audio(self, window: Samples) -> NDArray[Any]:
+        """Mono float32 at 16 kHz -> log-mel with a row that marks where sound is."""
+        return self.audio_tower.prepare(window)
+
+    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.IMAGE, self.image_tower.features(prepared)) if len(prepared) else self._none()
+
+    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.AUDIO, self.audio_tower.features(prepared)) if len(prepared) else self._none()
+
+    def encode_passages(self, texts: Sequence[str]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.TEXT, self.text_tower.features(texts)) if len(texts) else self._none()
+
+    def encode_queries(self, texts: Sequence[str]) -> Embeddings:
+        """The same as passages: this tower reads both alike."""
+        return self.encode_passages(texts)
+
+    def _none(self) -> Embeddings:
+        return np.zeros((0, self.dim), dtype=np.float32)
+
+    def _project(self, modality: Modality, features: NDArray[np.float32]) -> Embeddings:
+        import torch
+
+        with torch.inference_mode():
+            rows = self._heads[modality](torch.from_numpy(features).to(self.device))
+            return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def _heads(self) -> dict[str, ProjectionHead]:
+        from indexer.encoders.towers import load_heads
+
+        return {name: head.to(self.device).eval() for name, head in load_heads(self.directory, self.config).items()}
+
+    def _tower(self, modality: Modality, load: Callable[[], Any]) -> Any:
+        from indexer.encoders.devices import choose_dtype
+
+        if modality not in self.modalities:
+            raise ModelError(f"model {self.spec} has no {modality} tower; use --model starter, which has all three")
+        with self._lock:  # readers of several threads may be the first to need a tower
+            if modality not in self._loaded:
+                self._loaded[modality] = load().to(self.device, choose_dtype(self.device))
+            return self._loaded[modality]

@@ -1,0 +1,43 @@
+"""The limits that keep one file from harming a build, and the cuts that make segments. Knows no format."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from indexer.files import media_error
+from indexer.items import Modality
+
+#: Every tower hears mono sound at this rate.
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What one file may cost, and how sound and text are cut. A file over a limit is a ``MediaError``.
+
+    The first four are ceilings, each lifted by the flag of its name (``--max-megapixels`` ...). The
+    last three decide the segments: the same file and the same values give the same segments, always.
+    """
+
+    max_megapixels: float = 179
+    """Of a picture, before anything of it is allocated. Pillow's own ceiling against bombs."""
+    max_file_mb: float = 2000
+    """Of a sound or picture file, in 1,000,000 bytes."""
+    max_text_mb: float = 50
+    max_audio_hours: float = 12
+    """Twelve hours at 16,000 Hz are 2.8 GB of float32: the most one sound takes in memory."""
+    window_s: float = 10.0
+    hop_s: float = 8.0
+    """From the start of one window to the start of the next; below ``window_s``, so that they overlap."""
+    passage_chars: int = 600
+
+
+def check_size(path: str | os.PathLike[str], size_bytes: int, modality: Modality, limits: MediaLimits) -> None:
+    """Raises ``MediaError`` for an empty file and for one that is larger than its modality may be."""
+    if size_bytes == 0:
+        raise media_error(path, "is empty (0 bytes); copy it again or remove it")
+    is_text = modality is Modality.TEXT
+    limit_mb, flag = (limits.max_text_mb, "--max-text-mb") if is_text else (limits.max_file_mb, "--max-file-mb")
+    if size_bytes > limit_mb * 1e6:
+        raise media_error(path, f"{size_bytes / 1e6:,.0f} MB is over the {limit_mb:,g} MB limit; raise {flag}")

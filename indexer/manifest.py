@@ -1,0 +1,252 @@
+"""Manifests: a file with a row an item (.jsonl, .csv, .parquet) read into rows with files and captions.
+
+A row of ``.jsonl``::
+
+    {"image": "rel/a.jpg", "audio": "rel/a.ogg", "text": "...", "captions": ["...", "..."],
+     "id": "a", "split": "test", "metadata": {"year": 2020}}
+
+At least one of image, audio and text; the rest may be left out. ``captions`` (or ``caption``) may be a
+single string. Keys that are none of these go into the metadata. Metadata is flat: an object inside it
+becomes dotted keys, one level deep; lists and deeper objects become JSON text.
+
+``.csv`` has the same as columns, several captions as ``caption, caption_2, ...`` or as a JSON list in
+``captions``; ``.parquet`` the same with typed columns. Paths are relative to the manifest and stay in
+its folder: a manifest from elsewhere must not be able to name the reader's own files.
+
+A row that cannot be used is skipped with its reason and harms no other row. Media files are looked at
+with ``stat`` only. Knows nothing of decoding, SQL or models.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import ManifestError, MediaError
+from indexer.files import absolute, display_path, not_a_file, open_file, trouble
+from indexer.items import Scalar, Skipped
+from indexer.tables import CAPTION_KEY, NAMED_KEYS, READERS, BadRow, type_name
+
+_FILES = ("image", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One row that can be used: at least one of ``image``, ``audio`` and ``text`` is there."""
+
+    row_id: str
+    """``id`` of the row, or its line number as text. Unique in the manifest."""
+    line: int
+    """From 1; of a parquet file, the number of the row."""
+    image: Path | None
+    """Absolute, an existing regular file, as is ``audio``."""
+    audio: Path | None
+    text: str | None
+    captions: tuple[str, ...]
+    split: str | None
+    metadata: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest holds, rows in its own order."""
+
+    path: Path
+    """Absolute."""
+    rows: list[ManifestRow]
+    skipped: list[Skipped]
+    """A row that cannot be used each, with ``manifest.jsonl:12`` for its path."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a ``.jsonl``, ``.csv`` or ``.parquet`` manifest. Raises ``ManifestError`` if none of it can be."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ManifestError(f"{display_path(path)}: not a manifest; one ends in {', '.join(READERS)}")
+    collected = _Rows(shown=display_path(path), folder=absolute(path).parent)
+    try:
+        with open_file(path) as file:
+            for line, values in reader(file, collected.shown):
+                collected.add(line, values)
+    except MediaError as error:
+        raise ManifestError(f"{collected.shown}: {error.reason}") from error
+    except OSError as error:
+        raise ManifestError(f"{collected.shown}: {trouble(error, path)}") from error
+    if not collected.rows and not collected.skipped:
+        raise ManifestError(f'{collected.shown}: holds no rows; write one a line: {{"image": "a.jpg"}}')
+    return Manifest(absolute(path), collected.rows, collected.skipped)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows so far, and what no later row may repeat."""
+
+    shown: str
+    folder: Path
+    rows: list[ManifestRow] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    ids: dict[str, int] = field(default_factory=dict)
+    files: dict[Path, int] = field(default_factory=dict)
+    parents: dict[Path, bool] = field(default_factory=dict)
+    """Folders of files, and whether they lie in the manifest's folder."""
+    real_folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.real_folder = self.folder.resolve()
+
+    def add(self, line: int, values: Mapping[str, Any] | BadRow) -> None:
+        try:
+            if isinstance(values, BadRow):
+                raise values
+            row = self._row(line, values)
+        except BadRow as bad:
+            self.skipped.append(Skipped(f"{self.shown}:{line}", str(bad)))
+            return
+        self.rows.append(row)
+        self.ids[row.row_id] = line
+        self.files.update((file, line) for file in (row.image, row.audio) if file is not None)
+
+    def _row(self, line: int, values: Mapping[str, Any]) -> ManifestRow:
+        text = _words(values, "text")
+        image, audio = (self._file(name, _string(values, name)) for name in _FILES)
+        if image is None and audio is None and text is None:
+            raise BadRow('has none of "image", "audio" and "text"; give it one')
+        row_id = _words(values, "id", also=int) or str(line)
+        if row_id in self.ids:
+            raise BadRow(
+                f'its id "{display_path(row_id)}" is that of line {self.ids[row_id]};'
+                ' give every row its own "id" (without one, the line number is it)'
+            )
+        for file in (image, audio):
+            if file in self.files:
+                raise BadRow(
+                    f"{display_path(file)} is listed on line {self.files[file]} already;"
+                    ' put all its captions into the one row, as "captions": ["...", "..."]'
+                )
+        return ManifestRow(
+            row_id, line, image, audio, text, _captions(values), _words(values, "split"), _metadata(values)
+        )
+
+    def _is_inside(self, path: Path) -> bool:
+        if path.is_symlink():
+            return path.resolve().is_relative_to(self.real_folder)
+        if path.parent not in self.parents:  # asked once a folder: a manifest may have a million rows
+            self.parents[path.parent] = path.parent.resolve().is_relative_to(self.real_folder)
+        return self.parents[path.parent]
+
+    def _file(self, name: str, value: str | None) -> Path | None:
+        """The absolute path of a row's file, which must be there and inside the manifest's folder."""
+        if value is None:
+            return None
+        shown = display_path(value)
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+            raise BadRow(f'"{name}" is the address {shown}; nothing is fetched: download it, give its path')
+        try:
+            path = absolute(self.folder / value)
+            # resolve() sees through links and "..": a manifest names only what lies beside it
+            inside = self._is_inside(path)
+            mode = path.stat().st_mode if inside else 0
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
+            if isinstance(error, RuntimeError):
+                raise BadRow(f"{shown} is a link that leads back to itself; mend or remove it") from error
+            hint = "; write / for \\ in paths" if "\\" in value else ""
+            raise BadRow(f"{shown} {trouble(error, self.folder / value)}{hint}") from error
+        if not inside:
+            raise BadRow(
+                f"{shown} lies outside the manifest's folder; copy the file beside the manifest,"
+                " or move the manifest up"
+            )
+        reason = not_a_file(mode)
+        if reason is not None:
+            raise BadRow(f"{shown} {reason}")
+        return path
+
+
+def _string(values: Mapping[str, Any], name: str, *, also: type[int] | None = None) -> str | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    if also is int and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise BadRow(f'"{name}" is {type_name(value)}; it must be a string')
+    return value if value.strip() else None
+
+
+def _words(values: Mapping[str, Any], name: str, *, also: type[int] | None = None) -> str | None:
+    value = _string(values, name, also=also)
+    return None if value is None else _storable(value)
+
+
+def _captions(values: Mapping[str, Any]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in sorted((name for name in values if CAPTION_KEY.fullmatch(name)), key=_caption_order):
+        value = values[name]
+        for caption in value if isinstance(value, list | tuple) else [value]:
+            if caption is not None and not isinstance(caption, str):
+                raise BadRow(f'"{name}" holds {type_name(caption)}; it must be a string or a list of strings')
+            if caption and caption.strip():
+                found.append(_storable(caption.strip()))
+    return tuple(found)
+
+
+def _caption_order(name: str) -> tuple[int, str]:
+    """caption, captions, caption_2, ..., caption_10."""
+    number = name.rpartition("_")[2]
+    return (int(number) if number.isdigit() else 0, name)
+
+
+def _metadata(values: Mapping[str, Any]) -> dict[str, Scalar]:
+    given = values.get("metadata")
+    if given is None:
+        given = {}
+    if isinstance(given, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given):
+        given = dict(given)  # a parquet map
+    if not isinstance(given, Mapping):
+        raise BadRow(f'"metadata" is {type_name(given)}; it must be an object')
+    others = (
+        (name, value) for name, value in values.items() if name not in NAMED_KEYS and not CAPTION_KEY.fullmatch(name)
+    )
+    flat = dict(_flat(others))
+    flat.update(_flat(given.items()))
+    return flat
+
+
+def _flat(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Scalar]]:
+    for name, value in pairs:
+        if isinstance(value, Mapping):
+            for inner, deeper in value.items():
+                yield _storable(f"{name}.{inner}"), _scalar(deeper)
+        else:
+            yield _storable(str(name)), _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:
+    """As SQLite can keep it: NaN is nothing, integers beyond 64 bits and dates are text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return _storable(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _storable(text: str) -> str:
+    r"""Without the half characters that JSON's ``"\ud800"`` can make and that no database takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

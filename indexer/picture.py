@@ -1,0 +1,285 @@
+"""One picture file -> one RGB picture. Knows nothing of sound, text or models.
+
+Pillow's readers are called by the kind the content has, not by the suffix and not through ``Image.open``:
+its ceiling on pixels is one global for the whole program, ours is an argument. Whatever a file says its
+size is, it is compared with the limit before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import IcoImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
+
+from indexer.errors import MediaError
+from indexer.files import media_error, one_line, open_file, trouble
+from indexer.items import Modality
+from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, PNG, SVG, UNKNOWN, Kind, sniff
+from indexer.limits import MediaLimits, check_size
+from indexer.svg import MAX_SVG_BYTES, draw_svg
+from indexer.wrong_kind import wrong_kind
+
+#: A picture is given back with its long side at most this: no tower looks closer, and memory stays small.
+MAX_SIDE_PX = 2048
+
+_CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
+_WHITE = (255, 255, 255)
+_ORIENTATION, _DATE_TIME = 0x0112, 0x0132
+_EXIF_IFD, _DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL = 0x8769, 0x9003, 0x9011
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PILLOW_NAMES = {
+    ".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
+    ".tif": TiffImagePlugin.TiffImageFile.format, ".webp": WebPImagePlugin.WebPImageFile.format,
+    ".ico": IcoImagePlugin.IcoImageFile.format,
+}  # fmt: skip
+
+# A damaged EXIF block is no news to the user while the picture itself reads; Pillow would print it.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture and what its file says of it."""
+
+    image: Image.Image
+    """RGB, upright, long side at most ``MAX_SIDE_PX``."""
+    width_px: int
+    """Of the file, upright; of a drawing (SVG), as it was drawn."""
+    height_px: int
+    taken_at: str | None
+    """ISO 8601, local time of the camera, with its offset from UTC where the file has one."""
+
+
+def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
+    """The picture of a file as RGB. See ``open_picture``."""
+    return open_picture(path, limits).image
+
+
+def open_picture(path: Path, limits: MediaLimits) -> Picture:
+    """Read a picture: first frame, turned upright by EXIF, transparency on white, 16 bits as 8.
+
+    Raises ``MediaError`` for what is no picture, is damaged, is cut short (never half a picture with grey
+    below) or is over ``max_megapixels``. Thread-safe; the same file always gives the same pixels.
+    """
+    with open_file(path) as file:
+        kind = UNKNOWN
+        try:
+            check_size(path, os.fstat(file.fileno()).st_size, Modality.IMAGE, limits)
+            kind = sniff(file.read(HEAD_BYTES))
+            if kind.modality is not Modality.IMAGE:
+                raise wrong_kind(path, kind, Modality.IMAGE)
+            if kind is PNG:
+                _check_png(path, file)
+            elif kind is ICO:
+                _check_icon(path, file, limits)
+            file.seek(0)
+            if kind is SVG:
+                source = file.read(MAX_SVG_BYTES + 1)
+                image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits))
+                return Picture(image, *image.size, None)
+            return _read(path, file, kind, limits)
+        except MediaError:
+            raise
+        except MemoryError as error:
+            raise media_error(path, "needs more memory than there is; make the picture smaller") from error
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
+            raise media_error(path, _damage(error, kind, path)) from error
+
+
+def check_pixels(path: str | os.PathLike[str], width_px: int, height_px: int, limits: MediaLimits) -> None:
+    """Raises ``MediaError`` when a picture of this size is over the limit, or has no size."""
+    if width_px < 1 or height_px < 1:
+        raise media_error(path, f"is {width_px} x {height_px} pixels; there is nothing to see in it")
+    megapixels = width_px * height_px / 1e6
+    if megapixels > limits.max_megapixels:
+        raise media_error(
+            path,
+            f"{megapixels:,.0f} MP ({width_px:,} x {height_px:,}) is over the"
+            f" {limits.max_megapixels:,g} MP limit; raise --max-megapixels",
+        )
+
+
+def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
+    """Of a picture in a drawing: its size by its header. What resvg does not decode is let be."""
+    kind = sniff(raw[:HEAD_BYTES])
+    if kind.suffix in (".png", ".jpg", ".gif", ".webp"):
+        check_pixels(path, *_open(path, io.BytesIO(raw), kind).size, limits)
+
+
+def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits) -> Picture:
+    with _open(path, file, kind) as source:
+        check_pixels(path, *source.size, limits)
+        _check_inside(path, source, limits)
+        stated = source.size
+        if max(stated) > MAX_SIDE_PX:
+            source.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))  # JPEG decodes at 1/2, 1/4, 1/8; others ignore it
+        is_draft = source.size != stated
+        source.load()
+        exif = _exif(source)
+        turn = exif.get(_ORIENTATION, 1)
+        width_px, height_px = stated if is_draft else source.size
+        if turn in (5, 6, 7, 8):
+            width_px, height_px = height_px, width_px
+        image = _eight_bits(source)
+        if max(image.size) > MAX_SIDE_PX:
+            image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if image.mode == "RGBA":
+        ground = Image.new("RGB", image.size, _WHITE)
+        ground.paste(image, mask=image.getchannel("A"))
+        image = ground
+    image = image.convert("RGB")
+    if turn in _TURNS:
+        image = image.transpose(_TURNS[turn])
+    return Picture(image, width_px, height_px, _taken_at(exif))
+
+
+def _open(path: Path, file: IO[bytes], kind: Kind) -> ImageFile.ImageFile:
+    """Pillow's reader for the kind, its header read."""
+    if kind is HEIF:
+        try:
+            from pillow_heif.as_plugin import HeifImageFile
+        except ImportError as error:
+            raise media_error(path, "HEIC needs an extra package: pip install 'trimodal[heic]'") from error
+        read_heif: Callable[[IO[bytes], str], ImageFile.ImageFile] = HeifImageFile
+        return read_heif(file, "")
+    Image.preinit()
+    if kind is AVIF:
+        try:
+            from PIL import AvifImagePlugin
+        except ImportError:
+            supported = False
+        else:
+            supported = AvifImagePlugin.SUPPORTED
+        if not supported:
+            raise media_error(path, "AVIF needs a newer Pillow: pip install --upgrade pillow")
+        name = "AVIF"
+    else:
+        name = _PILLOW_NAMES[kind.suffix]
+    factory: Callable[[IO[bytes], str], ImageFile.ImageFile] = Image.OPEN[name][0]
+    return factory(file, "")
+
+
+def _check_inside(path: Path, source: ImageFile.ImageFile, limits: MediaLimits) -> None:
+    """Sizes that a file states elsewhere than in its header, and that reading would allocate."""
+    if isinstance(source, TiffImagePlugin.TiffImageFile):
+        tags = source.tag_v2
+        if TiffImagePlugin.TILEWIDTH in tags and TiffImagePlugin.TILELENGTH in tags:
+            check_pixels(path, int(tags[TiffImagePlugin.TILEWIDTH]), int(tags[TiffImagePlugin.TILELENGTH]), limits)
+
+
+def _check_icon(path: Path, file: BinaryIO, limits: MediaLimits) -> None:
+    """Compare the sizes of all pictures in an ICO with the limit; Pillow decodes one while opening it."""
+    file.seek(4)
+    table = file.read(16 * int.from_bytes(file.read(2), "little"))
+    for at in range(0, len(table) - 15, 16):
+        file.seek(int.from_bytes(table[at + 12 : at + 16], "little"))
+        start = file.read(24)
+        if start.startswith(b"\x89PNG"):
+            width, height = int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
+        else:  # a bitmap, with a mask of the same height below it
+            width, height = (abs(int.from_bytes(start[i : i + 4], "little", signed=True)) for i in (4, 8))
+            height //= 2
+        check_pixels(path, width, height, limits)
+
+
+def _check_png(path: Path, file: BinaryIO) -> None:
+    """Chunk lengths and checksums, some of which Pillow reads over.
+
+    A picture whose pixels fail their checksum would be given back with wrong ones.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(8)
+    name = b""
+    while name != b"IEND":
+        heading = file.read(8)
+        if len(heading) < 8:
+            raise media_error(path, _CUT_SHORT.format("a PNG picture"))
+        length, name = int.from_bytes(heading[:4]), heading[4:]
+        left = size - file.tell() - 4
+        if length > left:
+            what = "" if name.isalpha() else " after damage"
+            raise media_error(
+                path,
+                f"is a PNG picture that is damaged or cut short (chunk {one_line(name.decode('latin-1'))}{what}"
+                f" states {length:,} bytes, {max(0, left):,} are left); copy it again or remove it",
+            )
+        checksum = zlib.crc32(name)
+        for start in range(0, length, 1 << 20):
+            checksum = zlib.crc32(file.read(min(1 << 20, length - start)), checksum)
+        if file.read(4) != checksum.to_bytes(4):
+            raise media_error(
+                path,
+                f"is a PNG picture that is damaged (chunk {one_line(name.decode('latin-1'))} fails its"
+                " checksum); copy it again or remove it",
+            )
+
+
+def _eight_bits(source: Image.Image) -> Image.Image:
+    """RGB, RGBA where something is transparent, or L (a third of the memory, for large scans)."""
+    if source.mode in ("I", "F") or source.mode.startswith("I;16"):
+        return Image.fromarray(_grey(np.asarray(source)))
+    if source.mode in ("1", "L") and not source.has_transparency_data:
+        return source.convert("L")
+    return source.convert("RGBA" if source.has_transparency_data else "RGB")
+
+
+def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """More than eight bits as eight: by the range the type or the values show, black staying black."""
+    if values.dtype.kind == "u":
+        high_bytes: NDArray[np.uint8] = np.right_shift(values, 8).astype(np.uint8)
+        return high_bytes
+    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(finite.min())), float(finite.max())
+    # 0..1, 0..255 and 0..65535 are what writers mean; anything else is shown from its least to its most.
+    full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high) if low == 0 else high
+    if values.dtype.kind == "i" and full == 1.0:
+        full = 255.0
+    scaled = (finite - low) * (255.0 / max(full - low, 1e-12))
+    grey: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return grey
+
+
+def _exif(source: Image.Image) -> Image.Exif:
+    try:
+        return source.getexif()
+    except Exception:  # a damaged EXIF block, beside a picture that is whole
+        return Image.Exif()
+
+
+def _taken_at(exif: Image.Exif) -> str | None:
+    try:
+        details = exif.get_ifd(_EXIF_IFD)
+        said = str(details.get(_DATE_TIME_ORIGINAL) or exif.get(_DATE_TIME) or "").strip("\0 ")
+        taken = datetime.strptime(said, "%Y:%m:%d %H:%M:%S").isoformat()
+        offset = str(details.get(_OFFSET_TIME_ORIGINAL) or "").strip("\0 ")
+    except Exception:  # absent, zeros, or the damage of _exif
+        return None
+    return taken + offset if re.fullmatch(r"[+-]\d\d:\d\d", offset) else taken
+
+
+def _damage(error: Exception, kind: Kind, path: Path) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return trouble(error, path)
+    said = one_line(error)
+    if "truncated" in said.lower() or "unexpected end" in said.lower():
+        return _CUT_SHORT.format(kind.name)
+    return f"is {kind.name} that is damaged or cut short ({said}); copy it again or remove it"

@@ -1,0 +1,156 @@
+"""An item as the columns of the catalog, and the rows that come back. Knows nothing of SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from indexer.items import Item, Modality, Scalar, Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRow:
+    """One row of the items."""
+
+    item_id: int
+    key: str
+    modality: Modality
+    path: Path
+    name: str
+    folder: str
+    suffix: str
+    size_bytes: int
+    mtime_ns: int
+    content_hash: str
+    caption: str | None
+    captions: tuple[str, ...]
+    text: str | None
+    metadata: Mapping[str, Scalar]
+    manifest: Path | None
+    row_id: str | None
+    split: str | None
+    added_at: str
+    width_px: int | None
+    height_px: int | None
+    duration_s: float | None
+    taken_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(ItemRow):
+    """One segment with its item; ``text`` is the passage's, or the item's where a segment has none."""
+
+    segment_id: int
+    ordinal: int
+    vector_id: int
+    start_s: float | None
+    end_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """A segment and the row of its vector."""
+
+    segment: Segment
+    vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What :meth:`Catalog.put` stores: segment ``i`` has the vector ``first_vector_id + i``."""
+
+    item: Item
+    content_hash: str
+    facts: Mapping[str, Scalar]
+    segments: Sequence[Segment]
+    first_vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item is: its file, or the manifest that it stands in."""
+
+    key: str
+    path: Path
+    manifest: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that could not be read, as it was then; ``reader`` tells what tried (limits, extras, version)."""
+
+    key: str
+    size_bytes: int
+    mtime_ns: int
+    reason: str
+    reader: str
+
+
+def said(item: Item) -> dict[str, Any]:
+    """The columns that an item says of itself, without being read."""
+    return {
+        "key": item.key,
+        "modality": str(item.modality),
+        "path": str(item.path),
+        "name": item.path.name,
+        "folder": str(item.path.parent),
+        "suffix": item.path.suffix.lower(),
+        "size_bytes": item.size_bytes,
+        "mtime_ns": item.mtime_ns,
+        "caption": clean(item.captions[0]) if item.captions else None,
+        "captions": json.dumps([clean(caption) for caption in item.captions], ensure_ascii=False),
+        "text": clean(item.text),
+        "metadata": json.dumps({clean(key): clean(value) for key, value in item.metadata.items()}, ensure_ascii=False),
+        "manifest": str(item.manifest) if item.manifest else None,
+        "row_id": clean(item.row_id),
+        "split": clean(item.split),
+    }
+
+
+def describes_same(item: Item, row: ItemRow) -> bool:
+    """Whether ``row`` already holds all that ``item`` says of itself."""
+    columns = said(item)
+    stored = {
+        **{name: getattr(row, name) for name in columns},
+        "modality": str(row.modality),
+        "path": str(row.path),
+        "captions": json.dumps(list(row.captions), ensure_ascii=False),
+        "metadata": json.dumps(dict(row.metadata), ensure_ascii=False),
+        "manifest": str(row.manifest) if row.manifest else None,
+    }
+    return columns == stored
+
+
+def encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def with_words_of(item: Item, row: ItemRow) -> Item:
+    """``item``, with what a manifest said of ``row`` where no manifest says anything now.
+
+    So a folder can be indexed again without losing the captions of a manifest that was indexed before.
+    """
+    if item.manifest is not None or row.manifest is None:
+        return item
+    return replace(
+        item,
+        captions=row.captions,
+        metadata=row.metadata,
+        row_id=row.row_id,
+        split=row.split,
+        manifest=row.manifest,
+    )
+
+
+def clean(value: Any) -> Any:
+    """A text without lone surrogates, which SQLite cannot hold; anything else as it is."""
+    if isinstance(value, str) and not encodable(value):
+        return value.encode("utf-8", "replace").decode()
+    return value

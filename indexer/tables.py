@@ -1,0 +1,174 @@
+"""Tables of rows: the lines of ``.jsonl``, ``.csv`` and ``.parquet`` as dictionaries, bad lines marked.
+
+Knows how a row is written down, not what it must hold: that is ``manifest.py``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from indexer.errors import ManifestError
+from indexer.files import one_line
+
+#: A line longer than this is not a row anyone wrote; it is skipped without being kept in memory.
+MAX_LINE_BYTES = 16_000_000
+
+#: What a row may be about; a table needs a column of at least one.
+CONTENT = ("image", "audio", "text")
+CAPTION_KEY = re.compile(r"captions?(?:_\d+)?")
+#: With the captions, the keys that mean something; all others are metadata.
+NAMED_KEYS = frozenset((*CONTENT, "id", "split", "metadata"))
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
+
+
+class BadRow(ValueError):
+    """A row that is skipped; the message is the reason, with its remedy."""
+
+
+#: (line from 1, the row or why it is none)
+Numbered = tuple[int, Mapping[str, Any] | BadRow]
+
+
+def _jsonl(file: BinaryIO, shown: str) -> Iterator[Numbered]:
+    for line, raw in enumerate(_lines(file, shown), 1):
+        if raw is None:
+            yield line, BadRow(f"is longer than {MAX_LINE_BYTES // 1_000_000} MB; a row is one line")
+            continue
+        if not raw.strip():
+            continue
+        try:
+            values = json.loads(raw.decode("utf-8"), parse_constant=lambda _: None)
+        except UnicodeDecodeError as error:
+            yield line, BadRow(f"is not UTF-8 (byte {error.start} of the line); save the manifest as UTF-8")
+        except (ValueError, RecursionError) as error:
+            yield line, BadRow(f"is not JSON ({one_line(error)}); a row is one JSON object on one line")
+        else:
+            if isinstance(values, dict):
+                yield line, values
+            else:
+                yield line, BadRow(f'is {type_name(values)}, not an object; write {{"image": "a.jpg"}}')
+
+
+def _lines(file: BinaryIO, shown: str) -> Iterator[bytes | None]:
+    """Lines without a byte order mark; None for one that is too long."""
+    first = True
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        if first:
+            _refuse_utf16(raw, shown)
+            raw, first = raw.removeprefix(b"\xef\xbb\xbf"), False
+        if len(raw) <= MAX_LINE_BYTES:
+            yield raw
+            continue
+        while raw and not raw.endswith(b"\n"):
+            raw = file.readline(MAX_LINE_BYTES)
+        yield None
+
+
+def _refuse_utf16(start: bytes, shown: str) -> None:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ManifestError(f"{shown}: is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+
+
+def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
+    def decoded() -> Iterator[str]:
+        for raw in _lines(file, shown):
+            if raw is None:
+                raise ManifestError(f"{shown}: has a line over {MAX_LINE_BYTES // 1_000_000} MB; not a CSV")
+            yield raw.decode("utf-8", "surrogateescape")
+
+    lines = decoded()
+    heading = next(lines, "")
+    # Spreadsheets write what the country uses between columns.
+    delimiter = max(",;\t", key=heading.count) if heading.strip() else ","
+    # Python's ceiling of 128 kB a field is for the whole process; texts in a manifest are longer.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    names = [name.strip() for name in next(csv.reader([heading], delimiter=delimiter), [])]
+    if not set(names) & set(CONTENT):
+        raise ManifestError(f"{shown}: no column is called image, audio or text; the first line names the columns")
+    reader = csv.reader(lines, delimiter=delimiter)
+    at = 1
+    while True:
+        line = at + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, BadRow(f"is not CSV ({one_line(error)}); check the quotes")
+            at = reader.line_num + 1
+            continue
+        at = reader.line_num + 1
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            yield (
+                line,
+                BadRow(f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"),
+            )
+        elif any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+            yield line, BadRow("is not UTF-8; save the manifest as UTF-8")
+        else:
+            yield line, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True) if name}
+
+
+def _cell(name: str, cell: str) -> Any:
+    """CSV has no types: a number in a free column becomes one, so that filters can compare it."""
+    if not cell.strip():
+        return None
+    if name == "captions" or name == "metadata":
+        try:
+            value = json.loads(cell, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return cell
+        return value if isinstance(value, list | dict) else cell
+    if name in NAMED_KEYS or CAPTION_KEY.fullmatch(name):
+        return cell
+    if _INTEGER.fullmatch(cell):
+        return int(cell)
+    return float(cell) if _DECIMAL.fullmatch(cell) else cell
+
+
+def _parquet(file: BinaryIO, shown: str) -> Iterator[Numbered]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+        schema = table.schema_arrow
+        if not set(schema.names) & set(CONTENT):
+            raise ManifestError(f"{shown}: no column is called image, audio or text")
+        for name in set(schema.names) & set(CONTENT):
+            kind = schema.field(name).type
+            words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if not any(is_kind(kind) for is_kind in words):
+                what = "the text itself" if name == "text" else "paths relative to the manifest"
+                raise ManifestError(f'{shown}: column "{name}" holds {kind}; it must hold {what}')
+        line = 0
+        for batch in table.iter_batches(batch_size=1024):
+            for values in batch.to_pylist():
+                line += 1
+                yield line, values
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ManifestError(f"{shown}: is not a parquet file that can be read ({one_line(error)})") from error
+
+
+def type_name(value: object) -> str:
+    """What a value is, as JSON calls it."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+#: By suffix: reads an open table, named by the second argument in its errors.
+READERS: Mapping[str, Callable[[BinaryIO, str], Iterator[Numbered]]] = {
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,1 @@
+"""Training of dual encoders from recipe files."""

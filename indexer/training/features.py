@@ -1,0 +1,92 @@
+"""Features of locked towers, kept on disk, so that a repeated training does not run a tower again.
+
+One folder a tower (named by the tower's fingerprint): ``rows.f32`` and ``keys.txt``, both append-only; the key is the
+content hash. A run that is killed leaves what it had: rows past the last whole key are overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import MediaError
+
+_KEY_BYTES = 41  # 40 hex digits and a newline
+
+OnProgress = Callable[[str, int, int], None]
+"""Told the stage, how many are done, and of how many."""
+
+
+class FeatureCache:
+    """Feature rows by content hash."""
+
+    def __init__(self, directory: Path, width: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.width = width
+        self._keys_path, self._rows_path = directory / "keys.txt", directory / "rows.f32"
+        for path in (self._keys_path, self._rows_path):
+            path.touch()
+        whole = min(self._keys_path.stat().st_size // _KEY_BYTES, self._rows_path.stat().st_size // (4 * width))
+        with self._keys_path.open("r+b") as keys, self._rows_path.open("r+b") as rows:
+            keys.truncate(whole * _KEY_BYTES)
+            rows.truncate(whole * 4 * width)
+        self._position = {key: n for n, key in enumerate(self._keys_path.read_text().split())}
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Which of ``keys`` are not here, each once, in order."""
+        return [key for key in dict.fromkeys(keys) if key not in self._position]
+
+    def add(self, keys: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Append rows ``(n, width)``."""
+        with self._rows_path.open("ab") as file:
+            file.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+        with self._keys_path.open("a") as file:
+            file.write("".join(f"{key}\n" for key in keys))
+        for key in keys:
+            self._position[key] = len(self._position)
+
+    def get(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Rows ``(n, width)`` in the order of ``keys``; KeyError for one that is not here."""
+        rows = np.memmap(self._rows_path, dtype="<f4", mode="r").reshape(-1, self.width)
+        return np.asarray(rows[[self._position[key] for key in keys]], dtype=np.float32)
+
+
+def fill(
+    cache: FeatureCache,
+    wanted: dict[str, Any],
+    prepare: Callable[[Any], Any],
+    features: Callable[[list[Any]], NDArray[np.float32]],
+    *,
+    stage: str,
+    on_progress: OnProgress,
+    batch_size: int = 32,
+    workers: int = 2,
+) -> list[str]:
+    """Run the tower on what ``cache`` lacks of ``wanted`` (key -> what ``prepare`` reads).
+
+    Reading runs in threads beside the tower. Returns one line for each thing that could not be read; it has no row.
+    """
+    missing = cache.missing(list(wanted))
+    complaints: list[str] = []
+
+    def read(key: str) -> tuple[str, Any]:
+        try:
+            return key, prepare(wanted[key])
+        except MediaError as error:
+            return key, error
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(missing), 4 * batch_size):  # bounds what is read ahead
+            block = list(pool.map(read, missing[start : start + 4 * batch_size]))
+            complaints += [str(value) for _, value in block if isinstance(value, MediaError)]
+            good = [(key, value) for key, value in block if not isinstance(value, MediaError)]
+            for at in range(0, len(good), batch_size):
+                part = good[at : at + batch_size]
+                cache.add([key for key, _ in part], features([value for _, value in part]))
+            on_progress(stage, min(start + 4 * batch_size, len(missing)), len(missing))
+    return complaints

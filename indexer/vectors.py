@@ -1,0 +1,211 @@
+"""Embeddings on disk, append-only: the source of truth. Knows nothing of items, SQL or FAISS.
+
+    vectors/000001-000000.f32     generation 1, shard 0: rows 0 .. rows_per_shard - 1
+    vectors/000001-000001.f32     generation 1, shard 1: the next rows
+
+A shard is bare little-endian float32, row after row. How many rows count is not written here: the catalog's
+transaction says it (the commit point). Bytes past that count were never committed and are overwritten by
+the next append. A generation is never changed in place: ``compact`` writes the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.durable import storage_errors, sync_folder
+from indexer.errors import IndexDamaged
+from indexer.items import Embeddings
+
+#: Size of a full shard: few files for a big collection, and 32-bit friendly maps.
+SHARD_BYTES = 256 * 2**20
+_DTYPE = np.dtype("<f4")
+
+
+def rows_per_shard(dim: int) -> int:
+    """Rows of ``dim`` float32 in one full shard."""
+    return max(1, SHARD_BYTES // (dim * _DTYPE.itemsize))
+
+
+class VectorStore:
+    """Rows ``0 .. count - 1`` of one generation, memory-mapped for reading."""
+
+    def __init__(self, folder: Path, *, dim: int, generation: int, count: int, shard_rows: int) -> None:
+        self.folder = folder
+        self.dim = dim
+        self.generation = generation
+        self.count = count
+        self.shard_rows = shard_rows
+        self._maps: dict[int, NDArray[np.float32]] = {}
+        self._lock = threading.Lock()
+
+    def append(self, matrix: Embeddings, *, at: int) -> None:
+        """Write rows ``at .. at + n - 1`` and sync them; ``at`` is the committed count.
+
+        What stood there is garbage of an append that was never committed. Raises ``StorageError`` (disk full,
+        read-only) with nothing committed lost, ``IndexDamaged`` when committed rows before ``at`` are missing.
+        """
+        rows = np.ascontiguousarray(matrix, dtype=_DTYPE)
+        if rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ValueError(f"rows of {self.dim} numbers expected, got an array of shape {matrix.shape}")
+        done = 0
+        while done < len(rows):
+            shard, row = divmod(at + done, self.shard_rows)
+            piece = rows[done : done + self.shard_rows - row]
+            self._write(shard, row, piece)
+            done += len(piece)
+        with self._lock:
+            self.count = at + len(rows)
+            self._maps.clear()
+
+    def rewind(self, count: int) -> None:
+        """Forget appended rows past ``count``: their transaction did not happen."""
+        with self._lock:
+            self.count = count
+            self._maps.clear()
+
+    def get(self, ids: NDArray[np.int64]) -> Embeddings:
+        """Rows ``ids`` (any order, repeats allowed) -> float32 ``(n, dim)``, a copy.
+
+        Raises ``IndexDamaged`` when one of them was committed and is not in its file.
+        """
+        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            raise IndexError(f"vector_id out of range 0..{self.count - 1}")
+        out = np.empty((len(wanted), self.dim), dtype=np.float32)
+        shards = wanted // self.shard_rows
+        for shard in np.unique(shards):
+            here = shards == shard
+            rows = wanted[here] - shard * self.shard_rows
+            stored = self._map(int(shard))
+            if rows.max() >= len(stored):
+                raise self._damaged(int(shard))
+            out[here] = stored[rows]
+        return out
+
+    def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, Embeddings]]:
+        """``(first row, float32 (m, dim))`` over rows ``start .. count - 1``, at most ``rows`` at a time."""
+        while start < self.count:
+            shard, row = divmod(start, self.shard_rows)
+            stop = min(row + rows, self._rows_in(shard))
+            stored = self._map(shard)
+            if stop > len(stored):
+                raise self._damaged(shard)
+            yield start, np.asarray(stored[row:stop], dtype=np.float32)
+            start += stop - row
+
+    def readable(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the rows ``ids`` are in their files."""
+        shards, rows = np.divmod(np.asarray(ids, dtype=np.int64), self.shard_rows)
+        lengths = {int(shard): len(self._map(int(shard))) for shard in np.unique(shards)}
+        return rows < np.array([lengths[int(shard)] for shard in shards], dtype=np.int64)
+
+    def open_all(self) -> None:
+        """Map every shard now, so that a later ``compact`` by a writer cannot take the files from a reader.
+
+        Raises ``IndexDamaged`` when one is missing or short.
+        """
+        for shard in range(-(-self.count // self.shard_rows)):
+            if len(self._map(shard)) < self._rows_in(shard):
+                raise self._damaged(shard)
+
+    def short_shards(self) -> list[str]:
+        """One line for every shard that is missing or shorter than the committed count needs."""
+        problems = []
+        for shard in range(-(-self.count // self.shard_rows)):
+            path = self.shard_path(shard)
+            need = self._rows_in(shard) * self._row_bytes
+            have = path.stat().st_size if path.exists() else None
+            if have is None:
+                problems.append(f"{path}: is missing")
+            elif have < need:
+                problems.append(f"{path}: is {have:,} bytes, but {need:,} were committed")
+        return problems
+
+    def next_generation(self) -> VectorStore:
+        """An empty store of the next generation; what a crashed ``compact`` left of it is removed."""
+        fresh = VectorStore(
+            self.folder, dim=self.dim, generation=self.generation + 1, count=0, shard_rows=self.shard_rows
+        )
+        fresh.discard()
+        return fresh
+
+    def discard(self) -> None:
+        """Remove the files of this generation, as far as the system lets us."""
+        for path in self.folder.glob(f"{self.generation:06d}-*.f32"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def remove_others(self) -> int:
+        """Remove the shards of every other generation; returns the bytes freed."""
+        freed = 0
+        for path in self.folder.glob("*-*.f32"):
+            if not path.name.startswith(f"{self.generation:06d}-"):
+                # Windows keeps a file that a reader has mapped; the next writer removes it.
+                with contextlib.suppress(OSError):
+                    size = path.stat().st_size
+                    path.unlink()
+                    freed += size
+        return freed
+
+    def shard_path(self, shard: int) -> Path:
+        """The file of shard number ``shard``."""
+        return self.folder / f"{self.generation:06d}-{shard:06d}.f32"
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dim * _DTYPE.itemsize
+
+    def _rows_in(self, shard: int) -> int:
+        return min(self.shard_rows, self.count - shard * self.shard_rows)
+
+    def _map(self, shard: int) -> NDArray[np.float32]:
+        """The committed rows of a shard; fewer where its file is cut short, none where it is missing."""
+        with self._lock:
+            if shard not in self._maps:
+                path = self.shard_path(shard)
+                try:
+                    rows = min(self._rows_in(shard), path.stat().st_size // self._row_bytes)
+                    shape = (rows, self.dim)
+                    self._maps[shard] = (
+                        np.memmap(path, dtype=_DTYPE, mode="r", shape=shape) if rows else np.empty(shape, _DTYPE)
+                    )
+                except FileNotFoundError:
+                    return np.empty((0, self.dim), _DTYPE)
+                except (OSError, ValueError) as error:
+                    raise IndexDamaged(f"{path}: cannot be read ({error}); run: trimodal verify --repair") from error
+            return self._maps[shard]
+
+    def _damaged(self, shard: int) -> IndexDamaged:
+        return IndexDamaged(
+            f"{self.shard_path(shard)}: is missing or shorter than what was committed; run: trimodal verify --repair"
+        )
+
+    def _write(self, shard: int, row: int, piece: NDArray[np.float32]) -> None:
+        path = self.shard_path(shard)
+        offset = row * self._row_bytes
+        with storage_errors(path):
+            new = not path.exists()
+            with path.open("xb" if new else "r+b", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size < offset:
+                    raise IndexDamaged(
+                        f"{path}: is shorter than the {row:,} vectors committed to it; run: trimodal verify --repair"
+                    )
+                try:
+                    file.seek(offset)
+                    left = memoryview(piece.data).cast("B")
+                    while left:
+                        left = left[file.write(left) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):  # a full disk: give back what the half write took
+                        file.truncate(offset)
+                    raise
+            if new:
+                sync_folder(self.folder)

@@ -1,0 +1,105 @@
+"""A query -> one unit vector: each part through its tower, weighted, added and normalised.
+
+Pictures and sounds are read as the indexer reads them, with its limits and its errors. Knows nothing of
+collections, indexes or hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.errors import ModelError, UsageError
+from indexer.files import one_line
+from indexer.items import Embeddings, Modality, Samples
+from indexer.limits import MediaLimits
+from indexer.media import read_picture, read_sound, sound_windows
+from retrieval.query import Query, QueryPart
+
+#: A sum of unit vectors shorter than this share of its weights has no direction to speak of.
+_LEAST_SHARE = 1e-3
+
+Vector = NDArray[np.float32]
+
+
+def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None = None) -> Vector:
+    """The unit vector ``(dim,)`` of ``sum(weight * unit vector of part)``.
+
+    A sound longer than one window is the mean of its windows. Raises ``MediaError`` for a file that cannot be
+    read, ``ModelError`` for a missing tower, and ``UsageError`` when the parts cancel each other out.
+    """
+    limits = limits_of(encoder, limits)
+    total = np.zeros(encoder.dim, dtype=np.float64)
+    for part, vector in zip(query.parts, _embed_parts(query.parts, encoder, limits), strict=True):
+        total += part.weight * vector.astype(np.float64)
+    norm = float(np.linalg.norm(total))
+    if norm <= _LEAST_SHARE * sum(abs(part.weight) for part in query.parts):
+        parts = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
+        raise UsageError(f"the parts of the query cancel each other out: {parts}; change a part or a weight")
+    return np.asarray(total / norm, dtype=np.float32)
+
+
+def limits_of(encoder: DualEncoder, limits: MediaLimits | None = None) -> MediaLimits:
+    """``limits`` with windows that the encoder's sound tower covers, overlapping in the same proportion."""
+    limits = limits or MediaLimits()
+    if encoder.window_s >= limits.window_s:
+        return limits
+    return replace(limits, window_s=encoder.window_s, hop_s=limits.hop_s * encoder.window_s / limits.window_s)
+
+
+def mean_vector(segments: Embeddings) -> Vector | None:
+    """The unit vector of the mean of unit rows ``(n, dim)``; ``None`` where they cancel each other out.
+
+    One row is given back as it is.
+    """
+    if len(segments) == 1:
+        return np.asarray(segments[0], dtype=np.float32)
+    mean = segments.mean(axis=0, dtype=np.float64)
+    norm = float(np.linalg.norm(mean))
+    return None if norm <= _LEAST_SHARE else np.asarray(mean / norm, dtype=np.float32)
+
+
+def _embed_parts(parts: Sequence[QueryPart], encoder: DualEncoder, limits: MediaLimits) -> list[Vector]:
+    """Vectors in the order of the parts; all texts in one batch."""
+    for part in parts:
+        require_tower(encoder, part.kind)
+    texts = [part.value for part in parts if isinstance(part.value, str)]
+    encoded: Iterator[Vector] = iter(encoder.encode_queries(texts)) if texts else iter(())
+    vectors: list[Vector] = []
+    for part in parts:
+        if part.kind is Modality.TEXT:
+            vector = next(encoded)
+        elif part.kind is Modality.IMAGE:
+            vector = encoder.encode_images([encoder.prepare_image(_picture(part, limits))])[0]
+        else:
+            vector = _embed_sound(part, encoder, limits)
+        if not np.isfinite(vector).all():
+            what = one_line(part.described(), 60)
+            raise ModelError(f"model {encoder.spec}: its vector of {what!r} is not finite; check the model's weights")
+        vectors.append(vector)
+    return vectors
+
+
+def _picture(part: QueryPart, limits: MediaLimits) -> Image.Image:
+    if isinstance(part.value, Image.Image):
+        return part.value.convert("RGB")
+    assert isinstance(part.value, Path)
+    return read_picture(part.value, limits)
+
+
+def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits) -> Vector:
+    if isinstance(part.value, Path):
+        samples, _ = read_sound(part.value, limits)
+    else:
+        samples = np.asarray(part.value, dtype=np.float32)
+    windows: list[Samples] = [window for _, _, window in sound_windows(samples, limits)]
+    vector = mean_vector(encoder.encode_audio([encoder.prepare_audio(window) for window in windows]))
+    if vector is None:
+        raise UsageError(f"{one_line(part.described(), 60)}: its windows cancel each other out; cut the sound shorter")
+    return vector

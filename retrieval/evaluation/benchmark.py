@@ -1,0 +1,370 @@
+"""Recall@k of a dual encoder on a benchmark: encode its items and captions, compare them both ways.
+
+The protocol is the usual one of image-text and sound-text retrieval (CLIP_benchmark, open_clip, LAVIS):
+
+- ``text->image``: every caption is a query, every picture a candidate; relevant are the pictures that carry
+  the caption (after strip, letter by letter), so captions that several items share have several.
+- ``image->text``: every picture with captions is a query, every caption of a picture a candidate; relevant
+  is every caption that equals one of its own, whichever picture it stands with.
+- ``text->audio``, ``audio->text``: the same with sounds.
+- ``image->audio``, ``audio->image``: over the rows that hold both; a row's own partner is relevant.
+- ``text->text``: captions of rows with a text are queries, those texts are candidates.
+
+Items without captions are candidates that nobody asks for. A caption is a caption on either side: it goes
+through ``encode_queries``, once for each distinct wording; the texts of ``text->text`` are documents and go
+through ``encode_passages``. An item is one candidate: a sound longer than a window is the normalised mean of
+its windows' embeddings (a caption tells of the whole clip), a text of several passages counts by its best
+passage, as in searching. Ties: the lower index first, in the order of the manifest.
+
+A file that cannot be read is skipped with its reason and left out of both pools, with its captions; every
+other item keeps its own vector. Knows nothing of collections, FAISS or the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.errors import MediaError
+from indexer.files import display_path
+from indexer.items import Embeddings, Modality, Skipped
+from indexer.limits import MediaLimits
+from retrieval.evaluation import metrics
+from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
+from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
+
+_AT = (1, 5, 10)
+_CHANCE_AT = (1, 10)
+_NOUNS = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds", Modality.TEXT: "texts"}
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionResult:
+    """What one direction gave."""
+
+    direction: str
+    stage: str
+    queries: str
+    """What asks and what is found, in words: captions, pictures, sounds, texts."""
+    candidates: str
+    n_queries: int
+    n_candidates: int
+    captions_per_item: float | None
+    """Mean over the items with captions; ``None`` where captions play no part."""
+    hit_rate_at: Mapping[int, float]
+    recall_at: Mapping[int, float]
+    mrr: float
+    chance: Mapping[str, float]
+    """What a random order gives."""
+    ci95: Mapping[str, tuple[float, float]]
+    """Bootstrap interval over queries of each metric, under its JSON name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"results"`` of ``bench --json``."""
+        return {
+            "direction": self.direction,
+            "queries": self.queries,
+            "candidates": self.candidates,
+            "n_queries": self.n_queries,
+            "n_candidates": self.n_candidates,
+            "captions_per_item": self.captions_per_item,
+            "stage": self.stage,
+            **{f"hit_rate_at_{k}": value for k, value in self.hit_rate_at.items()},
+            **{f"recall_at_{k}": value for k, value in self.recall_at.items()},
+            "mrr": self.mrr,
+            "chance": dict(self.chance),
+            "ci95": {name: list(interval) for name, interval in self.ci95.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """What a benchmark gave, with what is needed to give it again."""
+
+    dataset: str
+    manifest_name: str
+    manifest_sha256: str
+    split: str | None
+    encoder: str
+    encoder_fingerprint: str
+    dim: int
+    items: Mapping[str, int]
+    """Items measured of each modality, and ``captions``: their captions, repeated ones counted."""
+    captions_per_item: float
+    """Mean over the rows with captions."""
+    results: tuple[DirectionResult, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    seconds_by_stage: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``bench --json``."""
+        return {
+            "dataset": self.dataset,
+            "manifest": {"name": self.manifest_name, "sha256": self.manifest_sha256},
+            "split": self.split,
+            "items": dict(self.items),
+            "captions_per_item": self.captions_per_item,
+            "encoder": self.encoder,
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "dim": self.dim,
+            "reranker": None,
+            "results": [result.to_json() for result in self.results],
+            "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in self.skipped],
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+            "seconds_by_stage": {stage: round(s, 3) for stage, s in self.seconds_by_stage.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One direction, ready to be ranked: two pools and who belongs to whom."""
+
+    direction: str
+    queries: str
+    candidates: str
+    query_vectors: Embeddings  # (q, dim)
+    candidate_vectors: Embeddings  # (n, dim)
+    relevance: Relevance
+    candidate_starts: Ints | None = None
+    """First vector of each candidate where one has several; ``None``: a vector each."""
+    captions_per_item: float | None = None
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    encoder: DualEncoder,
+    *,
+    progress: OnProgress | None = None,
+    limits: MediaLimits | None = None,
+    batch_size: int = 32,
+    workers: int = 2,
+    seed: int = 0,
+) -> BenchmarkResult:
+    """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
+
+    Decoding runs in ``workers`` threads beside the encoding; ``seed`` is that of the bootstrap. Directions
+    whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
+    ``MediaError`` naming the manifest when nothing of it could be read.
+    """
+    report = progress or silent
+    started = time.perf_counter()
+    encoded = encode_benchmark(
+        benchmark, encoder, progress=report, limits=limits, batch_size=batch_size, workers=workers
+    )
+    encoded_at = time.perf_counter()
+    pairs = comparisons(encoded)
+    if not pairs:
+        _explain_nothing(encoded, encoder)
+    results: list[DirectionResult] = []
+    report(0, len(pairs), "scores")
+    for comparison in pairs:
+        results.append(measure(comparison, seed=seed))
+        report(len(results), len(pairs), "scores")
+    ended = time.perf_counter()
+    measured = sorted({row for found in encoded.items.values() for row in found})
+    captioned = [captions for row in measured if (captions := benchmark.rows[row].captions)]
+    return BenchmarkResult(
+        dataset=benchmark.name,
+        manifest_name=benchmark.path.name,
+        manifest_sha256=benchmark.sha256,
+        split=benchmark.split,
+        encoder=encoder.spec,
+        encoder_fingerprint=encoder.fingerprint,
+        dim=encoder.dim,
+        items={
+            **{modality.value: len(encoded.items.get(modality, {})) for modality in Modality},
+            "captions": sum(len(benchmark.rows[row].captions) for row in measured),
+        },
+        captions_per_item=sum(map(len, captioned)) / max(1, len(captioned)),
+        results=tuple(results),
+        skipped=(*benchmark.skipped, *encoded.skipped),
+        warnings=(*benchmark.warnings, *_left_out(encoded, encoder)),
+        seconds=ended - started,
+        seconds_by_stage={"encode": encoded_at - started, "score": ended - encoded_at},
+    )
+
+
+def comparisons(encoded: EncodedBenchmark) -> list[Comparison]:
+    """Every direction that the encoded rows allow, in a fixed order."""
+    found: list[Comparison] = []
+    for modality in (Modality.IMAGE, Modality.AUDIO):
+        found += _with_captions(encoded, modality)
+    found += _pictures_with_sounds(encoded)
+    found += _captions_to_texts(encoded)
+    return found
+
+
+def measure(comparison: Comparison, *, stage: str = "dual", seed: int = 0) -> DirectionResult:
+    """Rank one direction by cosine and take its metrics."""
+    ranks = metrics.ranks_of_embeddings(
+        comparison.query_vectors,
+        comparison.candidate_vectors,
+        comparison.relevance,
+        candidate_starts=comparison.candidate_starts,
+    )
+    return summarise(comparison, ranks, stage=stage, seed=seed)
+
+
+def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed: int = 0) -> DirectionResult:
+    """The metrics of one direction from the ranks that ``stage`` gave."""
+    per_query: dict[str, Floats] = {}
+    for k in _AT:
+        per_query[f"hit_rate_at_{k}"] = metrics.hits_at_k(ranks, k)
+        per_query[f"recall_at_{k}"] = metrics.recalls_at_k(ranks, k)
+    per_query["mrr"] = metrics.reciprocal_ranks(ranks)
+    chance: dict[str, float] = {}
+    for k in _CHANCE_AT:
+        chance[f"hit_rate_at_{k}"] = metrics.chance_hit_rate_at_k(comparison.relevance, k)
+        chance[f"recall_at_{k}"] = metrics.chance_recall_at_k(comparison.relevance, k)
+    return DirectionResult(
+        direction=comparison.direction,
+        stage=stage,
+        queries=comparison.queries,
+        candidates=comparison.candidates,
+        n_queries=comparison.relevance.n_queries,
+        n_candidates=comparison.relevance.n_candidates,
+        captions_per_item=comparison.captions_per_item,
+        hit_rate_at={k: metrics.hit_rate_at_k(ranks, k) for k in _AT},
+        recall_at={k: metrics.recall_at_k(ranks, k) for k in _AT},
+        mrr=metrics.mrr(ranks),
+        chance=chance,
+        ci95={name: metrics.bootstrap_ci95(values, seed=seed) for name, values in per_query.items()},
+    )
+
+
+# ------------------------------------------------------------------------------------------ the pools
+
+
+@dataclass(frozen=True, slots=True)
+class _Captions:
+    """The captions of a pool of rows, in order: of which place in the pool each is, and its words."""
+
+    places: list[int]
+    texts: list[str]
+    carriers: dict[str, list[int]]
+    """Places in the pool of the rows that carry a text."""
+    occurrences: dict[str, list[int]]
+    """Places in ``texts`` where a text stands."""
+
+    @classmethod
+    def of(cls, encoded: EncodedBenchmark, rows: Sequence[int]) -> _Captions:
+        captions = cls([], [], {}, {})
+        for place, row in enumerate(rows):
+            for text in encoded.benchmark.rows[row].captions:
+                captions.carriers.setdefault(text, []).append(place)
+                captions.occurrences.setdefault(text, []).append(len(captions.texts))
+                captions.places.append(place)
+                captions.texts.append(text)
+        return captions
+
+    def vectors(self, encoded: EncodedBenchmark) -> Embeddings:
+        return np.stack([encoded.captions[text] for text in self.texts])
+
+    def relevant_items(self, n_items: int) -> Relevance:
+        """Captions ask: relevant are all carriers of the same words."""
+        return Relevance.from_lists([self.carriers[text] for text in self.texts], n_items)
+
+    def per_item(self) -> float:
+        return len(self.places) / len(set(self.places))
+
+
+def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Comparison]:
+    items = encoded.items.get(modality, {})
+    rows = list(items)
+    captions = _Captions.of(encoded, rows)
+    if not captions.texts or not encoded.captions:
+        return
+    item_vectors, text_vectors = np.concatenate(list(items.values())), captions.vectors(encoded)
+    yield Comparison(
+        f"text->{modality}",
+        "captions",
+        _NOUNS[modality],
+        text_vectors,
+        item_vectors,
+        captions.relevant_items(len(rows)),
+        captions_per_item=captions.per_item(),
+    )
+    asking = sorted(set(captions.places))
+    relevant = [
+        [at for text in set(encoded.benchmark.rows[rows[place]].captions) for at in captions.occurrences[text]]
+        for place in asking
+    ]
+    yield Comparison(
+        f"{modality}->text",
+        _NOUNS[modality],
+        "captions",
+        item_vectors[asking],
+        text_vectors,
+        Relevance.from_lists(relevant, len(captions.texts)),
+        captions_per_item=captions.per_item(),
+    )
+
+
+def _pictures_with_sounds(encoded: EncodedBenchmark) -> Iterator[Comparison]:
+    pictures, sounds = (encoded.items.get(modality, {}) for modality in (Modality.IMAGE, Modality.AUDIO))
+    rows = [row for row in pictures if row in sounds]
+    if not rows:
+        return
+    here = np.concatenate([pictures[row] for row in rows])
+    there = np.concatenate([sounds[row] for row in rows])
+    own = Relevance.from_lists([[place] for place in range(len(rows))], len(rows))
+    yield Comparison("image->audio", "pictures", "sounds", here, there, own)
+    yield Comparison("audio->image", "sounds", "pictures", there, here, own)
+
+
+def _captions_to_texts(encoded: EncodedBenchmark) -> Iterator[Comparison]:
+    texts = encoded.items.get(Modality.TEXT, {})
+    captions = _Captions.of(encoded, list(texts))
+    if not captions.texts:
+        return
+    sizes = [len(passages) for passages in texts.values()]
+    yield Comparison(
+        "text->text",
+        "captions",
+        "texts",
+        captions.vectors(encoded),
+        np.concatenate(list(texts.values())),
+        captions.relevant_items(len(texts)),
+        candidate_starts=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+        captions_per_item=captions.per_item(),
+    )
+
+
+# ------------------------------------------------------------------------------------------- helpers
+
+
+def _left_out(encoded: EncodedBenchmark, encoder: DualEncoder) -> Iterator[str]:
+    """A line for each modality that the benchmark holds and that could not be measured."""
+    rows = encoded.benchmark.rows
+    held = {modality for row in rows for modality in row.items}
+    if any(row.captions for row in rows):
+        held.add(Modality.TEXT)
+    for modality in Modality:
+        if modality in held and modality not in encoder.modalities:
+            yield f"model {encoder.spec} has no {modality} tower; directions with {modality} are left out"
+        elif modality in encoded.items and not encoded.items[modality]:
+            yield f"none of the {_NOUNS[modality]} could be read; their directions are left out"
+
+
+def _explain_nothing(encoded: EncodedBenchmark, encoder: DualEncoder) -> None:
+    """Raise what stood in the way of every direction."""
+    benchmark = encoded.benchmark
+    for modality in Modality:
+        if any(modality in row.items for row in benchmark.rows):
+            require_tower(encoder, modality)
+    if any(row.captions for row in benchmark.rows):
+        require_tower(encoder, Modality.TEXT)
+    first = f"; the first: {encoded.skipped[0].path}: {encoded.skipped[0].reason}" if encoded.skipped else ""
+    raise MediaError(
+        display_path(benchmark.path),
+        f"nothing is left to compare, {len(encoded.skipped)} of its items could not be read{first}",
+    )

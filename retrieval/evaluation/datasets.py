@@ -1,0 +1,111 @@
+"""A manifest as a benchmark: its rows, their files as items, and their captions.
+
+Reads the manifest through ``indexer.corpus`` (the rows that ``trimodal index`` takes too) and opens no media.
+Knows nothing of encoders or metrics; which pairs are compared is decided in ``benchmark.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.corpus import ManifestRow, read_manifest
+from indexer.errors import UsageError
+from indexer.files import display_path
+from indexer.items import Item, Modality, Skipped
+
+_SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRow:
+    """One row of the manifest: what it holds of each modality, and its captions, stripped, none empty.
+
+    A caption that stands twice in a row is there twice: each occurrence is a query.
+    """
+
+    row_id: str
+    items: Mapping[Modality, Item]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """The rows that are compared with each other."""
+
+    path: Path
+    """Of the manifest, absolute."""
+    sha256: str
+    """Of the manifest's bytes: which captions, ids and splits a number was measured on."""
+    split: str | None
+    rows: tuple[BenchmarkRow, ...]
+    skipped: tuple[Skipped, ...]
+    """Rows of the manifest that cannot be used."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Folder and file name of the manifest, with the split after ``@``: the ``dataset`` of a report."""
+        name = display_path("/".join(self.path.parts[-2:]))
+        return f"{name}@{self.split}" if self.split is not None else name
+
+
+def load_benchmark(manifest: Path, split: str | None = None) -> Benchmark:
+    """The rows of a manifest, or those whose ``"split"`` is ``split``.
+
+    Raises :class:`UsageError` for a folder, an unknown split (naming those there are), and rows between which
+    there is nothing to compare; ``ManifestError`` for a file that is no manifest.
+    """
+    manifest = Path(manifest)
+    shown = display_path(manifest)
+    if manifest.is_dir():
+        inside = sorted(path.name for path in manifest.iterdir() if path.suffix.lower() in _SUFFIXES)
+        remedy = f"for example {display_path(manifest / inside[0])}" if inside else "a .jsonl with captions"
+        raise UsageError(f"{shown}: is a folder; give the manifest to measure on, {remedy}")
+    read = read_manifest(manifest)
+    splits = Counter(row.split for row in read.rows)
+    named = sorted(name for name in splits if name is not None)
+    warnings = []
+    if split is not None and split not in splits:
+        there = f"it has {', '.join(named)}" if named else 'its rows have no "split"; leave --split out'
+        raise UsageError(f"{shown}: has no split {split!r}; {there}")
+    if split is None and len(named) > 1:
+        warnings.append(
+            f"{shown}: rows of the splits {', '.join(named)} are measured as one pool; "
+            f"published numbers use one: give --split"
+        )
+    rows = tuple(_row(read.path, row) for row in read.rows if split is None or row.split == split)
+    if not any(row.captions for row in rows) and not any(
+        {Modality.IMAGE, Modality.AUDIO} <= set(row.items) for row in rows
+    ):
+        raise UsageError(f'{shown}: nothing to compare; give rows "captions", or both an "image" and an "audio"')
+    return Benchmark(read.path, _sha256(read.path), split, rows, tuple(read.skipped), tuple(warnings))
+
+
+def _row(manifest: Path, row: ManifestRow) -> BenchmarkRow:
+    items: dict[Modality, Item] = {}
+    for modality, path in ((Modality.IMAGE, row.image), (Modality.AUDIO, row.audio)):
+        if path is not None:
+            size_bytes = path.stat().st_size if path.exists() else 0
+            items[modality] = Item(
+                str(path), modality, path, manifest=manifest, row_id=row.row_id, size_bytes=size_bytes
+            )
+    if row.text is not None:
+        items[Modality.TEXT] = Item(
+            f"{manifest}#{row.row_id}",
+            Modality.TEXT,
+            manifest,
+            text=row.text,
+            manifest=manifest,
+            row_id=row.row_id,
+        )
+    captions = tuple(caption.strip() for caption in row.captions if caption.strip())
+    return BenchmarkRow(row.row_id, items, captions)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

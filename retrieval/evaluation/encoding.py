@@ -1,0 +1,161 @@
+"""A benchmark's files and captions -> vectors: threads decode and prepare, the calling thread encodes.
+
+A file that cannot be read is skipped with its reason, and every other item keeps its own row. Knows nothing
+of directions, relevance or metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.ahead import ReadAhead
+from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.encoders.dual import DualEncoder
+from indexer.errors import MediaError, ModelError
+from indexer.files import display_path, one_line
+from indexer.items import Embeddings, Item, Modality, Skipped
+from indexer.media import MediaLimits, decode
+from retrieval.embed import limits_of, mean_vector
+from retrieval.evaluation.datasets import Benchmark
+
+#: Called with (done, total, stage); stages are image, audio, text, captions and scores.
+OnProgress = Callable[[int, int, str], None]
+
+#: Of everything read and not yet encoded.
+_AHEAD_BYTES = 512 * 2**20
+_WAITING_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBenchmark:
+    """A benchmark's vectors. Rows are numbered as in ``benchmark.rows``; skipped items are not in it."""
+
+    benchmark: Benchmark
+    items: Mapping[Modality, Mapping[int, Embeddings]]
+    """Of each row's item, rising by row: ``(1, dim)``, for a text ``(passages, dim)``."""
+    captions: Mapping[str, NDArray[np.float32]]
+    """Of each distinct caption, ``(dim,)``."""
+    skipped: tuple[Skipped, ...]
+
+
+def encode_benchmark(
+    benchmark: Benchmark,
+    encoder: DualEncoder,
+    *,
+    progress: OnProgress | None = None,
+    limits: MediaLimits | None = None,
+    batch_size: int = 32,
+    workers: int = 2,
+) -> EncodedBenchmark:
+    """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read."""
+    report = progress or silent
+    limits = limits_of(encoder, limits)
+    items: dict[Modality, Mapping[int, Embeddings]] = {}
+    skipped: list[Skipped] = []
+    for modality in Modality:
+        rows = {i: row.items[modality] for i, row in enumerate(benchmark.rows) if modality in row.items}
+        if not rows or modality not in encoder.modalities:
+            continue
+        reading = _Reading(encoder, modality, limits, batch_size, workers)
+        items[modality], failed = reading.run(rows, report)
+        skipped += failed
+    texts: list[str] = []
+    if Modality.TEXT in encoder.modalities:
+        kept = sorted({row for found in items.values() for row in found})
+        texts = list(dict.fromkeys(text for row in kept for text in benchmark.rows[row].captions))
+    captions: dict[str, NDArray[np.float32]] = {}
+    if texts:
+        report(0, len(texts), "captions")
+    for start in range(0, len(texts), batch_size):
+        part = texts[start : start + batch_size]
+        captions.update(zip(part, encoder.encode_queries(part), strict=True))
+        report(len(captions), len(texts), "captions")
+    for text, vector in captions.items():
+        if not np.isfinite(vector).all():
+            raise ModelError(
+                f"model {encoder.spec}: its vector of the caption {one_line(text, 60)!r} is not finite; "
+                f"check the model's weights"
+            )
+    return EncodedBenchmark(benchmark, items, captions, tuple(skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Items of one modality -> their vectors: threads decode and prepare, this thread encodes."""
+
+    encoder: DualEncoder
+    modality: Modality
+    limits: MediaLimits
+    batch_size: int
+    workers: int
+
+    def run(self, items: Mapping[int, Item], report: OnProgress) -> tuple[dict[int, Embeddings], list[Skipped]]:
+        """``(vectors by row, rising; skipped, by row)``."""
+        rows = {item.key: row for row, item in items.items()}
+        vectors: dict[int, Embeddings] = {}
+        skipped: dict[int, Skipped] = {}
+
+        def keep(done: Sequence[Encoded | Refused]) -> None:
+            for one in done:
+                item = one.prepared.item
+                reason = one.reason if isinstance(one, Refused) else None
+                if isinstance(one, Encoded):
+                    vector = one.vectors if self.modality is Modality.TEXT else _one_row(one.vectors)
+                    if vector is None:
+                        reason = "its windows cancel each other out; cut the file shorter"
+                    else:
+                        vectors[rows[item.key]] = vector
+                if reason is not None:
+                    skipped[rows[item.key]] = Skipped(_shown(item), reason)
+            report(len(vectors) + len(skipped), len(items), self.modality.value)
+
+        report(0, len(items), self.modality.value)
+        batches = Batches(self.encoder, self.batch_size)
+        ahead: ReadAhead[Item, Prepared | Skipped] = ReadAhead(
+            self._read,
+            workers=self.workers,
+            items_ahead=self.batch_size + 2 * self.workers,
+            bytes_ahead=_AHEAD_BYTES,
+            cost_bytes=self._cost_bytes,
+        )
+        try:
+            for item, read in zip(items.values(), ahead.run(items.values()), strict=True):
+                if isinstance(read, Skipped):
+                    skipped[rows[item.key]] = read
+                elif done := batches.add(read):
+                    keep(done)
+            keep(batches.flush())
+        finally:
+            ahead.stop()
+        return dict(sorted(vectors.items())), [skipped[row] for row in sorted(skipped)]
+
+    def _read(self, item: Item) -> Prepared | Skipped:
+        """In a worker thread. One bad file, whatever it raises, is only itself skipped."""
+        try:
+            return prepare(decode(item, self.limits), "", self.encoder)
+        except MediaError as error:
+            return Skipped(_shown(item), error.reason)
+        except Exception as error:
+            return Skipped(_shown(item), f"cannot be read ({type(error).__name__}: {one_line(error)})")
+
+    def _cost_bytes(self, item: Item) -> int:
+        """Guess of what an item takes while it waits: sound is stored compressed, pictures are scaled down."""
+        return _WAITING_BYTES + (16 * item.size_bytes if self.modality is Modality.AUDIO else 0)
+
+
+def _one_row(segments: Embeddings) -> Embeddings | None:
+    """The mean of the segments as the one row of an item, ``(1, dim)``."""
+    mean = mean_vector(segments)
+    return None if mean is None else mean[None, :]
+
+
+def _shown(item: Item) -> str:
+    return display_path(item.path if item.text is None else item.key)
+
+
+def silent(done: int, total: int, stage: str) -> None:
+    """Progress that tells nobody."""

@@ -1,0 +1,380 @@
+"""Recall@k and its kin: pure functions from similarities, embeddings or ranked ids to numbers.
+
+Everything goes through ranks. The rank of a candidate is ``1 + (candidates with a higher similarity) +
+(candidates with the same similarity and a lower index)``: ties go to the lower index, so a matrix of equal
+numbers has one answer, and a model that gives every pair the same score gets the credit of the order of the
+pool and no more. NaN has no rank and is refused. A query without a relevant candidate has no recall; it is
+refused by number, never averaged in as 0 or 1.
+
+Knows nothing of models, files or what the candidates are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.items import Embeddings
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+#: Rank of a relevant candidate that a ranked list does not hold.
+NOT_FOUND = int(np.iinfo(np.int64).max)
+
+#: Similarities held at once by :func:`ranks_of_embeddings`: 32 MiB of float32.
+BLOCK_ELEMENTS = 8 * 1024 * 1024
+
+#: With more relevant candidates a query than this, sorting the row once beats counting for each of them.
+_SORT_ABOVE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Which candidates are relevant to which query; at least one each.
+
+    ``candidates[offsets[i]:offsets[i + 1]]`` are the indices relevant to query ``i``, ascending, each once.
+    """
+
+    candidates: Ints  # (n_pairs,)
+    offsets: Ints  # (n_queries + 1,)
+    n_candidates: int
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Collection[int]], n_candidates: int) -> Relevance:
+        """A collection of candidate indices a query. ``ValueError`` for none, or one outside the pool.
+
+        >>> Relevance.from_lists([[2, 0], [1]], 3).candidates.tolist()
+        [0, 2, 1]
+        """
+        rows = [np.unique(np.fromiter(relevant, dtype=np.int64)) for relevant in lists]
+        for query, row in enumerate(rows):
+            if not len(row):
+                raise ValueError(f"query {query} has no relevant candidate; leave it out of the queries")
+            if row[0] < 0 or row[-1] >= n_candidates:
+                outside = row[0] if row[0] < 0 else row[-1]
+                raise ValueError(f"query {query}: candidate {outside} is outside a pool of {n_candidates}")
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        return cls(np.concatenate([np.empty(0, dtype=np.int64), *rows]), offsets, n_candidates)
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Ints:
+        """Relevant candidates of each query, ``(n_queries,)``."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class RelevantRanks:
+    """The ranks (1 is the top) of every query's relevant candidates; what the metrics read.
+
+    ``ranks[offsets[i]:offsets[i + 1]]`` are those of query ``i``, ascending; :data:`NOT_FOUND` for a
+    candidate that a shortened list does not hold.
+    """
+
+    ranks: Ints  # (n_pairs,)
+    offsets: Ints  # (n_queries + 1,)
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def first(self) -> Ints:
+        """Rank of each query's best relevant candidate, ``(n_queries,)``."""
+        return self.ranks[self.offsets[:-1]]
+
+    @property
+    def counts(self) -> Ints:
+        """Relevant candidates of each query, ``(n_queries,)``."""
+        return np.diff(self.offsets)
+
+
+# ---------------------------------------------------------------------------------------------- ranks
+
+
+def ranks(similarity: NDArray[Any], relevance: Relevance) -> RelevantRanks:
+    """Ranks from a similarity matrix ``(n_queries, n_candidates)``; higher is more alike.
+
+    Formula: ``rank(i, j) = 1 + |{c : s_ic > s_ij}| + |{c < j : s_ic = s_ij}|``. Ties: the lower index first.
+    Infinities rank as numbers do; NaN is a ``ValueError``.
+
+    >>> similarity = np.array([[0.9, 0.1, 0.9], [0.5, 0.5, 0.5]])
+    >>> ranks(similarity, Relevance.from_lists([[2], [0, 2]], 3)).ranks.tolist()
+    [2, 1, 3]
+    """
+    similarity = np.asarray(similarity)
+    expected = (relevance.n_queries, relevance.n_candidates)
+    if similarity.shape != expected:
+        raise ValueError(f"similarity is {similarity.shape}, the relevance is for {expected}")
+    return RelevantRanks(_block_ranks(similarity, relevance, 0), relevance.offsets)
+
+
+def ranks_of_embeddings(
+    queries: Embeddings,
+    candidates: Embeddings,
+    relevance: Relevance,
+    *,
+    candidate_starts: Ints | None = None,
+    block_elements: int = BLOCK_ELEMENTS,
+) -> RelevantRanks:
+    """As :func:`ranks` on ``queries @ candidates.T``, made in blocks of queries to bound the memory.
+
+    ``candidate_starts``: where several rows of ``candidates`` are one candidate (the passages of one text),
+    the first row of each; the candidate's similarity is that of its best row. ``None``: a row a candidate.
+
+    Equal candidate rows tie exactly: each distinct row is multiplied once, because BLAS may round the same
+    product differently in different columns of a block. Rows that differ may swap with the block size only
+    where their float32 products differ by rounding.
+
+    >>> queries = np.array([[1, 0], [0, 1]], dtype=np.float32)
+    >>> ranks_of_embeddings(queries, queries[::-1], Relevance.from_lists([[0], [0]], 2)).ranks.tolist()
+    [2, 1]
+    """
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    candidates = np.ascontiguousarray(candidates, dtype=np.float32)
+    for name, matrix in (("query", queries), ("candidate", candidates)):
+        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{name} {bad[0]}: its embedding is not finite")
+    n_pool = len(candidates) if candidate_starts is None else len(candidate_starts)
+    if (len(queries), n_pool) != (relevance.n_queries, relevance.n_candidates):
+        raise ValueError(
+            f"{len(queries)} queries and {n_pool} candidates, but the relevance is for "
+            f"{relevance.n_queries} and {relevance.n_candidates}"
+        )
+    distinct, where = _distinct_rows(candidates)
+    step = max(1, block_elements // max(1, len(candidates)))
+    parts = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step] @ distinct.T  # (b, d) @ (d, u) -> (b, u)
+        if where is not None:
+            block = block[:, where]  # (b, u) -> (b, n)
+        if candidate_starts is not None:
+            block = np.maximum.reduceat(block, candidate_starts, axis=1)  # (b, n) -> (b, pool)
+        parts.append(_block_ranks(block, relevance, start))
+    return RelevantRanks(np.concatenate(parts), relevance.offsets)
+
+
+def ranks_of_ids(ranked: Sequence[Sequence[Hashable]], relevant: Sequence[Collection[Hashable]]) -> RelevantRanks:
+    """Ranks from ranked lists of ids, best first, which may stop at some k.
+
+    The first place of a repeated id counts. A relevant id that a list does not hold has the rank
+    :data:`NOT_FOUND`. Ties were settled by whoever ranked.
+
+    >>> ranks_of_ids([["b", "a"], ["c"]], [{"a"}, {"c", "d"}]).ranks.tolist() == [2, 1, NOT_FOUND]
+    True
+    """
+    if len(ranked) != len(relevant):
+        raise ValueError(f"{len(ranked)} ranked lists for {len(relevant)} queries")
+    flat: list[int] = []
+    offsets = [0]
+    for query, (ids, wanted) in enumerate(zip(ranked, relevant, strict=True)):
+        if not wanted:
+            raise ValueError(f"query {query} has no relevant candidate; leave it out of the queries")
+        place: dict[Hashable, int] = {}
+        for rank, candidate in enumerate(ids, start=1):
+            place.setdefault(candidate, rank)
+        flat += sorted(place.get(candidate, NOT_FOUND) for candidate in set(wanted))
+        offsets.append(len(flat))
+    return RelevantRanks(np.array(flat, dtype=np.int64), np.array(offsets, dtype=np.int64))
+
+
+# -------------------------------------------------------------------------------------------- metrics
+
+
+def hits_at_k(ranks: RelevantRanks, k: int) -> Floats:
+    """1.0 for each query with at least one relevant candidate in the top k, else 0.0; ``(n_queries,)``."""
+    _check_k(k)
+    return (ranks.first <= k).astype(np.float64)
+
+
+def hit_rate_at_k(ranks: RelevantRanks, k: int) -> float:
+    """Share of the queries with at least one relevant candidate in the top k.
+
+    Formula: ``mean_i [min_j rank(i, j) <= k]``. Ties: the lower index first. Source: what CLIP_benchmark,
+    open_clip and LAVIS print as "R@k" (CLIP, Radford et al. 2021, section 3.1.3 and its retrieval table).
+    With one relevant candidate a query it is the same as recall@k.
+
+    Example: ranks (1, 4) and (2, 3) -> hit_rate@1 = 1/2, hit_rate@2 = 1.
+    """
+    return _mean(hits_at_k(ranks, k))
+
+
+def recalls_at_k(ranks: RelevantRanks, k: int) -> Floats:
+    """Share of each query's relevant candidates that are in the top k; ``(n_queries,)``."""
+    _check_k(k)
+    found = (ranks.ranks <= k).astype(np.float64)
+    return np.asarray(_sum_by_query(found, ranks.offsets) / np.maximum(ranks.counts, 1), dtype=np.float64)
+
+
+def recall_at_k(ranks: RelevantRanks, k: int) -> float:
+    """Mean over queries of the share of their relevant candidates found in the top k.
+
+    Formula: ``mean_i |{j relevant to i : rank(i, j) <= k}| / |{j relevant to i}|``. Ties: the lower index
+    first. A query with more than k relevant candidates cannot reach 1. Source: Manning, Raghavan and
+    Schuetze, Introduction to Information Retrieval (2008), section 8.3, cut at k and averaged over queries.
+
+    Example: ranks (1, 4) and (2, 3) -> recall@1 = (1/2 + 0/2) / 2 = 0.25, recall@3 = (1/2 + 2/2) / 2 = 0.75.
+    """
+    return _mean(recalls_at_k(ranks, k))
+
+
+def reciprocal_ranks(ranks: RelevantRanks) -> Floats:
+    """1 / rank of each query's first relevant candidate, 0 where none was found; ``(n_queries,)``."""
+    first = ranks.first
+    return np.where(first == NOT_FOUND, 0.0, 1.0 / first)
+
+
+def mrr(ranks: RelevantRanks) -> float:
+    """Mean reciprocal rank of the first relevant candidate.
+
+    Formula: ``mean_i 1 / min_j rank(i, j)``, 0 for a query whose shortened list holds none. Ties: the lower
+    index first. Source: Voorhees, The TREC-8 Question Answering Track Report (1999).
+
+    Example: ranks (1, 4) and (2, 3) -> (1/1 + 1/2) / 2 = 0.75.
+    """
+    return _mean(reciprocal_ranks(ranks))
+
+
+# -------------------------------------------------------------------------- intervals and chance levels
+
+
+def bootstrap_ci95(values: Floats, *, seed: int = 0, n_resamples: int = 2_000) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean of one number a query, ``(low, high)``.
+
+    Formula: the 2.5 and 97.5 percentiles of the means of ``n_resamples`` samples of ``n`` queries drawn with
+    replacement. How often each distinct value is drawn is multinomial, so that is what is drawn: the same
+    distribution, and for 0/1 metrics two numbers a resample instead of n. The same seed gives the same
+    interval. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Queries are resampled as if independent; several captions of one picture are not quite, so their true
+    interval is somewhat wider. Where all values are equal the interval has no width, which for a handful of
+    queries says little.
+
+    Example: 50 ones and 50 zeros -> close to 0.5 +- 1.96 * sqrt(0.25 / 100), that is (0.40, 0.60).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        raise ValueError("no queries: there is no interval")
+    if np.isnan(values).any():
+        raise ValueError(f"query {int(np.argmax(np.isnan(values)))}: its value is NaN")
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(seed)
+    step = max(1, 1_000_000 // len(distinct))
+    means = [
+        rng.multinomial(n, counts / n, size=min(step, n_resamples - done)) @ distinct / n
+        for done in range(0, n_resamples, step)
+    ]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def chance_hit_rate_at_k(relevance: Relevance, k: int) -> float:
+    """hit_rate@k expected of a random order of the pool.
+
+    Formula: ``mean_i (1 - C(n - r_i, k) / C(n, k))`` for r_i relevant of n candidates (hypergeometric).
+
+    Example: one relevant of 200, k = 10 -> 0.05.
+    """
+    _check_k(k)
+    n = relevance.n_candidates
+    counts, times = np.unique(relevance.counts, return_counts=True)
+    total = 0.0
+    for count, often in zip(counts.tolist(), times.tolist(), strict=True):
+        draws = np.arange(min(k, n), dtype=np.float64)
+        none_found = float(np.prod(np.maximum(n - count - draws, 0.0) / (n - draws)))
+        total += often * (1.0 - none_found)
+    return total / max(1, relevance.n_queries)
+
+
+def chance_recall_at_k(relevance: Relevance, k: int) -> float:
+    """recall@k expected of a random order of the pool: ``min(k, n) / n``, however many are relevant.
+
+    Example: 200 candidates, k = 10 -> 0.05.
+    """
+    _check_k(k)
+    return min(k, relevance.n_candidates) / max(1, relevance.n_candidates)
+
+
+# -------------------------------------------------------------------------------------------- helpers
+
+
+def _block_ranks(block: NDArray[Any], relevance: Relevance, first_query: int) -> Ints:
+    """Ranks of the pairs of the queries ``first_query ...`` that ``block`` ``(b, n_candidates)`` holds."""
+    if np.isnan(block).any():
+        query = first_query + int(np.argmax(np.isnan(block).any(axis=1)))
+        raise ValueError(f"query {query}: a similarity is NaN, which has no rank")
+    n_rows, n_columns = block.shape
+    offsets = relevance.offsets[first_query : first_query + n_rows + 1]
+    columns = relevance.candidates[offsets[0] : offsets[-1]]
+    rows = np.repeat(np.arange(n_rows), np.diff(offsets))
+    if len(rows) > _SORT_ABOVE * n_rows:
+        found = _ranks_by_sorting(block, rows, columns)
+    else:
+        found = _ranks_by_counting(block, rows, columns)
+    # Ascending within each query: one sort on (query, rank).
+    return found[np.lexsort((found, rows))] if n_columns else found
+
+
+def _ranks_by_counting(block: NDArray[Any], rows: Ints, columns: Ints) -> Ints:
+    found = np.empty(len(rows), dtype=np.int64)
+    step = max(1, BLOCK_ELEMENTS // max(1, block.shape[1]))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        others = block[rows[part]]  # (p, n)
+        own = others[np.arange(len(others)), columns[part]][:, None]  # (p, 1)
+        higher = np.count_nonzero(others > own, axis=1)
+        tied = np.flatnonzero(np.count_nonzero(others >= own, axis=1) - higher > 1)
+        before = np.arange(block.shape[1])[None, :] < columns[part][tied, None]
+        found[part] = 1 + higher
+        found[start + tied] += np.count_nonzero((others[tied] == own[tied]) & before, axis=1)
+    return found
+
+
+def _ranks_by_sorting(block: NDArray[Any], rows: Ints, columns: Ints) -> Ints:
+    found = np.empty(len(rows), dtype=np.int64)
+    bounds = np.searchsorted(rows, np.arange(len(block) + 1))
+    place = np.empty(block.shape[1], dtype=np.int64)
+    for row, similarities in enumerate(block):
+        pairs = slice(bounds[row], bounds[row + 1])
+        # Stable on the negated row keeps the lower index first; unsigned numbers would wrap, floats do not.
+        place[np.argsort(-similarities.astype(np.float64), kind="stable")] = np.arange(len(place))
+        found[pairs] = 1 + place[columns[pairs]]
+    return found
+
+
+def _distinct_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.float32], Ints | None]:
+    """``(distinct, where)`` with ``matrix = distinct[where]``; ``where`` is ``None`` if no row repeats."""
+    matrix = matrix + np.float32(0)  # -0.0 and 0.0 are one number, with two bit patterns
+    seen: dict[bytes, int] = {}
+    where = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in matrix], dtype=np.int64)
+    if len(seen) == len(matrix):
+        return matrix, None
+    _, first = np.unique(where, return_index=True)
+    return matrix[first], where
+
+
+def _sum_by_query(values: Floats, offsets: Ints) -> Floats:
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray(total[offsets[1:]] - total[offsets[:-1]], dtype=np.float64)
+
+
+def _mean(values: Floats) -> float:
+    if len(values) == 0:
+        raise ValueError("no queries: there is nothing to average")
+    return float(values.mean())
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}; it is at least 1")

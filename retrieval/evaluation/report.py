@@ -1,0 +1,122 @@
+"""A benchmark's result for people: a table for the terminal, a page in Markdown, and the JSON beside it.
+
+Knows nothing of how the numbers were made; raises ``StorageError`` where a report cannot be written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from indexer.errors import StorageError
+from indexer.files import display_path, one_line
+from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
+
+_HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rate), % [95% interval]"
+_RECALL_NOTE = "recall@k: mean share of a query's relevant ones in the top k, %"
+_SHOWN_SKIPS = 10
+
+
+def render(result: BenchmarkResult) -> Group:
+    """The result as something that rich prints."""
+    columns = _columns(result)
+    table = Table(title=_title(result), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(Text(name), justify="left" if name == "direction" else "right", no_wrap=True)
+    for direction in result.results:
+        table.add_row(*(Text(cell) for cell in _cells(direction, columns)))
+    return Group(table, *(Text(line) for line in _notes(result, columns)))
+
+
+def as_text(result: BenchmarkResult, width: int = 110) -> str:
+    """What :func:`render` prints, without colours."""
+    out = StringIO()
+    Console(file=out, width=width, color_system=None, force_terminal=False).print(render(result))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def as_markdown(result: BenchmarkResult) -> str:
+    """The result as a page."""
+    columns = _columns(result)
+    lines = [f"# {_escaped(_title(result))}", "", _markdown_row(columns), _markdown_row(["---"] * len(columns))]
+    lines += [_markdown_row(_cells(direction, columns)) for direction in result.results]
+    lines += ["", *(f"- {_escaped(note)}" for note in _notes(result, columns))]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
+    """Write ``report.md`` and ``report.json`` into ``folder``, made if need be; gives their paths."""
+    page, data = folder / "report.md", folder / "report.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page.write_text(as_markdown(result), encoding="utf-8")
+        data.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{display_path(folder)}: the report cannot be written ({one_line(error.strerror or error)}); "
+            f"give another --report folder"
+        ) from error
+    return [page, data]
+
+
+def _title(result: BenchmarkResult) -> str:
+    return f"{result.dataset}, model {one_line(result.encoder)}"
+
+
+def _columns(result: BenchmarkResult) -> list[str]:
+    """recall@k only where it differs from R@k: with one relevant candidate a query, they are one number."""
+    columns = ["direction", "queries", "pool", "R@1", "R@5", "R@10", "MRR", "chance R@1"]
+    if any(dict(direction.hit_rate_at) != dict(direction.recall_at) for direction in result.results):
+        columns += ["recall@1", "recall@5", "recall@10"]
+    return columns
+
+
+def _cells(direction: DirectionResult, columns: list[str]) -> list[str]:
+    interval = direction.ci95["hit_rate_at_1"]
+    cells = {
+        "direction": direction.direction + ("" if direction.stage == "dual" else f" ({direction.stage})"),
+        "queries": f"{direction.n_queries:,} {direction.queries}",
+        "pool": f"{direction.n_candidates:,} {direction.candidates}",
+        "R@1": f"{_percent(direction.hit_rate_at[1])} [{_percent(interval[0])}, {_percent(interval[1])}]",
+        "R@5": _percent(direction.hit_rate_at[5]),
+        "R@10": _percent(direction.hit_rate_at[10]),
+        "MRR": f"{direction.mrr:.3f}",
+        "chance R@1": f"{100 * direction.chance['hit_rate_at_1']:.2f}",
+        "recall@1": _percent(direction.recall_at[1]),
+        "recall@5": _percent(direction.recall_at[5]),
+        "recall@10": _percent(direction.recall_at[10]),
+    }
+    return [cells[column] for column in columns]
+
+
+def _notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
+    yield _HIT_NOTE
+    if "recall@1" in columns:
+        yield _RECALL_NOTE
+    counted = [f"{count:,} {name}" for name, count in result.items.items() if count]
+    yield f"items: {', '.join(counted)}; {result.captions_per_item:.2g} captions an item, {result.seconds:.1f} s"
+    yield f"manifest {display_path(result.manifest_name)} sha256 {result.manifest_sha256[:12]}"
+    yield from (f"warning: {warning}" for warning in result.warnings)
+    if result.skipped:
+        yield f"skipped: {len(result.skipped):,}"
+    yield from (f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped[:_SHOWN_SKIPS])
+    if len(result.skipped) > _SHOWN_SKIPS:
+        yield f"  and {len(result.skipped) - _SHOWN_SKIPS:,} more; --json lists them all"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")

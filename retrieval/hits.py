@@ -1,0 +1,98 @@
+"""What a search gives back: hits, best first, with what was asked and how long it took.
+
+Plain values; knows nothing of where they come from or how they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from indexer.items import Modality, Scalar
+from retrieval.query import Query
+
+#: What ``score`` is: the cosine itself, or a standard score that compares modalities (``retrieval.merge``).
+ScoreKind = Literal["cosine", "standard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item that was found, by its best segment."""
+
+    rank: int
+    """1 is the best."""
+    score: float
+    """Rises with relevance; what the hits are sorted by. See :data:`ScoreKind`."""
+    cosine: float
+    """Of the query and the segment, in [-1, 1]; to be compared within one modality only."""
+    match_probability: float | None
+    """Calibrated by a reranker; ``None`` without one."""
+    modality: Modality
+    path: Path
+    """The file; for a text that stands in a manifest, the manifest."""
+    start_s: float | None
+    """Of a sound: where the window that matched begins and ends, seconds from the start of the file."""
+    end_s: float | None
+    text: str | None
+    """The passage that matched; ``None`` for pictures and sounds."""
+    caption: str | None
+    metadata: Mapping[str, Scalar]
+    vector_id: int
+    key: str
+    """Identity of the item in its collection: its path, or ``manifest#row`` for a text in a manifest."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"hits"`` of ``search --json``."""
+        return {
+            "rank": self.rank,
+            "score": self.score,
+            "cosine": self.cosine,
+            "match_probability": self.match_probability,
+            "modality": self.modality.value,
+            "path": str(self.path),
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "text": self.text,
+            "caption": self.caption,
+            "metadata": dict(self.metadata),
+            "key": self.key,
+            "vector_id": self.vector_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[Hit]):
+    """Hits, best first; at most ``query.k``, one an item."""
+
+    hits: tuple[Hit, ...]
+    query: Query
+    timings_ms: Mapping[str, float | None]
+    """``encode``, ``search`` and ``rerank``; ``None`` for a stage that did not run."""
+    score_kind: ScoreKind = "cosine"
+    warnings: tuple[str, ...] = ()
+    """What the user should know of how this came about, a line each."""
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[index]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``search --json``."""
+        return {
+            "query": self.query.to_json(),
+            "hits": [hit.to_json() for hit in self.hits],
+            "timings_ms": dict(self.timings_ms),
+            "score_kind": self.score_kind,
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,424 @@
+"""The FAISS index against brute force in NumPy: scores, ties, allowed rows, saving, devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from small_media import unit_rows
+
+from indexer import faiss_index
+from indexer.errors import IndexDamaged, UsageError
+from indexer.faiss_index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, choose_kind, load_index, read_facts
+
+Rows = NDArray[np.float32]
+
+
+def brute_force(
+    rows: Rows, queries: Rows, k: int, allowed: NDArray[np.int64] | None = None
+) -> tuple[Rows, NDArray[np.int64]]:
+    """The slow obvious way: every score in float64, sorted by score and then by id."""
+    ids = np.arange(len(rows)) if allowed is None else np.unique(allowed)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    found = np.full((len(queries), k), -1, dtype=np.int64)
+    for position, query in enumerate(queries):
+        exact = (rows[ids].astype(np.float64) * query.astype(np.float64)).sum(axis=1).astype(np.float32)
+        order = sorted(range(len(ids)), key=lambda i: (-exact[i], ids[i]))[:k]
+        scores[position, : len(order)] = exact[order]
+        found[position, : len(order)] = ids[order]
+    return scores, found
+
+
+def flat(rows: Rows) -> VectorIndex:
+    index = build_index(rows.shape[1], len(rows), "cpu")
+    index.add(rows)
+    assert index.kind == "Flat"
+    return index
+
+
+def test_a_flat_search_is_brute_force() -> None:
+    rows, queries = unit_rows(3_000, 32), unit_rows(40, 32, seed=1)
+
+    scores, ids = flat(rows).search(queries, 10)
+
+    expected_scores, expected_ids = brute_force(rows, queries, 10)
+    assert np.array_equal(ids, expected_ids)
+    assert np.array_equal(scores, expected_scores)
+    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("n_allowed", [0, 1, 2, 30, 1_000, 2_999, 3_000])
+def test_only_allowed_rows_are_found_and_all_of_them_are(n_allowed: int) -> None:
+    rows, queries = unit_rows(3_000, 16), unit_rows(5, 16, seed=1)
+    allowed = np.random.default_rng(2).choice(3_000, n_allowed, replace=False).astype(np.int64)
+
+    scores, ids = flat(rows).search(queries, 40, allowed)
+
+    expected_scores, expected_ids = brute_force(rows, queries, 40, allowed)
+    assert np.array_equal(ids, expected_ids)
+    assert np.array_equal(scores, expected_scores)
+    assert int((ids[0] >= 0).sum()) == min(40, n_allowed)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_large_allowed_sets_go_through_a_bitmap_with_the_same_result(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_index, "EXACT_ROWS", 100)
+    rows, queries = unit_rows(3_003, 16), unit_rows(5, 16, seed=1)
+    allowed = np.flatnonzero(np.random.default_rng(2).random(3_003) < share)
+
+    _, ids = flat(rows).search(queries, 12, allowed)
+
+    assert np.array_equal(ids, brute_force(rows, queries, 12, allowed)[1])
+
+
+def test_allowed_rows_may_be_unsorted_repeated_and_out_of_range() -> None:
+    rows = unit_rows(50, 8)
+    messy = np.array([7, 3, 3, -1, 49, 50, 10**12])
+
+    _, ids = flat(rows).search(rows[:1], 5, messy)
+
+    assert sorted(ids[0][:3]) == [3, 7, 49]
+    assert ids[0][3:].tolist() == [-1, -1]
+
+
+def test_k_beyond_the_rows_pads_with_minus_one_and_minus_infinity() -> None:
+    rows = unit_rows(3, 8)
+
+    scores, ids = flat(rows).search(rows, 10)
+
+    assert (ids[:, 3:] == -1).all()
+    assert np.isneginf(scores[:, 3:]).all()
+    assert ids[:, 0].tolist() == [0, 1, 2]
+
+
+def test_an_empty_index_no_queries_and_k_zero_give_empty_results() -> None:
+    empty = build_index(8, 0, "cpu")
+    scores, ids = empty.search(unit_rows(2, 8), 3)
+
+    assert ids.tolist() == [[-1] * 3] * 2
+    assert np.isneginf(scores).all()
+    assert flat(unit_rows(5, 8)).search(np.empty((0, 8), np.float32), 3)[0].shape == (0, 3)
+    assert flat(unit_rows(5, 8)).search(unit_rows(2, 8), 0)[1].shape == (2, 0)
+
+
+def test_queries_of_another_width_or_not_finite_are_refused() -> None:
+    index = flat(unit_rows(5, 8))
+
+    with pytest.raises(ValueError, match=r"shape \(q, 8\)"):
+        index.search(unit_rows(1, 9), 1)
+    with pytest.raises(ValueError, match="not finite"):
+        index.search(np.full((1, 8), np.nan, np.float32), 1)
+
+
+@pytest.mark.parametrize("dim", [3, 64, 513])
+def test_equal_vectors_have_equal_scores_and_the_lower_id_comes_first(dim: int) -> None:
+    """Fifty groups of twenty equal rows, mixed: k cuts through a group, wherever its rows stand."""
+    groups, queries = unit_rows(50, dim), unit_rows(7, dim, seed=1)
+    member = np.random.default_rng(3).permutation(np.repeat(np.arange(50), 20))
+    rows = groups[member]
+
+    for k in (1, 5, 19, 20, 21, 33, 250):
+        scores, ids = flat(rows).search(queries, k)
+        assert np.array_equal(ids, brute_force(rows, queries, k)[1])
+        for row in range(len(queries)):
+            assert len(set(scores[row][member[ids[row]] == member[ids[row][0]]])) == 1
+
+
+def test_when_all_rows_are_equal_the_first_k_are_given() -> None:
+    rows = np.repeat(unit_rows(1, 16), 5_000, axis=0)
+
+    _, ids = flat(rows).search(rows[:2], 7, np.arange(11, 5_000))
+
+    assert ids.tolist() == [list(range(11, 18))] * 2
+
+
+def test_the_same_search_alone_and_in_a_batch_gives_the_same_bits() -> None:
+    rows, queries = unit_rows(2_000, 100), unit_rows(100, 100, seed=1)
+    index = flat(rows)
+
+    together = index.search(queries, 10)
+    alone = [index.search(query[None], 10) for query in queries]
+
+    assert np.array_equal(together[0], np.concatenate([scores for scores, _ in alone]))
+    assert np.array_equal(together[1], np.concatenate([ids for _, ids in alone]))
+
+
+# -- HNSW -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def graph() -> tuple[VectorIndex, Rows]:
+    rows = unit_rows(FLAT_LIMIT + 1, 12)
+    rows[100:130] = rows[50]  # equal rows
+    index = build_index(12, len(rows), "cpu")
+    index.add(rows)
+    return index, rows
+
+
+def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)]))
+
+
+def test_the_kind_changes_above_the_limit() -> None:
+    assert (choose_kind(FLAT_LIMIT), choose_kind(FLAT_LIMIT + 1)) == ("Flat", "HNSW")
+
+
+def test_a_graph_finds_nearly_all_of_the_true_neighbours(graph: tuple[VectorIndex, Rows]) -> None:
+    index, rows = graph
+    queries = unit_rows(100, 12, seed=1)
+    assert index.kind == "HNSW"
+
+    scores, ids = index.search(queries, 10)
+
+    expected = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
+    assert recall(ids, expected) > 0.99
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("share", [0.55, 0.9])
+def test_a_graph_walks_through_rows_that_are_not_allowed(graph: tuple[VectorIndex, Rows], share: float) -> None:
+    index, rows = graph
+    queries = unit_rows(50, 12, seed=1)
+    allowed = np.flatnonzero(np.random.default_rng(2).random(len(rows)) < share)
+    assert len(allowed) > faiss_index.EXACT_ROWS
+
+    _, ids = index.search(queries, 10, allowed)
+
+    expected = allowed[np.argsort(-(queries @ rows[allowed].T), axis=1)[:, :10]]
+    assert recall(ids, expected) > 0.99
+    assert np.isin(ids, allowed).all()
+
+
+@pytest.mark.parametrize("n_allowed", [0, 1, 9, 500, 9_999])
+def test_few_allowed_rows_are_searched_exactly(graph: tuple[VectorIndex, Rows], n_allowed: int) -> None:
+    index, rows = graph
+    queries = unit_rows(4, 12, seed=1)
+    allowed = np.sort(np.random.default_rng(2).choice(len(rows), n_allowed, replace=False))
+
+    _, ids = index.search(queries, 10, allowed)
+
+    assert np.array_equal(ids, brute_force(rows, queries, 10, allowed)[1])
+
+
+def test_a_run_of_equal_scores_at_the_edge_is_answered_exactly(graph: tuple[VectorIndex, Rows]) -> None:
+    index, rows = graph
+
+    _, ids = index.search(rows[50:51], 5)
+
+    assert ids[0].tolist() == [50, 100, 101, 102, 103]
+
+
+def test_more_than_a_graph_finds_is_answered_exactly(graph: tuple[VectorIndex, Rows]) -> None:
+    index, rows = graph
+
+    _, ids = index.search(rows[:1], len(rows) + 5)
+
+    assert sorted(ids[0][:-5]) == list(range(len(rows)))
+    assert ids[0][-5:].tolist() == [-1] * 5
+
+
+# -- files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_index_is_loaded_with_its_facts_and_can_grow(tmp_path: Path) -> None:
+    rows = unit_rows(300, 16)
+    path = tmp_path / "index.faiss"
+    flat(rows).save(path, generation=7)
+
+    loaded, facts = load_index(path, device="cpu")
+
+    assert (facts.kind, facts.ntotal, facts.dim, facts.generation) == ("Flat", 300, 16, 7)
+    assert (loaded.kind, loaded.ntotal, loaded.dim, loaded.device) == ("Flat", 300, 16, "cpu")
+    more = unit_rows(100, 16, seed=1)
+    loaded.add(more)
+    both = np.concatenate([rows, more])
+    assert np.array_equal(loaded.vectors(np.arange(400)), both)
+    assert np.array_equal(loaded.search(more, 3)[1], brute_force(both, more, 3)[1])
+    assert [file.name for file in tmp_path.iterdir()] == ["index.faiss"]
+
+
+def test_a_graph_is_saved_and_loaded(graph: tuple[VectorIndex, Rows], tmp_path: Path) -> None:
+    index, rows = graph
+    index.save(tmp_path / "index.faiss", generation=1)
+
+    loaded, facts = load_index(tmp_path / "index.faiss", device="cpu")
+
+    assert (loaded.kind, facts.kind, facts.ntotal) == ("HNSW", "HNSW", len(rows))
+    assert np.array_equal(loaded.search(rows[:20], 10)[1], index.search(rows[:20], 10)[1])
+
+
+def test_faiss_itself_reads_the_file(tmp_path: Path) -> None:
+    import faiss
+
+    flat(unit_rows(30, 16)).save(tmp_path / "index.faiss")
+
+    assert faiss.read_index(os.fspath(tmp_path / "index.faiss")).ntotal == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("a flipped bit", lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:], "crc32"),
+        ("cut in the middle", lambda data: data[: len(data) // 2], "cut short"),
+        ("cut by a byte", lambda data: data[:-1], "cut short"),
+        ("empty", lambda data: b"", "cut short"),
+        ("another file", lambda data: b"hello\n" * 100, "cut short"),
+        ("a byte more", lambda data: b"x" + data, "crc32"),
+    ],
+)
+def test_a_damaged_file_is_told_with_the_remedy(tmp_path: Path, name: str, damage: Any, said: str) -> None:
+    path = tmp_path / "index.faiss"
+    flat(unit_rows(300, 16)).save(path)
+    path.write_bytes(damage(path.read_bytes()))
+
+    with pytest.raises(IndexDamaged, match=f"index.faiss: .*{said}.*trimodal verify --repair"):
+        load_index(path, device="cpu")
+
+
+def test_a_file_that_is_not_what_its_last_line_says_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    flat(unit_rows(300, 16)).save(path)
+    path.write_bytes(path.read_bytes().replace(b'"ntotal": 300', b'"ntotal": 299'))
+
+    with pytest.raises(IndexDamaged, match="not the index that its last line says"):
+        load_index(path, device="cpu")
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(IndexDamaged, match="is missing"):
+        read_facts(tmp_path / "index.faiss")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "index.faiss"
+    flat(unit_rows(30, 16)).save(path, generation=1)
+    before = path.read_bytes()
+
+    def dies(file: object, n: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", dies)
+    with pytest.raises(KeyboardInterrupt):
+        flat(unit_rows(60, 16)).save(path, generation=2)
+
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["index.faiss"]
+
+
+# -- devices --------------------------------------------------------------------------------------------------
+
+
+def test_auto_and_cpu_give_a_cpu_index_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_index.faiss, "get_num_gpus", lambda: 0)
+
+    assert build_index(8, 1, "auto").device == "cpu"
+    assert build_index(8, 1, "cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
+def test_asking_for_a_gpu_that_is_not_there_is_an_error_with_the_remedy(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_index.faiss, "get_num_gpus", lambda: 0)
+
+    with pytest.raises(UsageError, match=rf"--device {device}: .*use --device cpu, or pip install 'trimodal\[gpu\]'"):
+        build_index(8, 1, device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "cuda0", ""])
+def test_a_word_that_is_no_device_is_refused(device: str) -> None:
+    with pytest.raises(UsageError, match="use auto, cpu, cuda or cuda:N"):
+        build_index(8, 1, device)
+
+
+class FakeGpus:
+    """A faiss with two GPUs, for what cannot be tested without one: which index answers which search."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.copied: list[tuple[int, int]] = []
+        self.searched = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def get_num_gpus(self) -> int:
+        return 2
+
+    def StandardGpuResources(self) -> object:
+        return object()
+
+    def index_cpu_to_gpu(self, resources: object, ordinal: int, index: Any) -> Any:
+        self.copied.append((ordinal, index.ntotal))
+
+        def search(queries: Rows, k: int) -> Any:
+            self.searched += 1
+            return index.search(queries, k)
+
+        return SimpleNamespace(search=search)
+
+
+def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(faiss_index.faiss)
+    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    rows = unit_rows(500, 16)
+    index = build_index(16, 500, "cuda:1")
+    index.add(rows[:400])
+    index.add(rows[400:])
+    assert index.device == "cuda:1"
+
+    for allowed in (None, np.arange(500)):
+        assert np.array_equal(index.search(rows[:3], 5, allowed)[1], brute_force(rows, rows[:3], 5)[1])
+    assert (gpus.copied, gpus.searched) == ([(1, 500)], 2)
+
+    some = np.arange(0, 500, 3)
+    assert np.array_equal(index.search(rows[:3], 5, some)[1], brute_force(rows, rows[:3], 5, some)[1])
+    assert gpus.searched == 2
+
+    index.add(rows[:1])
+    index.search(rows[:3], 1)
+    assert gpus.copied == [(1, 500), (1, 501)]
+    assert build_index(16, 1, "auto").device == "cuda:0"
+    with pytest.raises(UsageError, match="FAISS sees 2 of them"):
+        build_index(16, 1, "cuda:2")
+
+
+def test_a_gpu_without_room_leaves_the_search_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(faiss_index.faiss)
+
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpus, "index_cpu_to_gpu", full)
+    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    rows = unit_rows(100, 16)
+    index = build_index(16, 100, "cuda")
+    index.add(rows)
+
+    assert np.array_equal(index.search(rows[:3], 5)[1], brute_force(rows, rows[:3], 5)[1])
+    assert index.device == "cpu"
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_gives_what_the_cpu_gives() -> None:
+    if not hasattr(faiss_index.faiss, "index_cpu_to_gpu") or faiss_index.faiss.get_num_gpus() == 0:
+        pytest.skip("this FAISS has no GPU")
+    rows, queries = unit_rows(30_000, 64), unit_rows(20, 64, seed=1)
+    index = build_index(64, 100, "cuda")
+    index.add(rows)
+
+    assert index.device == "cuda:0"
+    assert np.array_equal(index.search(queries, 10)[1], brute_force(rows, queries, 10)[1])
+
+
+def test_the_cpu_index_is_a_vector_index() -> None:
+    index: VectorIndex = CpuIndex(faiss_index.faiss.IndexFlatIP(4))
+
+    assert index.ntotal == 0

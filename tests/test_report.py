@@ -1,0 +1,95 @@
+"""What a benchmark's result looks like to people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.errors import StorageError
+from indexer.items import Skipped
+from retrieval.evaluation.benchmark import BenchmarkResult, Comparison, measure
+from retrieval.evaluation.metrics import Relevance
+from retrieval.evaluation.report import as_markdown, as_text, write_report
+
+
+def result(*, captions: int = 1, skipped: int = 0) -> BenchmarkResult:
+    """Four pictures and their captions; the third and fourth picture are taken for each other."""
+    pictures = np.eye(4, dtype=np.float32)
+    words = np.repeat(pictures[[0, 1, 3, 2]], captions, axis=0)
+    of = [[i // captions] for i in range(4 * captions)]
+    back = [list(range(i * captions, (i + 1) * captions)) for i in range(4)]
+    pairs = [
+        Comparison("text->image", "captions", "pictures", words, pictures, Relevance.from_lists(of, 4)),
+        Comparison("image->text", "pictures", "captions", pictures, words, Relevance.from_lists(back, 4 * captions)),
+    ]
+    return BenchmarkResult(
+        dataset="demo/captions.jsonl",
+        manifest_name="captions.jsonl",
+        manifest_sha256="0123456789abcdef" * 4,
+        split=None,
+        encoder="fake",
+        encoder_fingerprint="fake-1",
+        dim=4,
+        items={"image": 4, "audio": 0, "text": 0, "captions": 4 * captions},
+        captions_per_item=float(captions),
+        results=tuple(measure(pair) for pair in pairs),
+        skipped=tuple(Skipped(f"{i}.jpg", "is empty") for i in range(skipped)),
+        warnings=("a warning",),
+        seconds=1.25,
+        seconds_by_stage={"encode": 1.0, "score": 0.25},
+    )
+
+
+def test_the_table_gives_every_direction_its_rates_its_interval_and_chance() -> None:
+    lines = as_text(result()).splitlines()
+    assert lines[0].strip() == "demo/captions.jsonl, model fake"
+    row = next(line for line in lines if line.startswith("text->image"))
+    assert row.split() == [
+        "text->image", "4", "captions", "4", "pictures", "50.0", "[0.0,", "100.0]", "100.0", "100.0", "0.625", "25.00",
+    ]  # fmt: skip
+    assert any(line.startswith("image->text") for line in lines)
+    assert "items: 4 image, 4 captions; 1 captions an item, 1.2 s" in lines
+    assert "manifest captions.jsonl sha256 0123456789ab" in lines
+    assert "warning: a warning" in lines
+
+
+def test_recall_is_told_apart_from_the_hit_rate_only_where_they_differ() -> None:
+    assert "recall@" not in as_text(result())
+    text = as_text(result(captions=5), width=160)
+    assert "recall@1" in text
+    assert "recall@k: mean share of a query's relevant ones in the top k" in text
+    row = next(line for line in text.splitlines() if line.startswith("image->text")).split()
+    assert row[-3:] == ["10.0", "50.0", "50.0"]  # two of four pictures find 1, then 5, then 5 of their 5
+
+
+def test_skipped_files_are_named_and_many_are_counted() -> None:
+    text = as_text(result(skipped=12))
+    assert "skipped: 12" in text
+    assert "  0.jpg: is empty" in text
+    assert "11.jpg" not in text
+    assert "and 2 more; --json lists them all" in text
+
+
+def test_the_page_is_a_markdown_table_and_escapes_what_would_break_it() -> None:
+    page = as_markdown(replace(result(), dataset="a|b<c>*.jsonl"))
+    lines = page.splitlines()
+    assert lines[0] == r"# a\|b&lt;c>\*.jsonl, model fake"
+    assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
+    assert lines[4].startswith("| text->image | 4 captions | 4 pictures | 50.0 [0.0, 100.0] |")
+
+
+def test_a_report_is_a_page_and_the_json_of_the_same_result(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "report"
+    page, data = write_report(result(), folder)
+    assert page.read_text(encoding="utf-8") == as_markdown(result())
+    assert json.loads(data.read_text(encoding="utf-8")) == json.loads(json.dumps(result().to_json()))
+
+
+def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="give another --report folder"):
+        write_report(result(), tmp_path / "file")
