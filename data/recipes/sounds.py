@@ -61,11 +61,17 @@ DRUMS = [
     ]
 ]
 ALSO = {
-    "bass drum": "kick drum", "closed hi-hat": "closed high hat cymbal",
-    "open hi-hat": "open high hat cymbal", "pedal hi-hat": "hi-hat closed by the pedal",
-    "hand clap": "hands clapping", "drum rim shot": "rim shot on a snare drum", "drum stick on the rim": "side stick", "whistle": "whistle blowing", "finger snap": "snapping fingers",
+    "bass drum": "kick drum",
+    "closed hi-hat": "closed high hat cymbal",
+    "open hi-hat": "open high hat cymbal",
+    "pedal hi-hat": "hi-hat closed by the pedal",
+    "hand clap": "hands clapping",
+    "drum rim shot": "rim shot on a snare drum",
+    "drum stick on the rim": "side stick",
+    "whistle": "whistle blowing",
+    "finger snap": "snapping fingers",
     "water glass": "tapping a glass of water",
-}  # fmt: skip
+}
 LIMIT_LAYERS = 4  # recordings of one drum at different strengths are near-copies
 LIMIT_NOTES = 8  # notes of one instrument, spread over its range
 KIT_LICENSES = {
