@@ -312,7 +312,9 @@ def models_list(as_json: JsonOption = False) -> None:
 
 
 @models_app.command("show")
-def models_show(spec: Annotated[str, typer.Argument(help="starter, or a directory.")], as_json: JsonOption = False) -> None:
+def models_show(
+    spec: Annotated[str, typer.Argument(help="starter, or a directory.")], as_json: JsonOption = False
+) -> None:
     """What a model is made of, what it can do, its licences and its card."""
     from indexer.encoders.models import describe_model
 

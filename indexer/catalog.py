@@ -244,6 +244,7 @@ class Catalog:
                 yield
             except BaseException:
                 self._depth -= 1
+                self._cache.clear()
                 if self._depth == 0:
                     self._connection.rollback()
                 raise
@@ -756,11 +757,13 @@ def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 def _connect_reader(path: Path) -> sa.Connection:
     """Read-only; on a folder that cannot be written to, also without the files of the write-ahead log."""
+    connection = _connect(path, "ro")
     try:
-        connection = _connect(path, "ro")
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
         return connection
     except exc.OperationalError:
+        connection.close()
+        connection.engine.dispose()
         log = path.with_name(path.name + "-wal")
         if os.access(path.parent, os.W_OK):
             raise

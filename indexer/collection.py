@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -204,6 +205,8 @@ class Collection:
         """
         path = path.resolve()
         beside = path.with_name(path.name + _REBUILDING)
+        for folder in (path, path.with_name(path.name + _REPLACED)):
+            _refuse_other_files(folder)  # they are removed in the end
         with contextlib.ExitStack() as cleanup:
             if cls.exists(path):  # no other writer may add to what is about to be replaced
                 cleanup.callback(_take_lock(path).release)
@@ -296,7 +299,7 @@ class Collection:
         live, committed = sum(segments.values()), self.vectors.count
         kind: str | None = None
         with contextlib.suppress(IndexDamaged):
-            kind = read_facts(self.path / _INDEX).kind
+            kind = read_facts(self.path / _INDEX, checked=False).kind
         return {
             "path": str(self.path),
             "model": self.encoder_spec,
@@ -309,7 +312,7 @@ class Collection:
             "skipped": len(self.catalog.bad_files()),
             "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
             "index": kind,
-            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "bytes": _size_bytes(self.path),
         }
 
     # -- the index ------------------------------------------------------------------------------------------
@@ -585,6 +588,16 @@ def _read_description(path: Path) -> Description:
     except (KeyError, TypeError, ValueError):
         raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
     return description
+
+
+def _size_bytes(folder: Path) -> int:
+    """Of all files in it; one that a writer removes meanwhile counts as nothing."""
+    size = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
 
 
 def _refuse_other_files(path: Path) -> None:

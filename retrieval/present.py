@@ -18,6 +18,8 @@ from retrieval.hits import Hit, SearchResult
 
 #: Characters of a caption or passage that a table shows.
 SNIPPET_CHARS = 100
+#: Characters of a path that a table keeps on one line, where the words beside it would leave it fewer.
+PATH_CHARS = 48
 
 
 def hits_table(result: SearchResult, *, cwd: Path | None = None) -> Table | Group:
@@ -31,11 +33,12 @@ def hits_table(result: SearchResult, *, cwd: Path | None = None) -> Table | Grou
     if probable:
         table.add_column("match", justify="right", no_wrap=True)
     table.add_column("kind", no_wrap=True)
-    table.add_column("path", overflow="fold", ratio=3)
-    table.add_column("words", overflow="ellipsis", no_wrap=True, ratio=2)
-    for hit in result.hits:
+    places = [shown_path(hit, cwd) + (f"  {time_range(hit)}" if hit.start_s is not None else "") for hit in result.hits]
+    # rich shrinks a column that may wrap to nothing before it cuts one that may not
+    table.add_column("path", overflow="fold", min_width=min(max(map(len, places)), PATH_CHARS))
+    table.add_column("words", overflow="ellipsis", no_wrap=True)
+    for hit, where in zip(result.hits, places, strict=True):
         match = [] if not probable else [_probability(hit.match_probability)]
-        where = shown_path(hit, cwd) + (f"  {time_range(hit)}" if hit.start_s is not None else "")
         cells = [str(hit.rank), f"{hit.score:.3f}", *match, hit.modality.value, where, snippet(hit)]
         table.add_row(*(Text(cell) for cell in cells))
     return table

@@ -180,7 +180,5 @@ if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "steps":
         steps(arguments[0], Path(arguments[1]), Path(arguments[2]), int(arguments[3]))
-    elif command == "index":
-        index_slowly(Path(arguments[0]), Path(arguments[1]))
     else:
-        new_collection(Path(arguments[0])).close()
+        index_slowly(Path(arguments[0]), Path(arguments[1]))

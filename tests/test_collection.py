@@ -202,10 +202,20 @@ def test_a_reader_opened_before_the_index_was_ever_loaded_survives_compacting(tm
     assert reader.warnings == []
 
 
-def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last_writer", ["closed it", "was killed"])
+def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path, last_writer: str) -> None:
     if os.name == "nt" or os.geteuid() != 0:
         pytest.skip("needs root, to become a user without rights")
-    filled(tmp_path / "c").close()
+    if last_writer == "closed it":
+        filled(tmp_path / "c").close()
+    else:
+        die = (
+            "import os, sys; from pathlib import Path; from test_collection import filled\n"
+            "kept = filled(Path(sys.argv[1])); os._exit(0)"
+        )
+        paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        subprocess.run([sys.executable, "-c", die, str(tmp_path / "c")], env=paths, check=True)
+    assert (tmp_path / "c" / "catalog.sqlite-wal").exists() == (last_writer == "was killed")
     for path in (tmp_path, *tmp_path.parents):
         if path.name.startswith(("pytest-", "test_")):
             path.chmod(0o755)
@@ -662,3 +672,27 @@ def test_a_rebuild_mends_a_collection_that_cannot_be_opened(tmp_path: Path) -> N
 
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 1
+
+
+@pytest.mark.parametrize("folder", ["c", "c.rebuilding", "c.replaced"])
+def test_a_rebuild_removes_nothing_that_is_not_ours(tmp_path: Path, folder: str) -> None:
+    filled(tmp_path / "c").close()
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "notes.txt").write_text("mine")
+
+    with pytest.raises(CollectionError, match=r"holds other files \(notes\.txt\)"):
+        Collection.rebuild(tmp_path / "c", "fake", "fake-1", 16, fill)
+
+    assert (tmp_path / folder / "notes.txt").read_text() == "mine"
+    with Collection.open(tmp_path / "c") as opened:
+        assert opened.count == 30
+
+
+def test_what_was_read_inside_a_transaction_that_failed_is_forgotten(tmp_path: Path) -> None:
+    with filled(tmp_path / "c") as made:
+        with pytest.raises(RuntimeError), made.transaction():
+            made.remove(["/media/000.png"])
+            assert len(made.catalog.vector_ids()) == 29
+            raise RuntimeError
+
+        assert len(made.catalog.vector_ids()) == 30

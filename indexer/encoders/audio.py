@@ -44,7 +44,8 @@ class AudioTower(nn.Module):
             max_source_positions=self.frames // 2,
         )
         self.encoder = WhisperEncoder(config)
-        self.extractor = WhisperFeatureExtractor(feature_size=spec.mel_bins, chunk_length=round(spec.window_s))
+        extractor: Any = WhisperFeatureExtractor
+        self.extractor = extractor(feature_size=spec.mel_bins, chunk_length=round(spec.window_s))
         self.width = spec.width * (spec.layers + 1)
         self.eval().requires_grad_(False)
 

@@ -28,6 +28,8 @@ _STD = (0.229, 0.224, 0.225)
 class Trunk(nn.Module):
     """One timm trunk with its read-out: pixels ``(n, 3, s, s)`` -> float features ``(n, width)``."""
 
+    model: Any
+
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
         ensure_torchvision()
@@ -62,9 +64,10 @@ class ImageTower(nn.Module):
 
     def __init__(self, specs: Sequence[TrunkSpec]) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList([Trunk(spec) for spec in specs])
+        trunks = [Trunk(spec) for spec in specs]
+        self.trunks = nn.ModuleList(trunks)
         self.size_px = max(spec.size_px for spec in specs)
-        self.width = sum(int(trunk.width) for trunk in self.trunks)  # type: ignore[arg-type]
+        self.width = sum(trunk.width for trunk in trunks)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -82,7 +85,8 @@ class ImageTower(nn.Module):
         pixels = ((pixels - self.mean.float()) / self.std.float()).to(parameter.dtype)  # type: ignore[operator]
         rows = []
         for trunk in self.trunks:
-            side = trunk.spec.size_px  # type: ignore[union-attr]
+            assert isinstance(trunk, Trunk)
+            side = trunk.spec.size_px
             sized = pixels
             if side != self.size_px:
                 sized = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)

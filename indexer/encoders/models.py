@@ -78,7 +78,9 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
     if absent:
-        raise ModelError(f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again")
+        raise ModelError(
+            f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again"
+        )
     if config.text is not None and config.text.source in BASE_WEIGHTS:
         return {config.text.source: pull(config.text.source, on_stage)}
     return {}

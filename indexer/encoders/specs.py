@@ -62,6 +62,8 @@ class TextSpec:
     readout: Literal["last", "mean"] = "last"
     prompt: str = "{text}"
     max_tokens: int = 128
+    lowercase: bool = False
+    """Read texts in lower case and without a closing full stop, as labels are written."""
 
 
 @dataclass(frozen=True)

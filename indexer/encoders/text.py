@@ -30,7 +30,10 @@ class TextTower(nn.Module):
         ensure_torchvision()
         from transformers import AutoModel, AutoTokenizer, logging
 
-        logging.disable_progress_bar()  # a bar of its own at every start; the command line shows what matters
+        log: Any = logging
+        log.disable_progress_bar()  # a bar of its own at every start; the command line shows what matters
+        verbosity = log.get_verbosity()
+        log.set_verbosity_error()  # else a report that the language model's output layer is not used
 
         self.spec = spec
         before, found, after = spec.prompt.partition("{text}")
@@ -41,6 +44,8 @@ class TextTower(nn.Module):
             self.model = AutoModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise ModelError(f"language model {directory}: can't be opened ({_first_line(error)})") from error
+        finally:
+            log.set_verbosity(verbosity)
         layers = getattr(self.model, "layers", None)
         if spec.layers and layers is not None:
             if spec.layers > len(layers):
@@ -56,7 +61,10 @@ class TextTower(nn.Module):
 
         An empty text reads as a space, so that it has a state of its own.
         """
-        ids: list[int] = self.tokenizer(text.strip() or " ", add_special_tokens=False).input_ids
+        words = " ".join(text.split())
+        if self.spec.lowercase:
+            words = words.lower().rstrip(".")
+        ids: list[int] = self.tokenizer(words or " ", add_special_tokens=False).input_ids
         return [*self.before, *ids[: self.spec.max_tokens], *self.after]
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 _SCHEMAS = ("nms", "qnms")
 _library: object = None  # kept alive: the schemas go with it
@@ -29,7 +30,7 @@ def ensure_torchvision() -> None:
 
         for name in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
             del sys.modules[name]  # half-imported
-        library = torch.library.Library("torchvision", "DEF")
+        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for schema in _SCHEMAS:
             library.define(f"{schema}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _library = library

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
@@ -184,22 +185,23 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
 
     ensure_torchvision()
     import torch
-    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import logging as transformers_logging
 
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    log: Any = transformers_logging
+    before = log.get_verbosity()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     finally:
-        transformers.logging.set_verbosity(before)
-        transformers.logging.enable_progress_bar()
+        log.set_verbosity(before)
+        log.enable_progress_bar()
     # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
     settings = model.config.to_dict()
     settings.pop("quantization_config", None)
-    plain = type(model)(type(model.config).from_dict(settings))
+    plain: Any = type(model)(type(model.config).from_dict(settings))
     plain.load_state_dict(model.state_dict())
-    plain.to(torch.float16).save_pretrained(target)
+    plain.half().save_pretrained(target)
     tokenizer.save_pretrained(target)

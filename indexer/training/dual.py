@@ -158,7 +158,7 @@ class _Features:
         shas = [sha256_of(self.recipe.resolve(spec.weights)) for spec in specs]
         tower = ImageTower(specs)
         for trunk, spec in zip(tower.trunks, specs, strict=True):
-            trunk.model.load_state_dict(load_weights(self.recipe.resolve(spec.weights), {}))  # type: ignore[union-attr,operator]
+            trunk.model.load_state_dict(load_weights(self.recipe.resolve(spec.weights), {}))  # type: ignore[union-attr]
         tower = tower.to(self.device, self.dtype)
         plain = [{**asdict(spec), "weights": sha} for spec, sha in zip(specs, shas, strict=True)]
         self._image = self._image or self._cache("image", plain, tower.width)
