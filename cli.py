@@ -101,7 +101,7 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from indexer.build import build
     from indexer.collection import Collection
@@ -120,7 +120,6 @@ def index(
         max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
         max_audio_hours=max_audio_hours,
     )  # fmt: skip
-    limits = replace(limits, window_s=encoder.window_s, hop_s=0.8 * encoder.window_s)
 
     def run(target: Collection) -> Any:
         with target, _progress() as bar:

@@ -8,7 +8,6 @@ commit leaves the collection whole, so a killed build is continued by running it
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 import time
@@ -29,7 +28,7 @@ from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.errors import MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Skipped
-from indexer.limits import MediaLimits
+from indexer.limits import MediaLimits, limits_for
 from indexer.media import decode
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
@@ -95,7 +94,7 @@ def build(
     says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
-    run = _Build(collection, corpus, encoder, _fitted(limits or MediaLimits(), encoder), on_progress)
+    run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune)
 
 
@@ -462,14 +461,6 @@ def _once_each(items: Sequence[Item]) -> list[Item]:
         if item.key not in by_key or item.manifest is not None:
             by_key[item.key] = item
     return list(by_key.values())
-
-
-def _fitted(limits: MediaLimits, encoder: DualEncoder) -> MediaLimits:
-    """Windows no longer than the encoder hears, with the overlap in proportion."""
-    if limits.window_s <= encoder.window_s:
-        return limits
-    shrink = encoder.window_s / limits.window_s
-    return dataclasses.replace(limits, window_s=encoder.window_s, hop_s=limits.hop_s * shrink)
 
 
 def _cost_bytes(task: _ToRead) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexer.files import media_error
 from indexer.items import Modality
@@ -31,6 +31,14 @@ class MediaLimits:
     hop_s: float = 8.0
     """From the start of one window to the start of the next; below ``window_s``, so that they overlap."""
     passage_chars: int = 600
+
+
+def limits_for(window_s: float, limits: MediaLimits | None = None) -> MediaLimits:
+    """``limits`` with windows no longer than ``window_s``, what a sound tower hears; the overlap in proportion."""
+    limits = limits or MediaLimits()
+    if limits.window_s <= window_s:
+        return limits
+    return replace(limits, window_s=window_s, hop_s=limits.hop_s * window_s / limits.window_s)
 
 
 def check_size(path: str | os.PathLike[str], size_bytes: int, modality: Modality, limits: MediaLimits) -> None:

@@ -64,7 +64,8 @@ def sound_windows(samples: Samples, limits: MediaLimits) -> list[tuple[float, fl
     """Cut into overlapping windows: (start_s, end_s, samples of it), in order; views, nothing is copied.
 
     Windows of ``window_s`` start every ``hop_s`` until the end is reached. A sound that fits one window is
-    that window, unpadded; a tail with less than 1 s of its own lengthens the window before it.
+    that window, unpadded. A last window that would add less than 1 s is a whole window up to the end instead, so
+    that no window is longer than ``window_s`` and none is a scrap.
     """
     window = max(1, round(limits.window_s * SAMPLE_RATE_HZ))
     hop = min(window, max(1, round(limits.hop_s * SAMPLE_RATE_HZ)))
@@ -72,7 +73,7 @@ def sound_windows(samples: Samples, limits: MediaLimits) -> list[tuple[float, fl
     while spans[-1][1] < len(samples):
         start, end = spans[-1]
         if len(samples) - end < MIN_TAIL_S * SAMPLE_RATE_HZ:
-            spans[-1] = (start, len(samples))
+            spans.append((len(samples) - window, len(samples)))
         else:
             spans.append((start + hop, min(start + hop + window, len(samples))))
     return [(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, samples[start:end]) for start, end in spans]

@@ -7,7 +7,6 @@ collections, indexes or hits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
-from indexer.limits import MediaLimits
+from indexer.limits import MediaLimits, limits_for
 from indexer.media import read_picture, read_sound, sound_windows
 from retrieval.query import Query, QueryPart
 
@@ -34,7 +33,7 @@ def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None =
     A sound longer than one window is the mean of its windows. Raises ``MediaError`` for a file that cannot be
     read, ``ModelError`` for a missing tower, and ``UsageError`` when the parts cancel each other out.
     """
-    limits = limits_of(encoder, limits)
+    limits = limits_for(encoder.window_s, limits)
     total = np.zeros(encoder.dim, dtype=np.float64)
     for part, vector in zip(query.parts, _embed_parts(query.parts, encoder, limits), strict=True):
         total += part.weight * vector.astype(np.float64)
@@ -43,14 +42,6 @@ def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None =
         parts = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
         raise UsageError(f"the parts of the query cancel each other out: {parts}; change a part or a weight")
     return np.asarray(total / norm, dtype=np.float32)
-
-
-def limits_of(encoder: DualEncoder, limits: MediaLimits | None = None) -> MediaLimits:
-    """``limits`` with windows that the encoder's sound tower covers, overlapping in the same proportion."""
-    limits = limits or MediaLimits()
-    if encoder.window_s >= limits.window_s:
-        return limits
-    return replace(limits, window_s=encoder.window_s, hop_s=limits.hop_s * encoder.window_s / limits.window_s)
 
 
 def mean_vector(segments: Embeddings) -> Vector | None:

@@ -198,9 +198,17 @@ def test_a_reader_that_closes_the_pipe_early_is_no_error(collection: Path) -> No
 def test_the_default_collection_is_the_users_own(folder: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
     code = "from trimodal.cli import app; app()"
-    for arguments in (["index", str(folder), "--model", "fake"], ["search", "red", "-m", "image", "--paths", "-k", "1"]):
+    for arguments in (
+        ["index", str(folder), "--model", "fake"],
+        ["search", "red", "-m", "image", "--paths", "-k", "1"],
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("red.png\n")

@@ -93,7 +93,9 @@ def test_a_picture_is_fitted_whole_and_centred_on_white() -> None:
     assert (fitted[50] == 0).all()
 
 
-def test_the_fingerprint_changes_with_the_weights_and_not_with_the_name(small: Path, tmp_path: Path, copy: Path) -> None:
+def test_the_fingerprint_changes_with_the_weights_and_not_with_the_name(
+    small: Path, tmp_path: Path, copy: Path
+) -> None:
     config = json.loads((copy / "encoder.json").read_text())
     config["name"] = "renamed"
     (copy / "encoder.json").write_text(json.dumps(config))

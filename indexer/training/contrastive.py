@@ -1,6 +1,6 @@
 """The contrastive loss, and the training of projection heads on features of locked towers.
 
-Multi-positive InfoNCE: rows of one concept, and rows whose texts are the same, are positives of each other and never
+Multi-positive InfoNCE: rows of one label, and rows whose texts are the same, are positives of each other and never
 negatives. Knows nothing of files or towers.
 """
 
@@ -26,12 +26,12 @@ class Pairs:
     """Media features of one modality with the texts that tell of each.
 
     ``media`` is ``(n, width)`` whitened. Row ``i`` has the texts ``texts[i]``, numbers into a matrix of whitened text
-    features; the first is its best caption. ``concepts[i]`` numbers its concept.
+    features; the first is its best caption. ``labels[i]`` numbers what it shows: rows of one label are positives.
     """
 
     media: torch.Tensor
     texts: list[list[int]]
-    concepts: torch.Tensor
+    labels: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def info_nce(similarity: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
     return (similarity.logsumexp(dim=1) - picked).mean()
 
 
-def positives(concepts: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-    """Bool ``(n, n)``: same concept or the same text."""
-    return (concepts[:, None] == concepts[None, :]) | (texts[:, None] == texts[None, :])
+def positives(labels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """Bool ``(n, n)``: same label or the same text."""
+    return (labels[:, None] == labels[None, :]) | (texts[:, None] == texts[None, :])
 
 
 def train_heads(
@@ -111,7 +111,7 @@ def train_heads(
             media = heads[task.name].project(task.train.media[rows.to(device)])
             words = heads["text"].project(texts[picked.to(device)])
             logits = media @ words.T * scale.exp().clamp(max=_MAX_SCALE)
-            mask = positives(task.train.concepts[rows], picked).to(device)
+            mask = positives(task.train.labels[rows], picked).to(device)
             loss = loss + task.weight * (info_nce(logits, mask) + info_nce(logits.T, mask.T)) / 2
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -154,11 +154,11 @@ def evaluate(heads: dict[str, ProjectionHead], texts: torch.Tensor, tasks: list[
 
 
 class _Sampler:
-    """Draws a batch of rows, a concept in proportion to the root of its number of rows, and a text for each row."""
+    """Draws a batch of rows, a label in proportion to the root of its number of rows, and a text for each row."""
 
     def __init__(self, pairs: Pairs, schedule: Schedule, generator: torch.Generator) -> None:
-        counts = torch.bincount(pairs.concepts)
-        self.weights = counts[pairs.concepts].double().rsqrt()
+        counts = torch.bincount(pairs.labels)
+        self.weights = counts[pairs.labels].double().rsqrt()
         self.batch = min(schedule.batch, len(pairs.texts))
         self.first_caption = schedule.first_caption
         self.pairs = pairs

@@ -30,7 +30,7 @@ from indexer.encoders.towers import language_model_directory, load_weights, save
 from indexer.encoders.weights import BASE_WEIGHTS, cache_dir, sha256_of
 from indexer.errors import RecipeError, StorageError
 from indexer.items import Modality
-from indexer.limits import MediaLimits
+from indexer.limits import MediaLimits, limits_for
 from indexer.media import read_picture, read_sound, sound_windows
 from indexer.training.contrastive import Pairs, Point, Task, train_heads
 from indexer.training.data import Example, by_source, manifest_examples, read_examples
@@ -97,7 +97,8 @@ def train_dual(
     training_texts = sorted({c for side in used.values() for example in side.train for c in example.captions})
     heads = {"text": _head(recipe, recipe.text.head, features.of_texts(training_texts), where)}
     text_number = {text: number for number, text in enumerate(texts)}
-    concepts = {name: n for n, name in enumerate(sorted({example.concept for example in every}))}
+    # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
+    labels = {text: n for n, text in enumerate(sorted({example.captions[0] for example in every}))}
     tasks = []
     for modality, side in used.items():
         part = recipe.image.head if modality is Modality.IMAGE else recipe.audio.head  # type: ignore[union-attr]
@@ -108,7 +109,7 @@ def train_dual(
             Pairs(
                 media=head.whitened(torch.from_numpy(features.of_media(some)).to(where)),
                 texts=[[text_number[caption] for caption in example.captions] for example in some],
-                concepts=torch.tensor([concepts[example.concept] for example in some]),
+                labels=torch.tensor([labels[example.captions[0]] for example in some]),
             )
             for some in (side.train, side.heldout)
         )
@@ -181,7 +182,7 @@ class _Features:
         tower.load(load_weights(weights, {}))
         tower = tower.to(self.device, self.dtype)
         self._audio = self._cache("audio", {**asdict(spec), "weights": sha256_of(weights)}, tower.width)
-        limits = MediaLimits(window_s=spec.window_s)
+        limits = limits_for(spec.window_s)
         self.complaints += fill(
             self._audio,
             {example.key: example.item.path for example in examples},
@@ -263,7 +264,7 @@ def _head(recipe: Recipe, part: HeadRecipe, rows: NDArray[np.float32], device: t
     """A fresh head whose whitening is measured on training rows ``(n, width)``."""
     whitened = min(part.whitened, rows.shape[1], len(rows))
     head = ProjectionHead(HeadSpec(rows.shape[1], whitened, part.hidden, recipe.dim), part.dropout)
-    head.set_whitening(*whitening(torch.from_numpy(rows), whitened))
+    head.set_whitening(*whitening(torch.from_numpy(rows), whitened, part.shrinkage))
     return head.to(device)
 
 

@@ -26,6 +26,8 @@ class HeadRecipe:
     whitened: int = 512
     hidden: int = 1024
     dropout: float = 0.3
+    shrinkage: float = 1.0
+    """Of the whitening, in mean eigenvalues: 0 blows every component up to unit variance."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DataRecipe:
     train_split: str = "train"
     heldout_split: str = "val"
     concept: str = "concept"
-    """Key of the rows' metadata; rows of one concept are positives of each other."""
+    """Key of the rows' metadata; rows of one concept stay on one side of the split."""
     exclude_near: list[NearDuplicates] = field(default_factory=list)
 
 
@@ -131,6 +133,8 @@ def _check(recipe: Recipe, path: Path) -> None:
         ("schedule.first_caption", recipe.schedule.first_caption, 0.0, 1.0),
         ("schedule.evaluate_every", recipe.schedule.evaluate_every, 1, 1e7),
         ("image.head.dropout", recipe.image.head.dropout, 0.0, 0.95),
+        ("image.head.shrinkage", recipe.image.head.shrinkage, 0.0, 1e6),
+        ("text.head.shrinkage", recipe.text.head.shrinkage, 0.0, 1e6),
         ("text.head.dropout", recipe.text.head.dropout, 0.0, 0.95),
     ]
     for name, value, low, high in ranges:

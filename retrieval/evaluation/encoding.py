@@ -18,8 +18,9 @@ from indexer.encoders.dual import DualEncoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
-from indexer.media import MediaLimits, decode
-from retrieval.embed import limits_of, mean_vector
+from indexer.limits import MediaLimits, limits_for
+from indexer.media import decode
+from retrieval.embed import mean_vector
 from retrieval.evaluation.datasets import Benchmark
 
 #: Called with (done, total, stage); stages are image, audio, text, captions and scores.
@@ -53,7 +54,7 @@ def encode_benchmark(
 ) -> EncodedBenchmark:
     """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read."""
     report = progress or silent
-    limits = limits_of(encoder, limits)
+    limits = limits_for(encoder.window_s, limits)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
     skipped: list[Skipped] = []
     for modality in Modality:
