@@ -72,7 +72,7 @@ def sound_windows(samples: Samples, limits: MediaLimits) -> list[tuple[float, fl
     spans = [(0, min(window, len(samples)))]
     while spans[-1][1] < len(samples):
         start, end = spans[-1]
-        if len(samples) - end < MIN_TAIL_S * SAMPLE_RATE_HZ:
+        if len(samples) - end < min(MIN_TAIL_S * SAMPLE_RATE_HZ, window):
             spans.append((len(samples) - window, len(samples)))
         else:
             spans.append((start + hop, min(start + hop + window, len(samples))))
