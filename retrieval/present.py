@@ -6,6 +6,7 @@ characters are escaped and nothing is read as markup. Knows nothing of searching
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Group
@@ -65,7 +66,8 @@ def time_range(hit: Hit) -> str:
     """``0:08-0:18``, or ``1:02:03-1:02:13`` past the first hour; empty for what has no times."""
     if hit.start_s is None or hit.end_s is None:
         return ""
-    return f"{_clock(hit.start_s)}-{_clock(hit.end_s)}"
+    # the end is rounded up: a sound of 0.3 s does not end where it begins
+    return f"{_clock(hit.start_s)}-{_clock(math.ceil(hit.end_s))}"
 
 
 def snippet(hit: Hit, limit_chars: int = SNIPPET_CHARS) -> str:

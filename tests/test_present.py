@@ -53,10 +53,11 @@ def test_a_sound_has_its_time_range_and_a_text_its_passage() -> None:
     sound = hit(modality=Modality.AUDIO, path=Path("/s/a.ogg"), start_s=3_728.0, end_s=3_738.2, caption="rain")
     note = hit(modality=Modality.TEXT, path=Path("/s/n.txt"), text="It  rained\nall day.", caption="a note")
     text = printed(result(sound, note))
-    assert "/s/a.ogg  1:02:08-1:02:18" in text
+    assert "/s/a.ogg  1:02:08-1:02:19" in text
     assert "It rained all day." in text
     assert "a note" not in text
     assert time_range(hit(start_s=8.0, end_s=18.0)) == "0:08-0:18"
+    assert time_range(hit(start_s=0.0, end_s=0.3)) == "0:00-0:01"
     assert time_range(hit()) == ""
 
 

@@ -12,9 +12,9 @@ run() { say "$@"; "$trimodal" "$@"; }
 
 run models pull starter
 run index "$data/manifest.jsonl" --collection "$demo"
-run search "a red mushroom" --collection "$demo" -k 6
-run search "a drum" --collection "$demo" --modality audio -k 5
-run search "an animal from the desert" --collection "$demo" --modality image --modality text -k 5
+run search "a green frog" --collection "$demo" -k 6
+run search "a guitar" --collection "$demo" --modality audio -k 5
+run search "a musical instrument" --collection "$demo" -k 6
 run search --image "$data/images/pink-rose.png" --collection "$demo" -k 5
 run search --audio "$data/audio/drum-roll.ogg" --collection "$demo" -k 5
 run search "a flower" --minus red --collection "$demo" --modality image -k 5

@@ -7,7 +7,9 @@ its sha256 must be the one promised here, and it is loaded without executing cod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -193,15 +195,17 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # the GGUF reader has a progress bar of its own that no setting turns off
+        with contextlib.redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
+        settings = model.config.to_dict()
+        settings.pop("quantization_config", None)
+        plain: Any = type(model)(type(model.config).from_dict(settings))
+        plain.load_state_dict(model.state_dict())
+        plain.half().save_pretrained(target)
+        tokenizer.save_pretrained(target)
     finally:
         log.set_verbosity(before)
         log.enable_progress_bar()
-    # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
-    settings = model.config.to_dict()
-    settings.pop("quantization_config", None)
-    plain: Any = type(model)(type(model.config).from_dict(settings))
-    plain.load_state_dict(model.state_dict())
-    plain.half().save_pretrained(target)
-    tokenizer.save_pretrained(target)
