@@ -8,6 +8,7 @@ the commands, so that ``--help`` is quick.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -345,7 +346,11 @@ def train_dual_command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a dual encoder: align locked towers by a contrastive loss. Features are cached between runs."""
+    """Train a dual encoder from pairs: adapt the language model, align the towers. A killed run goes on.
+
+    Features are cached between runs. Several processes share a run: torchrun --nproc-per-node N -m trimodal.cli
+    train dual RECIPE --out DIR.
+    """
     from dataclasses import asdict
 
     from indexer.training.recipe import load_recipe
@@ -355,13 +360,15 @@ def train_dual_command(
 
     with _progress() as bar:
 
-        def tell(point: Any) -> None:
+        def tell(stage: str, point: Any) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
-            print(f"step {point.step}: loss {point.loss:.3f}  {shown}", file=sys.stderr)
+            print(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}", file=sys.stderr)
 
         report = train_dual(
             loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
         )
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells
+        return
     if as_json:
         _print_json(asdict(report))
         return
@@ -372,7 +379,8 @@ def train_dual_command(
     print(f"best step {report.best_step} of {loaded.schedule.steps}, held out:")
     for name, value in report.heldout.items():
         print(f"  {name}: {100 * value:.1f}")
-    print(f"wrote {out} in {report.seconds['all']:.0f} s (features {report.seconds['features']:.0f} s)")
+    spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items() if name != "all")
+    print(f"wrote {out} in {report.seconds['all']:.0f} s ({spent})")
 
 
 def _place(collection: Path | None) -> Path:

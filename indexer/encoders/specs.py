@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,17 +15,24 @@ from indexer.errors import ModelError
 
 CONFIG = "encoder.json"
 HEADS = "heads.safetensors"
-FORMAT = 1
+FORMAT = 2
 
-Readout = Literal["cls+mean", "pooled"]
+Readout = Literal["cls+mean", "pooled", "logits", "pooled+logits"]
+Library = Literal["timm", "open_clip"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class TrunkSpec:
-    """A timm architecture and how one row is read from it.
+    """A picture trunk of timm, or the visual half of an open_clip model, and how one row is read from it.
 
     ``readout``: ``cls+mean`` joins the class token and the mean of the patch tokens (after the last norm);
-    ``pooled`` is timm's own pooled features before a classifier.
+    ``pooled`` is the trunk's own pooled features before a classifier (open_clip: its projected embedding); ``logits``
+    are a classifier's raw outputs, one a class; ``pooled+logits`` joins the two.
+    Preprocessing belongs to the trunk: side in pixels, mean and deviation of the channels, and ``fit``: the picture
+    whole on white, or its largest centred square.
     """
 
     arch: str
@@ -33,6 +40,10 @@ class TrunkSpec:
     weights: str
     """File name of the safetensors beside ``encoder.json``."""
     size_px: int = 224
+    library: Library = "timm"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    fit: Literal["pad", "crop"] = "pad"
 
 
 @dataclass(frozen=True)
@@ -46,24 +57,62 @@ class WhisperSpec:
     heads: int = 6
     mel_bins: int = 80
     window_s: float = 10.0
+    kind: Literal["whisper"] = "whisper"
+
+
+@dataclass(frozen=True)
+class ClapSpec:
+    """The audio half of a CLAP model of transformers, and the window it is read over.
+
+    ``config`` and ``extractor`` are the published ``audio_config`` and feature extractor settings, so that the tower
+    needs nothing but this file and its weights.
+    """
+
+    weights: str
+    kind: Literal["clap"]
+    config: dict[str, Any] = field(default_factory=dict)
+    extractor: dict[str, Any] = field(default_factory=dict)
+    window_s: float = 10.0
+
+
+AudioSpec = WhisperSpec | ClapSpec
 
 
 @dataclass(frozen=True)
 class TextSpec:
-    """A language model and how one row is read from it.
+    """A language model, decoder or BERT-family encoder, and how one row is read from it.
 
-    ``source``: a name of :mod:`indexer.encoders.weights`, or a directory in transformers' layout. ``layers``: how many
-    of its first layers are kept (0: all). ``readout``: state of the last token, or the mean of the text's tokens.
-    ``prompt`` holds ``{text}``; a text is cut to ``max_tokens`` before it goes in.
+    ``source``: a name of :mod:`indexer.encoders.weights`, a directory in transformers' layout, a ``.gguf`` file, or
+    ``hub:NAME``. ``layers``: how many of its first layers are kept (0: all). ``attention``: ``native`` is the model's
+    own; ``bidirectional`` takes a decoder's causal mask away (LLM2Vec). ``readout``: state of the last token, the mean
+    of the text's tokens, or ``learned``, a mean weighted by one learned query. ``prompt`` holds ``{text}``; a text is
+    cut to ``max_tokens`` before it goes in. ``adapter`` names a safetensors file beside ``encoder.json`` with what was
+    trained in the tower (LoRA, unlocked layers, the learned query); empty: nothing was.
     """
 
     source: str
     layers: int = 0
-    readout: Literal["last", "mean"] = "last"
+    attention: Literal["native", "bidirectional"] = "native"
+    readout: Literal["last", "mean", "learned"] = "last"
     prompt: str = "{text}"
     max_tokens: int = 128
     lowercase: bool = False
     """Read texts in lower case and without a closing full stop, as labels are written."""
+    adapter: str = ""
+    lora: LoraSpec | None = None
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """Low-rank adapters in a language model's linear layers (peft's ``LoraConfig``).
+
+    ``targets`` are names of linear modules, or ``all-linear``.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
 
 
 @dataclass(frozen=True)
@@ -78,20 +127,21 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What ``encoder.json`` says. A modality without a tower is ``None`` (pictures: empty)."""
+    """What ``encoder.json`` says. A modality without a tower is empty (sounds: ``None``)."""
 
     name: str
     dim: int
     image: tuple[TrunkSpec, ...]
-    audio: WhisperSpec | None
-    text: TextSpec | None
+    audio: AudioSpec | None
+    text: tuple[TextSpec, ...]
     heads: dict[str, HeadSpec]
     sha256: dict[str, str]
     """Digest of every weights file of the directory, and of the language model's source."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``encoder.json``."""
-        return {"format": FORMAT, **asdict(self), "image": [asdict(trunk) for trunk in self.image]}
+        parts = {"image": [asdict(trunk) for trunk in self.image], "text": [asdict(tower) for tower in self.text]}
+        return {"format": FORMAT, **asdict(self), **parts}
 
     @classmethod
     def from_json(cls, document: dict[str, Any], where: Path) -> EncoderConfig:
@@ -105,9 +155,9 @@ class EncoderConfig:
             return cls(
                 name=document["name"],
                 dim=document["dim"],
-                image=tuple(TrunkSpec(**trunk) for trunk in document["image"]),
-                audio=WhisperSpec(**document["audio"]) if document["audio"] else None,
-                text=TextSpec(**document["text"]) if document["text"] else None,
+                image=tuple(_trunk(trunk) for trunk in document["image"]),
+                audio=_audio(document["audio"]) if document["audio"] else None,
+                text=tuple(_text(tower) for tower in document["text"]),
                 heads={name: HeadSpec(**head) for name, head in document["heads"].items()},
                 sha256=document["sha256"],
             )
@@ -133,3 +183,17 @@ def read_config(directory: Path) -> EncoderConfig:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: can't be read ({error}); train or fetch the model again") from error
     return EncoderConfig.from_json(document, path)
+
+
+def _trunk(document: dict[str, Any]) -> TrunkSpec:
+    lists = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
+    return TrunkSpec(**{**document, **lists})
+
+
+def _audio(document: dict[str, Any]) -> AudioSpec:
+    return ClapSpec(**document) if document.get("kind") == "clap" else WhisperSpec(**document)
+
+
+def _text(document: dict[str, Any]) -> TextSpec:
+    lora = document.get("lora")
+    return TextSpec(**{**document, "lora": LoraSpec(**{**lora, "targets": tuple(lora["targets"])}) if lora else None})

@@ -6,51 +6,82 @@ Every file is checked against the digest in ``encoder.json`` before it is read.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from indexer.encoders.audio import AudioTower
+from indexer.encoders.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
 from indexer.encoders.heads import ProjectionHead
+from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig
-from indexer.encoders.text import TextTower
-from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, sha256_of
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec
+from indexer.encoders.text import TextTower, TextTowers
+from indexer.encoders.trunk import Trunk
+from indexer.encoders.trunk_weights import load_trunk_weights as load_trunk_weights
+from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, gguf_directory, sha256_of
 from indexer.errors import WeightsCorrupt, WeightsMissing
+
+if TYPE_CHECKING:
+    from indexer.encoders.clap import ClapTower
 
 
 def language_model_directory(source: str) -> Path:
-    """Directory of a text tower's language model: base weights by name, or a path."""
+    """Directory of a text tower's language model, in transformers' layout.
+
+    ``source``: base weights by name, a directory, a ``.gguf`` file (converted once into the user's cache) or
+    ``hub:NAME`` (downloaded into the hub's own cache). Raises :class:`WeightsMissing` or :class:`ModelError`.
+    """
     if source in BASE_WEIGHTS:
         return base_directory(source)
+    if source.startswith(PREFIX):
+        return hub_directory(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return path
+    if path.suffix == ".gguf" and path.is_file():
+        return gguf_directory(path)
     raise WeightsMissing(
-        f"language model {source}: neither a directory nor one of {', '.join(sorted(BASE_WEIGHTS))}; correct the source"
+        f"language model {source}: neither a directory, a .gguf file, {PREFIX}NAME, nor one of "
+        f"{', '.join(sorted(BASE_WEIGHTS))}; correct the source"
     )
 
 
-def load_text_tower(config: EncoderConfig) -> TextTower:
-    """The text tower with its language model, float32 on the CPU."""
-    assert config.text is not None
-    return TextTower(config.text, language_model_directory(config.text.source))
+def load_text_towers(directory: Path, config: EncoderConfig) -> TextTowers:
+    """The text towers with their language models and what was trained in them, float32 on the CPU."""
+    return TextTowers([_load_text_tower(directory, spec, config.sha256) for spec in config.text])
+
+
+def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) -> TextTower:
+    path = directory / spec.adapter
+    if spec.adapter:  # before the language model, which takes long
+        if not path.is_file():
+            raise WeightsMissing(f"{path}: is missing; fetch the model again, or train it again")
+        if spec.adapter not in sha256:
+            raise WeightsCorrupt(f"{path}: {CONFIG} promises no sha256 of it; fetch the model again")
+        check_sha256(path, sha256[spec.adapter], "fetch the model again")
+    tower = TextTower(spec, language_model_directory(spec.source))
+    if spec.adapter:
+        tower.load_adapter(path)
+    return tower
 
 
 def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
     """The picture tower with its weights, float32 on the CPU."""
     tower = ImageTower(config.image)
     for trunk in tower.trunks:
-        weights = load_weights(directory / trunk.spec.weights, config.sha256)  # type: ignore[union-attr,operator]
-        _load_state(trunk.model, weights, directory / str(trunk.spec.weights))  # type: ignore[union-attr,arg-type]
+        assert isinstance(trunk, Trunk)
+        path = directory / trunk.spec.weights
+        _load_state(trunk.model, load_weights(path, config.sha256), path)
     return tower
 
 
-def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower:
-    """The sound tower with its weights, float32 on the CPU."""
+def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | ClapTower:
+    """The sound tower, Whisper's or CLAP's, with its weights, float32 on the CPU."""
     assert config.audio is not None
-    tower = AudioTower(config.audio)
+    tower = open_audio_tower(config.audio)
     path = directory / config.audio.weights
     try:
         tower.load(load_weights(path, config.sha256))

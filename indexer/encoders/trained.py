@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from indexer.encoders.audio import AudioTower
     from indexer.encoders.heads import ProjectionHead
     from indexer.encoders.image import ImageTower
-    from indexer.encoders.text import TextTower
+    from indexer.encoders.text import TextTowers
 
 
 class TrainedDualEncoder:
@@ -69,11 +69,11 @@ class TrainedDualEncoder:
         return tower
 
     @property
-    def text_tower(self) -> TextTower:
-        """The text tower, loaded."""
-        from indexer.encoders.towers import load_text_tower
+    def text_tower(self) -> TextTowers:
+        """The text towers, loaded: one or several language models side by side."""
+        from indexer.encoders.towers import load_text_towers
 
-        tower: TextTower = self._tower(Modality.TEXT, lambda: load_text_tower(self.config))
+        tower: TextTowers = self._tower(Modality.TEXT, lambda: load_text_towers(self.directory, self.config))
         return tower
 
     def prepare_image(self, picture: Image) -> NDArray[Any]:

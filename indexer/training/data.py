@@ -5,7 +5,9 @@ Knows nothing of towers; pictures and sounds are named here, not opened.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,29 +42,29 @@ def read_examples(recipe: Recipe) -> tuple[dict[Modality, Examples], list[str]]:
 
     A concept with rows on both sides is an error: the split must be by concept, never by picture.
     """
-    sides: dict[Modality, dict[str, list[Example]]] = {}
+    sides: dict[Modality, dict[bool, list[Example]]] = {}  # by whether it is held out
     complaints: list[str] = []
     for name in recipe.data.manifests:
         examples, more = manifest_examples(recipe.resolve(name), recipe)
         complaints += more
         for split, example in examples:
-            if split in (recipe.data.train_split, recipe.data.heldout_split) and example.captions:
-                sides.setdefault(example.item.modality, {}).setdefault(split, []).append(example)
+            heldout = split == recipe.data.heldout_split
+            if (heldout or split in recipe.data.train_splits) and example.captions:
+                sides.setdefault(example.item.modality, {}).setdefault(heldout, []).append(example)
     result = {}
     for modality, by_split in sides.items():
-        train = by_split.get(recipe.data.train_split, [])
-        heldout = by_split.get(recipe.data.heldout_split, [])
-        shared = {example.concept for example in train} & {example.concept for example in heldout}
+        train, held = by_split.get(False, []), by_split.get(True, [])
+        shared = {example.concept for example in train} & {example.concept for example in held}
         if shared:
             raise RecipeError(
                 f"{recipe.path}: {len(shared)} concepts are both trained on and held out ({sorted(shared)[0]}, …); "
                 f"split the manifest by its metadata key {recipe.data.concept}"
             )
-        result[modality] = Examples(train, heldout)
+        result[modality] = Examples(train, held)
     if not result.get(Modality.IMAGE) or not result[Modality.IMAGE].train:
         raise RecipeError(
-            f"{recipe.path}: no picture with captions in split {recipe.data.train_split}; "
-            f"check data.manifests and data.train_split"
+            f"{recipe.path}: no picture with captions in split {' or '.join(recipe.data.train_splits)}; "
+            f"check data.manifests and data.train_splits"
         )
     return result, complaints
 
@@ -89,6 +91,22 @@ def manifest_examples(path: Path, recipe: Recipe) -> tuple[list[tuple[str | None
             source = str(row.metadata.get("source", path.parent.name))
             found.append((row.split, Example(item, key, row.captions, named, source)))
     return found, complaints
+
+
+def read_paraphrases(paths: Sequence[Path]) -> dict[str, list[str]]:
+    """Other words for texts, by the text, of ``.jsonl`` files; several lines of one text are joined, in order."""
+    found: dict[str, dict[str, None]] = {}
+    for path in paths:
+        try:
+            with path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    row = json.loads(line)
+                    found.setdefault(row["text"], {}).update(dict.fromkeys(row["also"]))
+        except FileNotFoundError as error:
+            raise RecipeError(f"{path}: no such file of paraphrases; make it with the recipe script it is of") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise RecipeError(f'{path}, line {number}: not {{"text": …, "also": […]}} ({error})') from error
+    return {text: list(also) for text, also in found.items()}
 
 
 def by_source(examples: list[Example]) -> dict[str, int]:

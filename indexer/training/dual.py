@@ -1,7 +1,8 @@
-"""Train a dual encoder from a recipe: read rows, run the locked towers once, train the heads, write a directory.
+"""Train a dual encoder from a recipe: read rows, adapt the language model, run locked towers once, align, write.
 
-The towers stay as they are (as in LiT); what is trained are the projection heads over them. Features are cached by
-content, so a second run takes as long as the heads do.
+Locked towers run once (as in LiT): their features are cached by content, so a second run takes as long as what is
+trained. What a run writes is a directory that ``--model`` opens and everything needed to repeat it: the recipe,
+``run.json``, the curve. A killed run goes on where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from indexer.encoders.audio import AudioTower
-from indexer.encoders.devices import choose_device, choose_dtype
+from indexer.encoders.devices import choose_device
 from indexer.encoders.heads import ProjectionHead, whitening
 from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import CONFIG, EncoderConfig, HeadSpec
-from indexer.encoders.text import TextTower
-from indexer.encoders.towers import language_model_directory, load_weights, save_heads
-from indexer.encoders.weights import BASE_WEIGHTS, cache_dir, sha256_of
-from indexer.errors import RecipeError, StorageError
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
+from indexer.encoders.text import TextTowers
+from indexer.encoders.towers import save_heads
+from indexer.encoders.weights import sha256_of
+from indexer.errors import ModelError, RecipeError, StorageError
 from indexer.items import Modality
-from indexer.limits import MediaLimits, limits_for
-from indexer.media import read_picture, read_sound, sound_windows
-from indexer.training.contrastive import Pairs, Point, Task, train_heads
-from indexer.training.data import Example, by_source, manifest_examples, read_examples
-from indexer.training.features import FeatureCache, OnProgress, fill
+from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
+from indexer.training.curve import plot_curve
+from indexer.training.data import Example, Examples, by_source, manifest_examples, read_examples, read_paraphrases
+from indexer.training.features import OnProgress
+from indexer.training.loop import Checkpoint, Loop, Point, Steps
+from indexer.training.pairs import Pairs
+from indexer.training.parallel import World, join_world
 from indexer.training.recipe import HeadRecipe, Recipe
+from indexer.training.sides import CachedSide, LiveSide, Side
+from indexer.training.text_stage import Paraphrases, stage_directory, train_text_tower
+from indexer.training.towers import RecipeTowers, model_digest, unit
+
+OnPoint = Callable[[str, Point], None]
+"""Told the stage (``texts`` or ``alignment``) and the point of its curve."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class TrainingReport:
     dropped_near_duplicates: dict[str, int]
     unusable: list[str]
     texts: int
+    paraphrased: int
     best_step: int
     heldout: dict[str, float]
     curve: list[dict[str, Any]]
@@ -63,201 +73,273 @@ def train_dual(
     *,
     device: str = "auto",
     on_progress: OnProgress = lambda stage, done, total: None,
-    on_point: Callable[[Point], None] = lambda point: None,
+    on_point: OnPoint = lambda stage, point: None,
 ) -> TrainingReport:
-    """Train what ``recipe`` says and write an encoder directory to ``out``, which may exist (it is overwritten)."""
+    """Train what ``recipe`` says and write an encoder directory to ``out``, which may exist (it is overwritten).
+
+    Under ``torchrun`` the processes share every batch; the first one writes. Raises :class:`RecipeError` for a recipe
+    or data that can't be used, :class:`ModelError` for a tower that can't be opened, :class:`StorageError`.
+    """
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
     where = choose_device(device)
-    seconds: dict[str, float] = {}
-    examples, unusable = read_examples(recipe)
-    seconds["read manifests"] = time.monotonic() - started
-
-    features = _Features(recipe, where, on_progress)
-    mark = time.monotonic()
-    image = examples[Modality.IMAGE]
-    features.images([*image.train, *image.heldout])
-    kept, dropped = _without_near_duplicates(recipe, image.train, features)
-    image = replace(image, train=kept)
-    used = {Modality.IMAGE: image}
-    if recipe.audio is not None and Modality.AUDIO in examples:
-        used[Modality.AUDIO] = examples[Modality.AUDIO]
-        features.sounds([*used[Modality.AUDIO].train, *used[Modality.AUDIO].heldout])
-    unusable += features.complaints
-    used = {
-        modality: replace(side, train=features.usable(side.train), heldout=features.usable(side.heldout))
-        for modality, side in used.items()
-    }
-    every = [example for side in used.values() for example in (*side.train, *side.heldout)]
-    texts = sorted({caption for example in every for caption in example.captions})
-    features.texts(texts)
-    seconds["features"] = time.monotonic() - mark
-
-    mark = time.monotonic()
-    training_texts = sorted({c for side in used.values() for example in side.train for c in example.captions})
-    heads = {"text": _head(recipe, recipe.text.head, features.of_texts(training_texts), where)}
-    text_number = {text: number for number, text in enumerate(texts)}
-    # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
-    labels = {text: n for n, text in enumerate(sorted({example.captions[0] for example in every}))}
-    tasks = []
-    for modality, side in used.items():
-        part = recipe.image.head if modality is Modality.IMAGE else recipe.audio.head  # type: ignore[union-attr]
-        head = _head(recipe, part, features.of_media(side.train), where)
-        heads[str(modality)] = head
-        weight = 1.0 if modality is Modality.IMAGE else recipe.audio.weight  # type: ignore[union-attr]
-        train, heldout = (
-            Pairs(
-                media=head.whitened(torch.from_numpy(features.of_media(some)).to(where)),
-                texts=[[text_number[caption] for caption in example.captions] for example in some],
-                labels=torch.tensor([labels[example.captions[0]] for example in some]),
-            )
-            for some in (side.train, side.heldout)
-        )
-        tasks.append(Task(str(modality), train, heldout, weight))
-    whitened_texts = heads["text"].whitened(torch.from_numpy(features.of_texts(texts)).to(where))
-    heads, curve = train_heads(heads, whitened_texts, tasks, recipe.schedule, recipe.seed, on_point)
-    seconds["heads"] = time.monotonic() - mark
+    world = join_world(where)
+    if not world.leads:
+        on_progress, on_point = lambda stage, done, total: None, lambda stage, point: None
+    clock = _Clock()
+    data = _Data(recipe, RecipeTowers(recipe, where, on_progress), clock)
+    if world.leads:
+        data.prepare()
+    world.wait()
+    if not world.leads:
+        data.prepare()  # by now from the cache
+    towers = data.towers
+    with clock.measure("texts stage"):
+        _adapt_texts(recipe, data, world, on_progress, on_point)
+    with clock.measure("features"):
+        if world.leads and not recipe.text.live:
+            towers.texts(data.texts)
+        world.wait()
+    with clock.measure("alignment"):
+        built = _Built(recipe, data, where, world)
+        digest = hashlib.sha256(repr((recipe_digest(recipe), data.digest, world.size)).encode()).hexdigest()
+        checkpoint = Checkpoint(out / "checkpoint.pt", digest)
+        schedule = recipe.schedule
+        loop = Loop(
+            built.modules, built.alignment.criterion.parameters,
+            Steps(schedule.steps, schedule.learning_rate, schedule.weight_decay, schedule.evaluate_every),
+            recipe.seed, built.alignment.step, built.alignment.evaluate, lambda point: on_point("alignment", point),
+            lambda step, total: on_progress("alignment", step, total), checkpoint, world,
+        )  # fmt: skip
+        curve = loop.run()
     best = max(curve, key=lambda point: point.score)
-
-    config = _write(recipe, out, heads)
-    seconds["all"] = time.monotonic() - started
     report = TrainingReport(
-        name=config.name,
+        name=recipe.name,
         directory=out.name,
-        examples={str(m): {"train": len(s.train), "heldout": len(s.heldout)} for m, s in used.items()},
-        sources={str(m): by_source([*s.train, *s.heldout]) for m, s in used.items()},
-        dropped_near_duplicates=dropped,
-        unusable=unusable,
-        texts=len(texts),
+        examples={str(m): {"train": len(s.train), "heldout": len(s.heldout)} for m, s in data.used.items()},
+        sources={str(m): by_source([*s.train, *s.heldout]) for m, s in data.used.items()},
+        dropped_near_duplicates=data.dropped,
+        unusable=[*data.unusable, *towers.complaints],
+        texts=len(data.texts),
+        paraphrased=sum(1 for own in data.also.values() if own),
         best_step=best.step,
         heldout={key: round(value, 4) for key, value in best.heldout.items()},
         curve=[asdict(point) for point in curve],
-        seconds={key: round(value, 1) for key, value in seconds.items()},
+        seconds={**clock.seconds, "all": round(time.monotonic() - started, 1)},
         versions={"torch": torch.__version__, "python": platform.python_version(), "device": str(where)},
         recipe=recipe.path.name,
     )
-    (out / "run.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    if world.leads:
+        _write(recipe, out, built, report, curve)
+        checkpoint.remove()
+    world.wait()
     return report
 
 
-class _Features:
-    """The towers of a recipe over the feature caches; each tower is loaded only if something is missing."""
+def recipe_digest(recipe: Recipe) -> str:
+    """What two runs must share to be one: the whole recipe, wherever its file lies."""
+    return hashlib.sha256(json.dumps(asdict(replace(recipe, path=Path())), default=str).encode()).hexdigest()
 
-    def __init__(self, recipe: Recipe, device: torch.device, on_progress: OnProgress) -> None:
+
+class _Clock:
+    """Seconds by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def measure(self, name: str) -> _Clock:
+        self._name, self._mark = name, time.monotonic()
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + time.monotonic() - self._mark, 1)
+
+
+class _Data:
+    """The rows of a recipe, less what can't be used, with the numbers of their texts."""
+
+    def __init__(self, recipe: Recipe, towers: RecipeTowers, clock: _Clock) -> None:
         self.recipe = recipe
-        self.device = device
-        self.dtype = choose_dtype(device)
-        self.on_progress = on_progress
-        self.complaints: list[str] = []
-        self._image: FeatureCache | None = None
-        self._audio: FeatureCache | None = None
-        self._text: FeatureCache | None = None
+        self.towers = towers
+        self.clock = clock
+        self.used: dict[Modality, Examples] = {}
+        self.unusable: list[str] = []
+        self.dropped: dict[str, int] = {}
+        self.texts: list[str] = []
+        self.also: dict[str, list[str]] = {}
 
-    def images(self, examples: list[Example]) -> None:
-        """Make sure that every readable picture has its row."""
-        specs = self.recipe.image.trunks
-        shas = [sha256_of(self.recipe.resolve(spec.weights)) for spec in specs]
-        tower = ImageTower(specs)
-        for trunk, spec in zip(tower.trunks, specs, strict=True):
-            trunk.model.load_state_dict(load_weights(self.recipe.resolve(spec.weights), {}))  # type: ignore[union-attr]
-        tower = tower.to(self.device, self.dtype)
-        plain = [{**asdict(spec), "weights": sha} for spec, sha in zip(specs, shas, strict=True)]
-        self._image = self._image or self._cache("image", plain, tower.width)
-        limits = MediaLimits()
-        self.complaints += fill(
-            self._image,
-            {example.key: example.item.path for example in examples},
-            lambda path: tower.prepare(read_picture(path, limits)),
-            tower.features,
-            stage="picture features",
-            on_progress=self.on_progress,
+    def prepare(self) -> None:
+        """Read manifests, run the locked media towers, drop near-duplicates and what can't be read."""
+        recipe, towers = self.recipe, self.towers
+        with self.clock.measure("read manifests"):
+            examples, self.unusable = read_examples(recipe)
+            self.also = read_paraphrases([recipe.resolve(name) for name in recipe.data.paraphrases])
+        with self.clock.measure("features"):
+            image = examples[Modality.IMAGE]
+            towers.images([*image.train, *image.heldout])
+            self.used = {Modality.IMAGE: replace(image, train=self._without_near_duplicates(image.train))}
+            if recipe.audio is not None and Modality.AUDIO in examples:
+                self.used[Modality.AUDIO] = examples[Modality.AUDIO]
+                towers.sounds([*examples[Modality.AUDIO].train, *examples[Modality.AUDIO].heldout])
+        self.used = {
+            modality: Examples(towers.usable(side.train), towers.usable(side.heldout))
+            for modality, side in self.used.items()
+        }
+        every = self.every
+        firsts = {example.captions[0] for example in every}
+        self.also = {text: also for text, also in self.also.items() if text in firsts}
+        found = {caption for example in every for caption in example.captions}
+        if recipe.schedule.paraphrase:
+            found |= {other for also in self.also.values() for other in also}
+        self.texts = sorted(found)
+        self.numbers = {text: number for number, text in enumerate(self.texts)}
+        # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
+        self.labels = {text: n for n, text in enumerate(sorted(firsts))}
+
+    @property
+    def every(self) -> list[Example]:
+        """Every usable example."""
+        return [example for side in self.used.values() for example in (*side.train, *side.heldout)]
+
+    @property
+    def digest(self) -> str:
+        """What was trained on: files and texts."""
+        rows = [(example.key, example.captions) for example in self.every]
+        return hashlib.sha256(json.dumps([rows, self.texts]).encode()).hexdigest()
+
+    def pairs(self, examples: Sequence[Example]) -> Pairs:
+        """Rows with the numbers of their texts."""
+        also = [
+            [self.numbers[other] for other in self.also.get(example.captions[0], []) if other in self.numbers]
+            for example in examples
+        ]
+        return Pairs(
+            texts=[[self.numbers[caption] for caption in example.captions] for example in examples],
+            labels=torch.tensor([self.labels[example.captions[0]] for example in examples]),
+            also=also,
         )
 
-    def sounds(self, examples: list[Example]) -> None:
-        """Make sure that every readable sound has the row of its first window."""
-        assert self.recipe.audio is not None
-        spec = self.recipe.audio.tower
-        weights = self.recipe.resolve(spec.weights)
-        tower = AudioTower(spec)
-        tower.load(load_weights(weights, {}))
-        tower = tower.to(self.device, self.dtype)
-        self._audio = self._cache("audio", {**asdict(spec), "weights": sha256_of(weights)}, tower.width)
-        limits = limits_for(spec.window_s)
-        self.complaints += fill(
-            self._audio,
-            {example.key: example.item.path for example in examples},
-            lambda path: tower.prepare(sound_windows(read_sound(path, limits)[0], limits)[0][2]),
-            tower.features,
-            stage="sound features",
-            on_progress=self.on_progress,
-            batch_size=16,
-        )
+    def paraphrases(self) -> Paraphrases:
+        """Training rows' captions with their other words; held-out ones apart; the recipe's pairs without those."""
+        stage = self.recipe.caption_contrastive
+        assert stage is not None
+        image = self.used[Modality.IMAGE]
+        sides = []
+        for examples in (image.train, image.heldout):
+            groups: dict[str, dict[str, None]] = {}
+            for example in examples:
+                first, *rest = example.captions
+                groups.setdefault(first, {}).update(dict.fromkeys([*self.also.get(first, []), *rest]))
+            sides.append([(text, list(others)) for text, others in groups.items() if others])
+        known = {text for text, _ in sides[1]}
+        pairs = read_paraphrases([self.recipe.resolve(name) for name in stage.pairs])
+        return Paraphrases(sides[0], [(text, also) for text, also in pairs.items() if text not in known], sides[1])
 
-    def texts(self, texts: list[str]) -> None:
-        """Make sure that every text has its row."""
-        spec = self.recipe.text.tower
-        directory = language_model_directory(spec.source)
-        tower = TextTower(spec, directory).to(self.device, self.dtype)
-        self._text = self._cache("text", {**asdict(spec), "weights": _model_digest(spec.source)}, tower.width)
-        self.complaints += fill(
-            self._text,
-            {_text_key(text): text for text in sorted(texts, key=len)},  # near lengths share a batch
-            lambda text: text,
-            tower.features,
-            stage="text features",
-            on_progress=self.on_progress,
-            batch_size=64,
-        )
-
-    def usable(self, examples: list[Example]) -> list[Example]:
-        """Those whose file could be read."""
-        return [example for example in examples if not self._media(example).missing([example.key])]
-
-    def of_media(self, examples: list[Example]) -> NDArray[np.float32]:
-        """Rows of examples of one modality, ``(n, width)``."""
-        return self._media(examples[0]).get([example.key for example in examples])
-
-    def of_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Rows of texts, ``(n, width)``."""
-        assert self._text is not None
-        return self._text.get([_text_key(text) for text in texts])
-
-    def _media(self, example: Example) -> FeatureCache:
-        cache = self._image if example.item.modality is Modality.IMAGE else self._audio
-        assert cache is not None
-        return cache
-
-    def _cache(self, kind: str, spec: Any, width: int) -> FeatureCache:
-        content = json.dumps({"spec": spec, "dtype": str(self.dtype)}, sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return FeatureCache(cache_dir() / "features" / f"{kind}-{digest}", width)
+    def _without_near_duplicates(self, train: list[Example]) -> list[Example]:
+        """Training pictures less those that are near-duplicates of an evaluation picture, by the first trunk."""
+        for near in self.recipe.data.exclude_near:
+            path = self.recipe.resolve(near.manifest)
+            found, complaints = manifest_examples(path, self.recipe)
+            self.unusable += complaints
+            others = [example for _, example in found if example.item.modality is Modality.IMAGE]
+            self.towers.images(others)
+            train, others = self.towers.usable(train), self.towers.usable(others)
+            if not train or not others:
+                raise RecipeError(f"{path}: no picture of it, or of the training rows, could be read")
+            ours, theirs = (unit(self.towers.of_first_trunk(some)) for some in (train, others))
+            closest = (ours @ theirs.T).max(axis=1)
+            kept = [example for example, cosine in zip(train, closest, strict=True) if cosine < near.cosine]
+            self.dropped[f"{path.parent.name}/{path.name} at {near.cosine:g}"] = len(train) - len(kept)
+            train = kept
+        return train
 
 
-def _without_near_duplicates(
-    recipe: Recipe, train: list[Example], features: _Features
-) -> tuple[list[Example], dict[str, int]]:
-    """Training pictures less those that are near-duplicates of an evaluation picture; how many went, by manifest.
+def _adapt_texts(recipe: Recipe, data: _Data, world: World, on_progress: OnProgress, on_point: OnPoint) -> None:
+    """The caption-contrastive stage of every text tower that has something to train."""
+    stage = recipe.caption_contrastive
+    if stage is None:
+        return
+    texts = data.paraphrases()
+    for number, spec in enumerate(recipe.text.towers):
+        if spec.lora is None and not recipe.text.unlocked_layers:
+            continue
+        directory = stage_directory(stage, spec, recipe.text.unlocked_layers, texts)
+        if not (directory / "adapter.safetensors").is_file():
+            teacher = data.towers.open_teacher(stage.teacher) if stage.teacher else None
+            train_text_tower(
+                data.towers.open_text_tower(number), stage, texts, teacher, directory, world=world,
+                autocast=data.towers.autocast(bool(recipe.text.unlocked_layers)), on_point=lambda point: on_point("texts", point),
+                on_step=lambda step, total: on_progress("texts stage", step, total),
+            )  # fmt: skip
+        data.towers.adapters[number] = directory / "adapter.safetensors"
 
-    Likeness is the cosine of the first trunk's class tokens (its pooled row, where it has none).
-    """
-    spec = recipe.image.trunks[0]
-    dropped: dict[str, int] = {}
-    for near in recipe.data.exclude_near:
-        path = recipe.resolve(near.manifest)
-        found, complaints = manifest_examples(path, recipe)
-        features.complaints += complaints
-        others = [example for _, example in found if example.item.modality is Modality.IMAGE]
-        features.images(others)
-        train, others = features.usable(train), features.usable(others)
-        if not train or not others:
-            raise RecipeError(f"{path}: no picture of it, or of the training rows, could be read")
-        width = ImageTower([spec]).width // (2 if spec.readout == "cls+mean" else 1)
-        ours, theirs = (_unit(features.of_media(some)[:, :width]) for some in (train, others))
-        closest = (ours @ theirs.T).max(axis=1)
-        kept = [example for example, cosine in zip(train, closest, strict=True) if cosine < near.cosine]
-        dropped[f"{path.parent.name}/{path.name} at {near.cosine:g}"] = len(train) - len(kept)
-        train = kept
-    return train, dropped
+
+class _Built:
+    """Heads, sides and tasks of the alignment."""
+
+    def __init__(self, recipe: Recipe, data: _Data, where: torch.device, world: World) -> None:
+        self.towers = data.towers
+        self.live_texts: TextTowers | None = None
+        self.live_images: ImageTower | None = None
+        self.heads: dict[str, ProjectionHead] = {}
+        torch.manual_seed(recipe.seed)
+        text = self._text_side(recipe, data, where)
+        tasks = []
+        for modality, examples in data.used.items():
+            side = self._media_side(recipe, data, modality, where)
+            weight = 1.0 if modality is Modality.IMAGE else recipe.audio.weight  # type: ignore[union-attr]
+            train, heldout = data.pairs(examples.train), data.pairs(examples.heldout)
+            tasks.append(Task(str(modality), side, train, heldout, weight))
+        live = {"text_towers": self.live_texts, "image_tower": self.live_images}
+        self.modules = nn.ModuleDict({**self.heads, **{name: tower for name, tower in live.items() if tower}})
+        teacher = None
+        if recipe.schedule.teacher:
+            teacher = torch.from_numpy(unit(data.towers.teacher_rows(recipe.schedule.teacher, data.texts))).to(where)
+        ties = []
+        if recipe.audio is not None and recipe.audio.picture_weight and len(tasks) == 2:
+            names = [[example.concept for example in data.used[m].train] for m in (Modality.AUDIO, Modality.IMAGE)]
+            tie = tie_by_concept(tasks[1], tasks[0], names[0], names[1], recipe.audio.picture_weight)
+            ties = [tie] if tie else []
+        self.alignment = Alignment(
+            tasks, text, Criterion(recipe.schedule, where), recipe.schedule, where, ties, teacher,
+            self._lm_loss(data) if recipe.schedule.lm_weight else None, world,
+        )  # fmt: skip
+
+    def _text_side(self, recipe: Recipe, data: _Data, where: torch.device) -> Side:
+        training = sorted({c for side in data.used.values() for e in side.train for c in e.captions})
+        if not recipe.text.live:
+            head = self.heads["text"] = _head(recipe, recipe.text.head, data.towers.texts(training), where)
+            return CachedSide(head, head.whitened(torch.from_numpy(data.towers.texts(data.texts)).to(where)))
+        self.live_texts = towers = data.towers.open_text_towers()
+        head = self.heads["text"] = _head(recipe, recipe.text.head, data.towers.texts(training), where)
+        autocast = data.towers.autocast(bool(recipe.text.unlocked_layers))
+        read = lambda rows: [data.texts[row] for row in rows]  # noqa: E731
+        return LiveSide(towers, head, read, recipe.schedule.chunk, autocast=autocast)
+
+    def _media_side(self, recipe: Recipe, data: _Data, modality: Modality, where: torch.device) -> Side:
+        examples = data.used[modality]
+        part = recipe.image.head if modality is Modality.IMAGE else recipe.audio.head  # type: ignore[union-attr]
+        head = self.heads[str(modality)] = _head(recipe, part, data.towers.of_media(examples.train), where)
+        every = [*examples.train, *examples.heldout]
+        if modality is Modality.IMAGE and recipe.image.unlocked_groups:
+            self.live_images = tower = data.towers.open_image_tower()
+            tower.unlock(recipe.image.unlocked_groups)
+            read = data.towers.picture_reader(tower, every)
+            return LiveSide(tower, head, read, recipe.schedule.chunk, autocast=data.towers.autocast(True))
+        return CachedSide(head, head.whitened(torch.from_numpy(data.towers.of_media(every)).to(where)))
+
+    def _lm_loss(self, data: _Data) -> Callable[[Sequence[int]], torch.Tensor]:
+        if self.live_texts is None:
+            raise RecipeError("schedule.lm_weight needs text.live = true: a locked language model learns nothing")
+        decoders = list(self.live_texts.towers)
+
+        def loss(numbers: Sequence[int]) -> torch.Tensor:
+            texts = [data.texts[number] for number in numbers]
+            return torch.stack([tower.lm_loss(texts) for tower in decoders]).mean()
+
+        return loss
 
 
 def _head(recipe: Recipe, part: HeadRecipe, rows: NDArray[np.float32], device: torch.device) -> ProjectionHead:
@@ -268,52 +350,87 @@ def _head(recipe: Recipe, part: HeadRecipe, rows: NDArray[np.float32], device: t
     return head.to(device)
 
 
-def _write(recipe: Recipe, out: Path, heads: dict[str, ProjectionHead]) -> EncoderConfig:
-    """The encoder directory: heads, the towers' files (copied if they are elsewhere), ``encoder.json`` last."""
+def _write(recipe: Recipe, out: Path, built: _Built, report: TrainingReport, curve: list[Point]) -> None:
+    """The encoder directory: weights of towers and heads, recipe, report, curve, and ``encoder.json`` last."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files: dict[str, str] = {}
-        sources = [trunk.weights for trunk in recipe.image.trunks]
-        if recipe.audio is not None and "audio" in heads:
-            sources.append(recipe.audio.tower.weights)
-        for name in sources:
-            source, target = recipe.resolve(name), out / Path(name).name
-            if source != target.resolve():
-                shutil.copyfile(source, target)
-            files[target.name] = sha256_of(target)
-        files["heads.safetensors"] = save_heads(out, heads)
-        files["language model"] = _model_digest(recipe.text.tower.source)
+        sha256 = _write_towers(recipe, out, built)
+        sha256[HEADS] = save_heads(out, built.heads)
+        audio = built.towers.audio_spec if "audio" in built.heads else None
         config = EncoderConfig(
             name=recipe.name,
             dim=recipe.dim,
-            image=tuple(replace(trunk, weights=Path(trunk.weights).name) for trunk in recipe.image.trunks),
-            audio=_local(recipe) if "audio" in heads else None,
-            text=recipe.text.tower,
-            heads={name: head.spec for name, head in heads.items()},
-            sha256=files,
+            image=tuple(
+                replace(spec, weights=path.name)
+                for spec, path in zip(recipe.image.trunks, built.towers.files.trunks, strict=True)
+            ),
+            audio=audio,
+            text=_text_specs(recipe, built),
+            heads={name: head.spec for name, head in built.heads.items()},
+            sha256=sha256,
         )
+        target = out / "recipe.toml"
+        if recipe.path.resolve() != target.resolve():
+            shutil.copyfile(recipe.path, target)
+        plot_curve(curve, out / "curve.png", recipe.name)
+        (out / "run.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
         (out / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{out}: can't be written ({error.strerror or error}); choose another --out") from error
-    return config
 
 
-def _local(recipe: Recipe) -> Any:
-    assert recipe.audio is not None
-    return replace(recipe.audio.tower, weights=Path(recipe.audio.tower.weights).name)
+def _text_specs(recipe: Recipe, built: _Built) -> tuple[Any, ...]:
+    """Text towers as the directory's reader needs them: local sources absolute, adapters by file name."""
+    specs = []
+    for number, spec in enumerate(built.towers.text_specs):
+        trained = built.towers.adapters[number] is not None or built.live_texts is not None
+        source = Path(spec.source).expanduser()
+        specs.append(
+            replace(
+                spec,
+                source=str(source.resolve()) if source.exists() else spec.source,
+                adapter=_adapter_name(number) if trained else "",
+                lora=spec.lora if trained else None,
+            )
+        )
+    return tuple(specs)
 
 
-def _model_digest(source: str) -> str:
-    """What tells one language model from another: sha256 of the GGUF it was converted from, or of its files."""
-    if source in BASE_WEIGHTS:
-        return BASE_WEIGHTS[source].sha256
-    files = sorted(language_model_directory(source).glob("*.safetensors"))
-    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
+def _adapter_name(number: int) -> str:
+    return f"text-{number}-adapter.safetensors"
 
 
-def _text_key(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+def _write_towers(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
+    """Copy or save the towers' weights; digests by file name, and of the language models by source."""
+    from safetensors.torch import save_file
 
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+    digests: dict[str, str] = {}
+    files = built.towers.files
+    for number, path in enumerate(files.trunks):
+        target = out / path.name
+        if built.live_images is not None:
+            trunk: Any = built.live_images.trunks[number]
+            save_file({k: v.half().contiguous().cpu() for k, v in trunk.model.state_dict().items()}, target)
+        elif path.resolve() != target.resolve():
+            shutil.copyfile(path, target)
+        digests[target.name] = sha256_of(target)
+    if "audio" in built.heads and files.audio is not None:
+        target = out / files.audio.name
+        if files.audio.resolve() != target.resolve():
+            shutil.copyfile(files.audio, target)
+        digests[target.name] = sha256_of(target)
+    for number, spec in enumerate(recipe.text.towers):
+        digests[f"language model {spec.source}"] = model_digest(spec.source)
+        target = out / _adapter_name(number)
+        adapter = built.towers.adapters[number]
+        if built.live_texts is not None:
+            tower: Any = built.live_texts.towers[number]
+            digests[target.name] = tower.save_adapter(target)
+        elif adapter is not None:
+            shutil.copyfile(adapter, target)
+            digests[target.name] = sha256_of(target)
+        elif target.is_file():
+            target.unlink()  # of an earlier recipe
+    if not digests:
+        raise ModelError(f"{out}: nothing to write")
+    return digests

@@ -12,9 +12,9 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from indexer.encoders.specs import TextSpec, TrunkSpec, WhisperSpec
+from indexer.encoders.specs import ClapSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 
@@ -43,51 +43,110 @@ class DataRecipe:
     """Which rows train, which are held out, and what ties rows to one concept."""
 
     manifests: list[str]
-    train_split: str = "train"
+    train_splits: list[str] = field(default_factory=lambda: ["train"])
     heldout_split: str = "val"
     concept: str = "concept"
     """Key of the rows' metadata; rows of one concept stay on one side of the split."""
     exclude_near: list[NearDuplicates] = field(default_factory=list)
+    paraphrases: list[str] = field(default_factory=list)
+    """``.jsonl`` files of lines ``{"text": "hammer", "also": ["a tool used to …", …]}``: other words for captions."""
 
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """Trunks (``weights`` are paths) and the head over them."""
+    """Trunks and the head over them.
+
+    A trunk's ``weights`` are a path, ``hub`` or ``hub:TAG``. ``unlocked_groups``: how many of each trunk's last groups
+    of layers are trained (0: locked, as in LiT).
+    """
 
     trunks: list[TrunkSpec]
     head: HeadRecipe = field(default_factory=HeadRecipe)
+    unlocked_groups: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionContrastive:
+    """A stage before the alignment: texts that say the same are drawn together in the language model itself.
+
+    Trained are the towers that have ``lora`` or ``unlocked_layers``; afterwards they are locked (LLM2CLIP's order).
+    ``pairs`` are paraphrase files; the captions of the training rows are pairs too. ``teacher`` names a text tower
+    (read by its mean) whose similarities are distilled with ``distill_weight``; ``lm_weight`` is that of the
+    language-model loss on the same texts.
+    """
+
+    pairs: list[str] = field(default_factory=list)
+    captions: float = 0.5
+    """Share of a batch that is drawn from the rows' own captions and paraphrases."""
+    steps: int = 300
+    batch: int = 256
+    chunk: int = 64
+    """Texts that go through the model with gradients at once (GradCache)."""
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    temperature: float = 0.05
+    dim: int = 256
+    evaluate_every: int = 50
+    teacher: str = ""
+    distill_weight: float = 1.0
+    distill_temperature: float = 0.05
+    lm_weight: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """The language model and the head over it."""
+    """Language models side by side and the head over them.
 
-    tower: TextSpec
+    ``unlocked_layers``: how many last layers of each model are trained beside its LoRA. ``live``: train them (again)
+    with the media too; otherwise they are locked then, and their features cached.
+    """
+
+    towers: list[TextSpec]
     head: HeadRecipe = field(default_factory=HeadRecipe)
+    unlocked_layers: int = 0
+    live: bool = False
 
 
 @dataclass(frozen=True)
 class AudioRecipe:
-    """The sound tower and the head over it; ``weight`` of its loss beside the pictures'."""
+    """The sound tower and the head over it; ``weight`` of its loss beside the pictures'.
 
-    tower: WhisperSpec
+    ``directory`` names a CLAP model in transformers' layout instead of ``tower``. ``picture_weight``: of the loss that
+    draws a sound and a picture of one concept together directly.
+    """
+
+    tower: WhisperSpec | ClapSpec | None = None
+    directory: str = ""
     head: HeadRecipe = field(default_factory=HeadRecipe)
     weight: float = 0.25
+    picture_weight: float = 0.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the heads are trained: multi-positive InfoNCE both ways, AdamW, one-cycle."""
+    """How the heads, and what is unlocked in the towers, are trained: AdamW, one-cycle."""
 
     steps: int = 500
     batch: int = 768
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
+    loss: Literal["infonce", "sigmoid"] = "infonce"
     temperature: float = 0.07
     """At the start; it is learned."""
     first_caption: float = 0.5
     """Chance that a row's first caption is its text; else another of its captions."""
+    paraphrase: float = 0.0
+    """Chance that the text is a paraphrase of the first caption instead."""
     evaluate_every: int = 25
+    chunk: int = 64
+    """Rows that go through a live tower with gradients at once (GradCache)."""
+    teacher: str = ""
+    """A text tower whose similarities between the batch's texts are distilled."""
+    distill_weight: float = 0.5
+    distill_temperature: float = 0.05
+    lm_weight: float = 0.0
+    """Of the language-model loss on the batch's texts, where the text towers are live."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +158,7 @@ class Recipe:
     image: ImageRecipe
     text: TextRecipe
     audio: AudioRecipe | None = None
+    caption_contrastive: CaptionContrastive | None = None
     dim: int = 384
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
@@ -124,37 +184,65 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def _check(recipe: Recipe, path: Path) -> None:
+    schedule, stage = recipe.schedule, recipe.caption_contrastive
     ranges: list[tuple[str, float, float, float]] = [
         ("dim", recipe.dim, 8, 4096),
-        ("schedule.steps", recipe.schedule.steps, 1, 1e7),
-        ("schedule.batch", recipe.schedule.batch, 2, 1e6),
-        ("schedule.learning_rate", recipe.schedule.learning_rate, 1e-8, 1.0),
-        ("schedule.temperature", recipe.schedule.temperature, 1e-3, 1.0),
-        ("schedule.first_caption", recipe.schedule.first_caption, 0.0, 1.0),
-        ("schedule.evaluate_every", recipe.schedule.evaluate_every, 1, 1e7),
-        ("image.head.dropout", recipe.image.head.dropout, 0.0, 0.95),
-        ("image.head.shrinkage", recipe.image.head.shrinkage, 0.0, 1e6),
-        ("text.head.shrinkage", recipe.text.head.shrinkage, 0.0, 1e6),
-        ("text.head.dropout", recipe.text.head.dropout, 0.0, 0.95),
+        ("schedule.steps", schedule.steps, 1, 1e7),
+        ("schedule.batch", schedule.batch, 2, 1e6),
+        ("schedule.chunk", schedule.chunk, 1, 1e6),
+        ("schedule.learning_rate", schedule.learning_rate, 1e-8, 1.0),
+        ("schedule.temperature", schedule.temperature, 1e-3, 1.0),
+        ("schedule.first_caption", schedule.first_caption, 0.0, 1.0),
+        ("schedule.paraphrase", schedule.paraphrase, 0.0, 1.0),
+        ("schedule.evaluate_every", schedule.evaluate_every, 1, 1e7),
+        ("image.unlocked_groups", recipe.image.unlocked_groups, 0, 1e4),
+        ("text.unlocked_layers", recipe.text.unlocked_layers, 0, 1e4),
     ]
+    heads = [("image.head", recipe.image.head), ("text.head", recipe.text.head)]
+    if recipe.audio is not None:
+        heads.append(("audio.head", recipe.audio.head))
+    for name, head in heads:
+        ranges += [(f"{name}.dropout", head.dropout, 0.0, 0.95), (f"{name}.shrinkage", head.shrinkage, 0.0, 1e6)]
+    if stage is not None:
+        ranges += [
+            ("caption_contrastive.steps", stage.steps, 1, 1e7),
+            ("caption_contrastive.batch", stage.batch, 2, 1e6),
+            ("caption_contrastive.chunk", stage.chunk, 1, 1e6),
+            ("caption_contrastive.learning_rate", stage.learning_rate, 1e-8, 1.0),
+            ("caption_contrastive.temperature", stage.temperature, 1e-3, 1.0),
+            ("caption_contrastive.captions", stage.captions, 0.0, 1.0),
+        ]
     for name, value, low, high in ranges:
         if not low <= value <= high:
             raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
     if not recipe.image.trunks:
         raise RecipeError(f"{path}: image.trunks is empty; name at least one trunk")
-    if "{text}" not in recipe.text.tower.prompt:
-        raise RecipeError(f"{path}: text.tower.prompt must hold {{text}}")
+    if not recipe.text.towers:
+        raise RecipeError(f"{path}: text.towers is empty; name at least one language model")
+    for tower in recipe.text.towers:
+        if "{text}" not in tower.prompt:
+            raise RecipeError(f"{path}: text.towers: prompt must hold {{text}}")
+    trained = recipe.text.unlocked_layers or any(tower.lora for tower in recipe.text.towers)
+    if (stage is not None or recipe.text.live) and not trained:
+        raise RecipeError(
+            f"{path}: no text tower has anything to train; give one lora, set text.unlocked_layers, "
+            f"or leave caption_contrastive and text.live out"
+        )
+    if recipe.audio is not None and bool(recipe.audio.tower) == bool(recipe.audio.directory):
+        raise RecipeError(f"{path}: audio needs a tower or a directory, one of the two")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
     """A value of TOML as ``kind``: a dataclass from a table, a list item by item, or a plain value."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return _build(next(part for part in typing.get_args(kind) if part is not type(None)), value, where)
-    if origin is list:
+        parts = [part for part in typing.get_args(kind) if part is not type(None)]
+        return _build(parts[0] if len(parts) == 1 else _by_kind(parts, value, where), value, where)
+    if origin in (list, tuple):
         if not isinstance(value, list):
             raise RecipeError(f"{where}: must be a list")
-        return [_build(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
+        items = [_build(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
+        return items if origin is list else tuple(items)
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
             raise RecipeError(f"{where}: is {value!r}; allowed are {', '.join(map(repr, typing.get_args(kind)))}")
@@ -163,9 +251,20 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return _build_table(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if origin is dict:
+        kind = dict
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise RecipeError(f"{where}: is {value!r}; must be {kind.__name__}")
     return value
+
+
+def _by_kind(parts: list[Any], value: Any, where: str) -> Any:
+    """Of several dataclasses the one whose ``kind`` the table names (the first, where it names none)."""
+    asked = value.get("kind") if isinstance(value, dict) else None
+    kinds = {typing.get_args(typing.get_type_hints(part)["kind"])[0]: part for part in parts}
+    if asked is not None and asked not in kinds:
+        raise RecipeError(f"{where}: kind is {asked!r}; allowed are {', '.join(map(repr, kinds))}")
+    return kinds[asked] if asked is not None else parts[0]
 
 
 def _build_table(kind: Any, value: Any, where: str) -> Any:

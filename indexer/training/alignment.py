@@ -1,0 +1,188 @@
+"""The alignment of media and texts: each task's batch, its loss, and what the held-out rows say.
+
+A task ties one modality to texts; a tie draws the sounds and pictures of one concept together directly (in a batch
+where a text ties a picture and a sound, the three meet). Knows nothing of files, and of towers only their sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from indexer.training.heldout import hit_rates
+from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
+from indexer.training.pairs import Pairs, Sampler
+from indexer.training.parallel import World
+from indexer.training.recipe import Schedule
+from indexer.training.sides import Side, backward
+
+_MAX_SCALE = 100.0  # CLIP's bound on 1 / temperature
+_SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0  # SigLIP's start: nearly all pairs of a batch are negatives
+_ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Task:
+    """One modality's rows to train on and to hold out, its side, and the weight of its loss.
+
+    The side's rows are the training rows in order, then the held-out ones.
+    """
+
+    name: str
+    side: Side
+    train: Pairs
+    heldout: Pairs
+    weight: float
+
+    @property
+    def heldout_rows(self) -> torch.Tensor:
+        """Numbers of the held-out rows."""
+        return torch.arange(len(self.heldout.texts)) + len(self.train.texts)
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Rows of two tasks that show one concept: for each row of ``left`` in ``rows`` those of ``right`` to draw from."""
+
+    left: Task
+    right: Task
+    rows: torch.Tensor
+    partners: list[torch.Tensor]
+    left_concepts: torch.Tensor
+    right_concepts: torch.Tensor
+    weight: float
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the left task and of the right one, int64 ``(n,)`` each."""
+        picked = torch.randperm(len(self.rows), generator=generator)[:batch]
+        chance = torch.rand(len(picked), generator=generator)
+        others = [
+            self.partners[n][int(c * len(self.partners[n]))]
+            for n, c in zip(picked.tolist(), chance.tolist(), strict=True)
+        ]
+        return self.rows[picked], torch.stack(others)
+
+
+class Criterion:
+    """The contrastive loss with its learned temperature (and bias, for the sigmoid loss)."""
+
+    def __init__(self, schedule: Schedule, device: torch.device) -> None:
+        self.sigmoid = schedule.loss == "sigmoid"
+        scale = _SIGMOID_SCALE if self.sigmoid else 1.0 / schedule.temperature
+        bias = _SIGMOID_BIAS if self.sigmoid else 0.0
+        self.parameters = nn.ParameterDict(
+            {
+                "scale": nn.Parameter(torch.tensor(math.log(scale), device=device)),
+                "bias": nn.Parameter(torch.tensor(bias, device=device), requires_grad=self.sigmoid),
+            }
+        )
+
+    def __call__(self, left: torch.Tensor, right: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        """Loss of unit rows ``(n, dim)`` and ``(m, dim)`` whose positives are marked in ``(n, m)``."""
+        scale = self.parameters["scale"].exp()
+        if self.sigmoid:
+            return sigmoid_loss(left @ right.T * scale + self.parameters["bias"], positive)
+        return symmetric_info_nce(left @ right.T * scale.clamp(max=_MAX_SCALE), positive)
+
+
+@dataclass
+class Alignment:
+    """Everything that a step needs. ``teacher`` ``(texts, e)`` unit rows; ``lm_loss`` of text numbers, or None."""
+
+    tasks: list[Task]
+    text: Side
+    criterion: Criterion
+    schedule: Schedule
+    device: torch.device
+    ties: list[Tie] = field(default_factory=list)
+    teacher: torch.Tensor | None = None
+    lm_loss: Callable[[Sequence[int]], torch.Tensor] | None = None
+    world: World = World()
+
+    def __post_init__(self) -> None:
+        self.samplers = [
+            Sampler(
+                task.train, self.schedule.batch, first_caption=self.schedule.first_caption,
+                paraphrase=self.schedule.paraphrase,
+            )
+            for task in self.tasks
+        ]  # fmt: skip
+
+    def step(self, generator: torch.Generator) -> torch.Tensor:
+        """Draw every task's batch, leave gradients in the parameters, return the loss ``()``."""
+        total = torch.zeros((), device=self.device)
+        for task, sampler in zip(self.tasks, self.samplers, strict=True):
+            rows, picked = sampler.draw(generator)
+            mask = positives(task.train.labels[rows], picked).to(self.device)
+
+            def loss(
+                media: torch.Tensor, words: torch.Tensor, task: Task = task, picked: torch.Tensor = picked,
+                mask: torch.Tensor = mask,
+            ) -> torch.Tensor:  # fmt: skip
+                value = self.criterion(media, words, mask)
+                if self.teacher is not None:
+                    value = value + self.schedule.distill_weight * distillation(
+                        words, self.teacher[picked.to(self.device)], self.schedule.distill_temperature
+                    )
+                return task.weight * value
+
+            total = total + backward([(task.side, rows), (self.text, picked)], loss, self.world)
+            if self.lm_loss is not None and self.schedule.lm_weight:
+                mine = self.world.share(picked)
+                value = self.schedule.lm_weight * task.weight * self.lm_loss(mine.tolist()) * len(mine) / len(picked)
+                value.backward()  # type: ignore[no-untyped-call]
+                total = total + value.detach()
+        for tie in self.ties:
+            left, right = tie.draw(generator, self.schedule.batch)
+            mask = (tie.left_concepts[left][:, None] == tie.right_concepts[right][None, :]).to(self.device)
+            total = total + backward(
+                [(tie.left.side, left), (tie.right.side, right)],
+                lambda a, b, mask=mask, tie=tie: tie.weight * self.criterion(a, b, mask),  # type: ignore[misc]
+                self.world,
+            )
+        return total
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """Held-out hit rates, ``"text->image @1"`` and so on, and ``"score"``: the mean of the first task's."""
+        result: dict[str, float] = {}
+        for number, task in enumerate(self.tasks):
+            if not task.heldout.texts:
+                continue
+            first = torch.tensor([own[0] for own in task.heldout.texts])
+            wanted, inverse = torch.unique(first, return_inverse=True)  # a caption of several rows is one text
+            media = embed_all(task.side, task.heldout_rows)
+            words = embed_all(self.text, wanted)
+            similarity = words @ media.T  # (texts, media)
+            relevant = inverse[None, :] == torch.arange(len(wanted))[:, None]
+            rates = {
+                f"text->{task.name}": hit_rates(similarity, relevant),
+                f"{task.name}->text": hit_rates(similarity.T, relevant.T),
+            }
+            for direction, values in rates.items():
+                result |= {f"{direction} @{k}": value for k, value in values.items()}
+            if number == 0:
+                result["score"] = sum(sum(values.values()) for values in rates.values()) / 6
+        return result
+
+
+def embed_all(side: Side, rows: torch.Tensor) -> torch.Tensor:
+    """Rows of a side in blocks, float32 on the CPU ``(n, dim)``."""
+    return torch.cat([side.embed(part).float().cpu() for part in rows.split(_ROWS_AT_ONCE)])
+
+
+def tie_by_concept(left: Task, right: Task, left_names: list[str], right_names: list[str], weight: float) -> Tie | None:
+    """A tie of training rows by the names of their concepts; None where no concept has both."""
+    numbers = {name: n for n, name in enumerate(sorted({*left_names, *right_names}))}
+    left_concepts = torch.tensor([numbers[name] for name in left_names])
+    right_concepts = torch.tensor([numbers[name] for name in right_names])
+    by_concept = {n: (right_concepts == n).nonzero()[:, 0] for n in set(left_concepts.tolist())}
+    rows = [row for row, n in enumerate(left_concepts.tolist()) if len(by_concept[n])]
+    if not rows:
+        return None
+    partners = [by_concept[int(left_concepts[row])] for row in rows]
+    return Tie(left, right, torch.tensor(rows), partners, left_concepts, right_concepts, weight)
