@@ -21,6 +21,7 @@ from indexer.training.heldout import hit_rates
 from indexer.training.recipe import load_recipe
 from retrieval.evaluation.metrics import Relevance, hits_at_k, ranks
 
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_studio(tmp_path_factory.mktemp("studio"))
@@ -34,7 +35,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_recipe_gives_an_encoder_that_opens_and_tells_what_was_done(studio: Path, tmp_path: Path) -> None:
     points = []
-    report = train_dual(load_recipe(studio / "recipe.toml"), tmp_path / "out", on_point=lambda stage, point: points.append(point))
+    recipe = load_recipe(studio / "recipe.toml")
+    report = train_dual(recipe, tmp_path / "out", on_point=lambda stage, point: points.append(point))
     assert report.examples["image"] == {"train": 29, "heldout": 10}  # 30 less the near-duplicate
     assert report.dropped_near_duplicates == {"evaluation/manifest.jsonl at 0.99999": 1}
     assert report.examples["audio"] == {"train": 6, "heldout": 2}

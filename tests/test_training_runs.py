@@ -46,7 +46,7 @@ def killed_at(step: int) -> Any:
     return tell
 
 
-LORA = '[text.towers.lora]\nrank = 2\nalpha = 4.0\ndropout = 0.1\n'
+LORA = "[text.towers.lora]\nrank = 2\nalpha = 4.0\ndropout = 0.1\n"
 STAGE = """
 [caption_contrastive]
 steps = 6

@@ -68,7 +68,7 @@ BADGES = words(
 DRAWN = words("alt filled fill duotone simple straight bold light tilted")
 LEFT_OUT = {
     "game-icons": re.compile(r"abstract-\d+|\w-brick|.*-faces-\w+|level-\w+.*|(tarot-)?\d.*|.*-flip|domino.*|dice-\w+"),
-    "lucide": re.compile(r"[a-z]-.*|case-.*|.*-off|.*-[xz]|panels?-.*"),
+    "lucide": re.compile(r"[a-z]-.*|case-.*|.*-off|.*-[xz]|panels?-.*|log-.*"),
     "ph": re.compile(r".*-slash|[a-z]-.*|gender.*|number.*|dice.*|person-simple"),
     "tabler": re.compile(
         r".*-off|.*-filled|brand-.*|letter-.*|.*-[a-z]|h-\d|.*-\d\d|box-.*|badge.*|hexagon.*|mood-.*|temperature.*"
@@ -198,10 +198,10 @@ def phrase_of(name: str, names: set[str], icon_set: Set, nouns: WordNet) -> str:
 
 
 def captions_of(name: str, names: set[str], icon_set: Set, tags: list[str], nouns: WordNet) -> list[str]:
-    """The phrase, with an article, and its tags in groups of four."""
+    """The phrase, its head with an article, and its tags in groups of four."""
     phrase = phrase_of(name, names, icon_set, nouns)
     near = [tag.lower() for tag in tags if tag.lower() not in phrase and re.fullmatch(r"[a-zA-Z' -]{3,}", tag)]
-    return distinct([phrase, with_article(phrase), ", ".join(near[:4]), ", ".join(near[4:8])])
+    return distinct([phrase, with_article(phrase.partition(",")[0]), ", ".join(near[:4]), ", ".join(near[4:8])])
 
 
 def main(arguments: list[str] | None = None) -> int:

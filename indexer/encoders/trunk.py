@@ -17,6 +17,7 @@ from torch import nn
 
 from indexer.encoders import locking
 from indexer.encoders.specs import Library, Readout, TrunkSpec
+from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError
 
@@ -41,6 +42,8 @@ class Trunk(nn.Module):
             if value not in get_args(kind):
                 allowed = ", ".join(get_args(kind))
                 raise ModelError(f"picture trunk {spec.arch}: {name} {value} is none of {allowed}")
+        if spec.size_px < 1:
+            raise ModelError(f"picture trunk {spec.arch}: size_px {spec.size_px} is no size; 224 is a common one")
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             if len(values) != 3:
                 raise ModelError(f"picture trunk {spec.arch}: {name} has {len(values)} values; red, green, blue are 3")
@@ -110,7 +113,9 @@ def _timm_model(spec: TrunkSpec) -> tuple[Any, int]:
         resized = spec.size_px != published.input_size[-1]
         model: Any = _resized(spec, options) if resized else timm.create_model(spec.arch, **options)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        raise ModelError(f"picture trunk {spec.arch}: can't be built at {spec.size_px} px ({error})") from error
+        raise ModelError(
+            f"picture trunk {spec.arch}: can't be built at {spec.size_px} px ({first_line(error)})"
+        ) from error
     pooled = int(getattr(model, "head_hidden_size", model.num_features))  # some have a layer between pool and classes
     if spec.readout == "cls+mean":
         _require_class_token(spec, model)
@@ -159,7 +164,9 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
             if resized and hasattr(visual, "trunk"):  # a timm trunk is not told by the configuration
                 visual.set_input_size(spec.size_px)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        raise ModelError(f"picture trunk {spec.arch}: can't be built at {spec.size_px} px ({error})") from error
+        raise ModelError(
+            f"picture trunk {spec.arch}: can't be built at {spec.size_px} px ({first_line(error)})"
+        ) from error
     if spec.readout == "pooled":
         return visual, int(config["embed_dim"])
     inner = getattr(visual, "trunk", visual)
@@ -169,7 +176,9 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
 
 def _require_class_token(spec: TrunkSpec, model: Any) -> None:
     has_token = any(getattr(model, name, None) is not None for name in ("cls_token", "class_embedding"))
-    if not has_token or _prefix_tokens(model) < 1:
+    # CoCa's attention pooling stands before its last norm; timm's models with one norm the tokens first
+    pooled_away = hasattr(model, "class_embedding") and getattr(model, "attn_pool", None) is not None
+    if not has_token or pooled_away or _prefix_tokens(model) < 1:
         raise ModelError(f"picture trunk {spec.arch}: gives no class token to read cls+mean from; read it as pooled")
 
 

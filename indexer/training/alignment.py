@@ -16,7 +16,7 @@ from torch import nn
 from indexer.training.heldout import hit_rates
 from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
 from indexer.training.pairs import Pairs, Sampler
-from indexer.training.parallel import World
+from indexer.training.parallel import ALONE, World
 from indexer.training.recipe import Schedule
 from indexer.training.sides import Side, backward
 
@@ -101,7 +101,7 @@ class Alignment:
     ties: list[Tie] = field(default_factory=list)
     teacher: torch.Tensor | None = None
     lm_loss: Callable[[Sequence[int]], torch.Tensor] | None = None
-    world: World = World()
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         self.samplers = [
@@ -141,7 +141,7 @@ class Alignment:
             mask = (tie.left_concepts[left][:, None] == tie.right_concepts[right][None, :]).to(self.device)
             total = total + backward(
                 [(tie.left.side, left), (tie.right.side, right)],
-                lambda a, b, mask=mask, tie=tie: tie.weight * self.criterion(a, b, mask),  # type: ignore[misc]
+                lambda a, b, mask=mask, tie=tie: tie.weight * self.criterion(a, b, mask),
                 self.world,
             )
         return total
@@ -172,7 +172,7 @@ class Alignment:
 
 def embed_all(side: Side, rows: torch.Tensor) -> torch.Tensor:
     """Rows of a side in blocks, float32 on the CPU ``(n, dim)``."""
-    return torch.cat([side.embed(part).float().cpu() for part in rows.split(_ROWS_AT_ONCE)])
+    return torch.cat([side.embed(part).float().cpu() for part in torch.split(rows, _ROWS_AT_ONCE)])
 
 
 def tie_by_concept(left: Task, right: Task, left_names: list[str], right_names: list[str], weight: float) -> Tie | None:

@@ -97,13 +97,16 @@ def read_paraphrases(paths: Sequence[Path]) -> dict[str, list[str]]:
     """Other words for texts, by the text, of ``.jsonl`` files; several lines of one text are joined, in order."""
     found: dict[str, dict[str, None]] = {}
     for path in paths:
+        number = 0
         try:
             with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
+                for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
                     row = json.loads(line)
                     found.setdefault(row["text"], {}).update(dict.fromkeys(row["also"]))
         except FileNotFoundError as error:
-            raise RecipeError(f"{path}: no such file of paraphrases; make it with the recipe script it is of") from error
+            raise RecipeError(
+                f"{path}: no such file of paraphrases; make it with the recipe script it is of"
+            ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RecipeError(f'{path}, line {number}: not {{"text": …, "also": […]}} ({error})') from error
     return {text: list(also) for text, also in found.items()}

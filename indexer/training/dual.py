@@ -270,7 +270,8 @@ def _adapt_texts(recipe: Recipe, data: _Data, world: World, on_progress: OnProgr
             teacher = data.towers.open_teacher(stage.teacher) if stage.teacher else None
             train_text_tower(
                 data.towers.open_text_tower(number), stage, texts, teacher, directory, world=world,
-                autocast=data.towers.autocast(bool(recipe.text.unlocked_layers)), on_point=lambda point: on_point("texts", point),
+                autocast=data.towers.autocast(bool(recipe.text.unlocked_layers)),
+                on_point=lambda point: on_point("texts", point),
                 on_step=lambda step, total: on_progress("texts stage", step, total),
             )  # fmt: skip
         data.towers.adapters[number] = directory / "adapter.safetensors"
@@ -292,8 +293,11 @@ class _Built:
             weight = 1.0 if modality is Modality.IMAGE else recipe.audio.weight  # type: ignore[union-attr]
             train, heldout = data.pairs(examples.train), data.pairs(examples.heldout)
             tasks.append(Task(str(modality), side, train, heldout, weight))
-        live = {"text_towers": self.live_texts, "image_tower": self.live_images}
-        self.modules = nn.ModuleDict({**self.heads, **{name: tower for name, tower in live.items() if tower}})
+        self.modules = nn.ModuleDict(dict(self.heads))
+        if self.live_texts is not None:
+            self.modules["text_towers"] = self.live_texts
+        if self.live_images is not None:
+            self.modules["image_tower"] = self.live_images
         teacher = None
         if recipe.schedule.teacher:
             teacher = torch.from_numpy(unit(data.towers.teacher_rows(recipe.schedule.teacher, data.texts))).to(where)
@@ -333,11 +337,11 @@ class _Built:
     def _lm_loss(self, data: _Data) -> Callable[[Sequence[int]], torch.Tensor]:
         if self.live_texts is None:
             raise RecipeError("schedule.lm_weight needs text.live = true: a locked language model learns nothing")
-        decoders = list(self.live_texts.towers)
+        towers = self.live_texts
 
         def loss(numbers: Sequence[int]) -> torch.Tensor:
             texts = [data.texts[number] for number in numbers]
-            return torch.stack([tower.lm_loss(texts) for tower in decoders]).mean()
+            return torch.stack([tower.lm_loss(texts) for tower in towers]).mean()
 
         return loss
 

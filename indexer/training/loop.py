@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from indexer.errors import RecipeError, StorageError
-from indexer.training.parallel import World
+from indexer.training.parallel import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Loop:
     on_point: Callable[[Point], None]
     on_step: Callable[[int, int], None] = lambda step, total: None
     checkpoint: Checkpoint | None = None
-    world: World = World()
+    world: World = ALONE
 
     def run(self) -> list[Point]:
         """Train; afterwards the modules hold the best step's weights and are in eval mode. Returns the curve."""

@@ -63,6 +63,10 @@ class World:
             dist.barrier()
 
 
+#: One process.
+ALONE = World()
+
+
 def join_world(device: torch.device) -> World:
     """The world that ``torchrun`` set up by its environment variables, joined; alone without them.
 
@@ -70,7 +74,7 @@ def join_world(device: torch.device) -> World:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
+        return ALONE
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return World(dist.get_rank(), dist.get_world_size())

@@ -22,8 +22,13 @@ from indexer.training.parallel import World
 class Side(Protocol):
     """Rows by number -> unit rows ``(n, dim)`` with gradients."""
 
-    live: bool
-    chunk: int
+    @property
+    def live(self) -> bool:
+        """Whether a tower is run in every step."""
+
+    @property
+    def chunk(self) -> int:
+        """How many rows go through a live tower with gradients at once."""
 
     def embed(self, rows: torch.Tensor) -> torch.Tensor:
         """``rows`` int64 ``(n,)`` -> float32 ``(n, dim)``."""
@@ -81,7 +86,7 @@ def backward(
         if not side.live or side.chunk >= len(mine):
             own = side.embed(mine)
         else:
-            chunks, states, embedded = list(mine.split(side.chunk)), [], []
+            chunks, states, embedded = list(torch.split(mine, side.chunk)), [], []
             with torch.no_grad():
                 for chunk in chunks:
                     states.append(_random_state())
@@ -93,7 +98,7 @@ def backward(
     value.backward()  # type: ignore[no-untyped-call]
     for side, chunks, states, own in replays:
         assert own.grad is not None
-        for chunk, state, gradient in zip(chunks, states, own.grad.split(side.chunk), strict=True):
+        for chunk, state, gradient in zip(chunks, states, torch.split(own.grad, side.chunk), strict=True):
             with _random_state_of(state):
                 side.embed(chunk).backward(gradient)  # type: ignore[no-untyped-call]
     return value.detach()

@@ -25,8 +25,8 @@ from indexer.encoders.text import TextTower
 from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.training.heldout import hit_rates
-from indexer.training.losses import distillation, positives, symmetric_info_nce
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
+from indexer.training.losses import distillation, positives, symmetric_info_nce
 from indexer.training.parallel import World
 from indexer.training.recipe import CaptionContrastive
 from indexer.training.sides import LiveSide, backward
@@ -92,7 +92,9 @@ def train_text_tower(
     if adapter.is_file():
         return adapter
     if not texts.heldout or not (texts.captions or texts.pairs):
-        raise RecipeError("caption_contrastive: no texts with other words for them; give pairs, or rows of two captions")
+        raise RecipeError(
+            "caption_contrastive: no texts with other words for them; give pairs, or rows of two captions"
+        )
     device = next(tower.parameters()).device
     torch.manual_seed(stage.seed)
     pool = _Pool(texts, stage)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class RecipeTowers:
         """All trunks side by side with their weights, on the device, in float32: to be trained."""
         tower = ImageTower(self.recipe.image.trunks)
         for trunk, path in zip(tower.trunks, self._trunk_files, strict=True):
-            _load(trunk.model, load_weights(path, {}), path)  # type: ignore[union-attr,arg-type]
+            _load(trunk.model, load_weights(path, {}), path)  # type: ignore[arg-type]
         return tower.to(self.device)
 
     def open_text_tower(self, number: int) -> TextTower:
@@ -121,7 +122,7 @@ class RecipeTowers:
             if not self._images[number].missing(list(wanted)):
                 continue
             tower = ImageTower([spec])
-            _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[union-attr,arg-type]
+            _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[arg-type]
             tower = tower.to(self.device, self.dtype)
             lines = fill(
                 self._images[number], wanted, _picture_reader(tower, limits), tower.features,
@@ -152,9 +153,8 @@ class RecipeTowers:
         for number, spec in enumerate(self.text_specs):
             adapter = self.adapters[number]
             plain = asdict(replace(spec, adapter=sha256_of(adapter) if adapter else ""))
-            parts.append(
-                self._text_rows({**plain, "weights": model_digest(spec.source)}, lambda n=number: self._open_text(n), texts)  # type: ignore[misc]
-            )
+            identity = {**plain, "weights": model_digest(spec.source)}
+            parts.append(self._text_rows(identity, partial(self._open_text, number), texts))
         return np.concatenate(parts, axis=1)
 
     def teacher_rows(self, source: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -247,9 +247,7 @@ class RecipeTowers:
     def _trunk_file(self, spec: TrunkSpec) -> Path:
         """The trunk's weights as a safetensors file; those of a checkpoint or the hub are written to the cache."""
         path = self.recipe.resolve(spec.weights)
-        if path.suffix == ".safetensors" and spec.library == "timm":
-            if not path.is_file():
-                raise RecipeError(f"{path}: no such weights; {self.recipe.path.name} names them for {spec.arch}")
+        if path.suffix == ".safetensors" and path.is_file() and spec.library == "timm":
             return path
         return _kept(f"trunk-{spec.arch}", load_trunk_weights(spec.weights, spec, self.recipe.resolve))
 
