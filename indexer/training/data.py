@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from indexer.corpus import content_hash, read_manifest
 from indexer.errors import MediaError, RecipeError
@@ -27,6 +28,7 @@ class Example:
     captions: tuple[str, ...]
     concept: str
     source: str
+    row_id: str
 
 
 @dataclass(frozen=True)
@@ -89,27 +91,57 @@ def manifest_examples(path: Path, recipe: Recipe) -> tuple[list[tuple[str | None
             concept = row.metadata.get(recipe.data.concept)
             named = str(concept) if concept is not None else f"{path}#{row.row_id}"
             source = str(row.metadata.get("source", path.parent.name))
-            found.append((row.split, Example(item, key, row.captions, named, source)))
+            found.append((row.split, Example(item, key, row.captions, named, source, row.row_id)))
     return found, complaints
 
 
-def read_paraphrases(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """Other words for texts, by the text, of ``.jsonl`` files; several lines of one text are joined, in order."""
-    found: dict[str, dict[str, None]] = {}
+@dataclass(frozen=True)
+class OtherWords:
+    """Texts that say the same as a text; where a text has several senses, by the rows that mean one of them."""
+
+    by_text: dict[str, list[str]]
+    by_row: dict[tuple[str, str], list[str]]
+    """By (row id, text); these rows do not take what ``by_text`` has."""
+
+    def of(self, example: Example) -> list[str]:
+        """Other words for an example's first caption."""
+        first = example.captions[0]
+        own = self.by_row.get((example.row_id, first))
+        return own if own is not None else self.by_text.get(first, [])
+
+
+def read_paraphrases(paths: Sequence[Path]) -> OtherWords:
+    """Read ``.jsonl`` files of lines ``{"text": …, "also": […]}``, with ``"ids"`` where it is true of some rows only.
+
+    Several lines of one text are joined, in order.
+    """
+    by_text: dict[str, dict[str, None]] = {}
+    by_row: dict[tuple[str, str], dict[str, None]] = {}
     for path in paths:
         number = 0
         try:
             with path.open(encoding="utf-8") as file:
                 for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
                     row = json.loads(line)
-                    found.setdefault(row["text"], {}).update(dict.fromkeys(row["also"]))
+                    also = dict.fromkeys(_texts(row["also"]))
+                    text = _texts([row["text"]])[0]
+                    if "ids" not in row:
+                        by_text.setdefault(text, {}).update(also)
+                    for row_id in row.get("ids", []):
+                        by_row.setdefault((row_id, text), {}).update(also)
         except FileNotFoundError as error:
-            raise RecipeError(
-                f"{path}: no such file of paraphrases; make it with the recipe script it is of"
-            ) from error
+            raise RecipeError(f"{path}: no such file of paraphrases; make it with its recipe script") from error
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RecipeError(f'{path}, line {number}: not {{"text": …, "also": […]}} ({error})') from error
-    return {text: list(also) for text, also in found.items()}
+    return OtherWords(
+        {text: list(also) for text, also in by_text.items()}, {key: list(also) for key, also in by_row.items()}
+    )
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("texts must be strings")
+    return values
 
 
 def by_source(examples: list[Example]) -> dict[str, int]:

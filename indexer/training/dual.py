@@ -33,7 +33,15 @@ from indexer.errors import ModelError, RecipeError, StorageError
 from indexer.items import Modality
 from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
 from indexer.training.curve import plot_curve
-from indexer.training.data import Example, Examples, by_source, manifest_examples, read_examples, read_paraphrases
+from indexer.training.data import (
+    Example,
+    Examples,
+    OtherWords,
+    by_source,
+    manifest_examples,
+    read_examples,
+    read_paraphrases,
+)
 from indexer.training.features import OnProgress
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.pairs import Pairs
@@ -121,7 +129,7 @@ def train_dual(
         dropped_near_duplicates=data.dropped,
         unusable=[*data.unusable, *towers.complaints],
         texts=len(data.texts),
-        paraphrased=sum(1 for own in data.also.values() if own),
+        paraphrased=sum(1 for example in data.every if data.also.of(example)),
         best_step=best.step,
         heldout={key: round(value, 4) for key, value in best.heldout.items()},
         curve=[asdict(point) for point in curve],
@@ -168,7 +176,7 @@ class _Data:
         self.unusable: list[str] = []
         self.dropped: dict[str, int] = {}
         self.texts: list[str] = []
-        self.also: dict[str, list[str]] = {}
+        self.also = OtherWords({}, {})
 
     def prepare(self) -> None:
         """Read manifests, run the locked media towers, drop near-duplicates and what can't be read."""
@@ -189,10 +197,9 @@ class _Data:
         }
         every = self.every
         firsts = {example.captions[0] for example in every}
-        self.also = {text: also for text, also in self.also.items() if text in firsts}
         found = {caption for example in every for caption in example.captions}
         if recipe.schedule.paraphrase:
-            found |= {other for also in self.also.values() for other in also}
+            found |= {other for example in every for other in self.also.of(example)}
         self.texts = sorted(found)
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
@@ -212,8 +219,7 @@ class _Data:
     def pairs(self, examples: Sequence[Example]) -> Pairs:
         """Rows with the numbers of their texts."""
         also = [
-            [self.numbers[other] for other in self.also.get(example.captions[0], []) if other in self.numbers]
-            for example in examples
+            [self.numbers[other] for other in self.also.of(example) if other in self.numbers] for example in examples
         ]
         return Pairs(
             texts=[[self.numbers[caption] for caption in example.captions] for example in examples],
@@ -231,11 +237,13 @@ class _Data:
             groups: dict[str, dict[str, None]] = {}
             for example in examples:
                 first, *rest = example.captions
-                groups.setdefault(first, {}).update(dict.fromkeys([*self.also.get(first, []), *rest]))
+                groups.setdefault(first, {}).update(dict.fromkeys([*self.also.of(example), *rest]))
             sides.append([(text, list(others)) for text, others in groups.items() if others])
         known = {text for text, _ in sides[1]}
         pairs = read_paraphrases([self.recipe.resolve(name) for name in stage.pairs])
-        return Paraphrases(sides[0], [(text, also) for text, also in pairs.items() if text not in known], sides[1])
+        return Paraphrases(
+            sides[0], [(text, also) for text, also in pairs.by_text.items() if text not in known], sides[1]
+        )
 
     def _without_near_duplicates(self, train: list[Example]) -> list[Example]:
         """Training pictures less those that are near-duplicates of an evaluation picture, by the first trunk."""
