@@ -23,6 +23,9 @@ import render
 import splits
 import tuxpaint
 import wordnet
+import wordnet_files
+import wordnet_sayings
+import wordnet_senses
 from samples import Sample
 
 # offset, lexicographer file, lemmas, kind ("@" a kind, "@i" an instance of one), gloss
@@ -46,7 +49,7 @@ SYNSETS = [
 
 
 @pytest.fixture
-def net(tmp_path: Path) -> wordnet.WordNet:
+def net(tmp_path: Path) -> wordnet_files.WordNet:
     """A WordNet of the synsets above; senses of a word in their order."""
     senses: dict[str, list[str]] = {}
     lines = []
@@ -62,7 +65,7 @@ def net(tmp_path: Path) -> wordnet.WordNet:
     files["cntlist.rev"] = ["hammer%1:06:00:: 1 5"]
     for name, content in files.items():
         (tmp_path / name).write_text("\n".join([licence, *content]) + "\n", encoding="utf-8")
-    return wordnet.WordNet(tmp_path)
+    return wordnet_files.WordNet(tmp_path)
 
 
 def row(name: str, *captions: str, **metadata: str) -> dict[str, Any]:
@@ -70,22 +73,22 @@ def row(name: str, *captions: str, **metadata: str) -> dict[str, Any]:
     return {"id": name, "captions": list(captions), "split": split, "metadata": {"source": "x", **metadata}}
 
 
-def test_a_gloss_is_the_definition_without_its_examples(net: wordnet.WordNet) -> None:
+def test_a_gloss_is_the_definition_without_its_examples(net: wordnet_files.WordNet) -> None:
     assert net.synsets["00000003"].gloss == "large long-necked wading bird of marshes"
 
 
 @pytest.mark.parametrize(("near", "offset"), [("bird wading", "00000003"), ("machine building", "00000005")])
-def test_the_words_beside_a_caption_choose_its_sense(net: wordnet.WordNet, near: str, offset: str) -> None:
-    sense, _, _ = net.choose("crane", Counter(near.split()), frozenset())
+def test_the_words_beside_a_caption_choose_its_sense(net: wordnet_files.WordNet, near: str, offset: str) -> None:
+    sense, _, _ = wordnet_senses.choose(net, "crane", Counter(near.split()), frozenset())
     assert sense.offset == offset
 
 
-def test_a_person_named_so_is_never_the_sense_of_a_thing(net: wordnet.WordNet) -> None:
-    sense, _, _ = net.choose("crane", Counter(["writer"]), frozenset())
+def test_a_person_named_so_is_never_the_sense_of_a_thing(net: wordnet_files.WordNet) -> None:
+    sense, _, _ = wordnet_senses.choose(net, "crane", Counter(["writer"]), frozenset())
     assert sense.offset != "00000006"
 
 
-def test_two_pictures_of_one_word_get_lines_of_their_own(net: wordnet.WordNet) -> None:
+def test_two_pictures_of_one_word_get_lines_of_their_own(net: wordnet_files.WordNet) -> None:
     rows = [row("1", "crane", "bird wading"), row("2", "crane", "machine building"), row("3", "hammer")]
     lines = list(wordnet.paraphrases(net, rows, {}))
     assert [(line["text"], line.get("ids")) for line in lines] == [
@@ -96,26 +99,26 @@ def test_two_pictures_of_one_word_get_lines_of_their_own(net: wordnet.WordNet) -
     assert "a bird" in lines[0]["also"] and "a lifting crane" in lines[1]["also"]
 
 
-def test_what_is_said_of_a_thing_is_its_gloss_its_kind_and_its_use(net: wordnet.WordNet) -> None:
+def test_what_is_said_of_a_thing_is_its_gloss_its_kind_and_its_use(net: wordnet_files.WordNet) -> None:
     (line,) = wordnet.paraphrases(net, [row("1", "hammer", "a hammer")], {})
     assert line["also"][:3] == ["a tool with a heavy head; used to drive nails", "a tool with a heavy head", "a tool"]
     assert "something used to drive nails" in line["also"]
     assert "a hammer" not in line["also"]
 
 
-def test_of_a_longer_caption_the_head_is_looked_up(net: wordnet.WordNet) -> None:
+def test_of_a_longer_caption_the_head_is_looked_up(net: wordnet_files.WordNet) -> None:
     (line,) = wordnet.paraphrases(net, [row("1", "woman farmer")], {})
     assert line["lookup"] == "farmer"
     assert "someone who operates a farm" in line["also"] and "a farmer" in line["also"]
     assert list(wordnet.paraphrases(net, [row("1", "hammer zyx"), row("2", "hammer button")], {})) == []
 
 
-def test_a_flag_is_said_to_be_a_flag(net: wordnet.WordNet) -> None:
+def test_a_flag_is_said_to_be_a_flag(net: wordnet_files.WordNet) -> None:
     (line,) = wordnet.paraphrases(net, [row("1", "flag of Chad")], {})
     assert line["also"] == ["a flag", "a rectangular piece of cloth of distinctive design"]
 
 
-def test_pairs_leave_out_ranks_names_and_slurs(net: wordnet.WordNet) -> None:
+def test_pairs_leave_out_ranks_names_and_slurs(net: wordnet_files.WordNet) -> None:
     texts = [pair["text"] for pair in wordnet.all_pairs(net, [], [])]
     assert "hammer" in texts and "palm tree" in texts
     assert not {"Grus", "Crane", "oaf", "width"} & set(texts)
@@ -132,7 +135,7 @@ def test_pairs_leave_out_ranks_names_and_slurs(net: wordnet.WordNet) -> None:
     ],
 )
 def test_a_use_is_said_only_where_it_is_of_the_thing_itself(gloss: str, said: list[str]) -> None:
-    assert wordnet.uses(gloss) == said
+    assert wordnet_sayings.uses(gloss) == said
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_a_use_is_said_only_where_it_is_of_the_thing_itself(gloss: str, said: li
     ],
 )
 def test_phrases_are_looked_up_from_the_longest_to_the_head(caption: str, first: list[str]) -> None:
-    assert wordnet.lookups(caption)[: len(first)] == first
+    assert wordnet_senses.lookups(caption)[: len(first)] == first
 
 
 # icons
@@ -154,11 +157,11 @@ TABLER = icons.Set("tabler", "", True)
 
 
 @pytest.mark.parametrize(("name", "kept"), [("hammer", True), ("arrow-left", False), ("brand-hammer", False)])
-def test_an_icon_is_kept_where_its_name_is_of_a_thing(net: wordnet.WordNet, name: str, kept: bool) -> None:
+def test_an_icon_is_kept_where_its_name_is_of_a_thing(net: wordnet_files.WordNet, name: str, kept: bool) -> None:
     assert icons.shows_a_thing(name, {name}, TABLER, net) is kept
 
 
-def test_a_variant_with_a_badge_is_left_out_where_the_plain_icon_is_there(net: wordnet.WordNet) -> None:
+def test_a_variant_with_a_badge_is_left_out_where_the_plain_icon_is_there(net: wordnet_files.WordNet) -> None:
     assert not icons.shows_a_thing("hammer-plus", {"hammer", "hammer-plus"}, TABLER, net)
 
 
@@ -166,11 +169,21 @@ def test_a_variant_with_a_badge_is_left_out_where_the_plain_icon_is_there(net: w
     ("name", "phrase"),
     [("tree-palm", "palm tree"), ("hammer-2", "hammer"), ("hammer-bird", "hammer, bird"), ("device-tv", "tv device")],
 )
-def test_a_name_with_its_head_first_is_turned_round(net: wordnet.WordNet, name: str, phrase: str) -> None:
+def test_a_name_with_its_head_first_is_turned_round(net: wordnet_files.WordNet, name: str, phrase: str) -> None:
     assert icons.phrase_of(name, {"hammer"}, TABLER, net) == phrase
 
 
-def test_the_icons_of_a_set_are_black_on_white_with_its_licence(net: wordnet.WordNet) -> None:
+@pytest.mark.parametrize(
+    ("name", "captions"),
+    [("hammer-bird", ["hammer, bird", "a hammer"]), ("hammers-tool", ["hammers tool"]), ("hammers", ["hammers"])],
+)
+def test_a_name_that_begins_with_a_plural_takes_no_article(
+    net: wordnet_files.WordNet, name: str, captions: list[str]
+) -> None:
+    assert icons.captions_of(name, {"hammer"}, TABLER, [], net) == captions
+
+
+def test_the_icons_of_a_set_are_black_on_white_with_its_licence(net: wordnet_files.WordNet) -> None:
     data = {
         "info": {"author": {"name": "Ann"}, "license": {"spdx": "MIT"}},
         "icons": {"hammer": {"body": '<path fill="currentColor" d="M0 0h24v24H0z"/>'}, "arrow-up": {"body": "<g/>"}},

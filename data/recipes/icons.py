@@ -29,7 +29,9 @@ import pool
 from captions import distinct, with_article, words
 from packages import PackageError, cache_root, fetch
 from samples import Blob, Sample
-from wordnet import CONCRETE, WordNet, write_lines
+from wordnet import write_lines
+from wordnet_files import CONCRETE, WordNet
+from wordnet_words import singular
 
 WORKERS = 1
 
@@ -168,6 +170,12 @@ def visible(phrase: str, nouns: WordNet) -> bool:
     return any(nouns.synsets[offset].file in CONCRETE for offset in nouns.senses.get(form, ())[:3])
 
 
+def plural(word: str, nouns: WordNet) -> bool:
+    """Whether WordNet knows a word only as the plural of another: "icicles", not "christmas"."""
+    single = singular(word, nouns.irregular)
+    return single != word and word not in nouns.senses and single in nouns.senses
+
+
 def phrase_of(name: str, names: set[str], icon_set: Set, nouns: WordNet) -> str:
     """An icon's name as a phrase whose head is the thing: "tree-palm" -> "palm tree", "cloud-snow" -> "cloud, snow".
 
@@ -198,10 +206,15 @@ def phrase_of(name: str, names: set[str], icon_set: Set, nouns: WordNet) -> str:
 
 
 def captions_of(name: str, names: set[str], icon_set: Set, tags: list[str], nouns: WordNet) -> list[str]:
-    """The phrase, its head with an article, and its tags in groups of four."""
+    """The phrase, its head with an article, and its tags in groups of four.
+
+    A plural that goes first takes no article: neither "an icicles fence" nor "a hands clapping".
+    """
     phrase = phrase_of(name, names, icon_set, nouns)
+    head = phrase.partition(",")[0]
+    articled = head if plural(head.split()[0], nouns) else with_article(head)
     near = [tag.lower() for tag in tags if tag.lower() not in phrase and re.fullmatch(r"[a-zA-Z' -]{3,}", tag)]
-    return distinct([phrase, with_article(phrase.partition(",")[0]), ", ".join(near[:4]), ", ".join(near[4:8])])
+    return distinct([phrase, articled, ", ".join(near[:4]), ", ".join(near[4:8])])
 
 
 def main(arguments: list[str] | None = None) -> int:

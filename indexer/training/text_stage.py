@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from indexer.encoders.heads import whitening
 from indexer.encoders.specs import TextSpec
 from indexer.encoders.text import TextTower
 from indexer.encoders.weights import cache_dir
@@ -32,7 +33,8 @@ from indexer.training.recipe import CaptionContrastive
 from indexer.training.sides import LiveSide, backward
 from indexer.training.towers import model_digest, unit
 
-_HELDOUT = 600  # pairs that the curve is measured on
+_HELDOUT = 500  # pairs that the curve is measured on
+_SAMPLE = 2048  # texts that the whitening is measured on
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,25 @@ class Paraphrases:
 
 
 class TextProjection(nn.Module):
-    """Centred features -> unit rows ``(n, dim)``, linear, as the contrastive loss of the stage wants them."""
+    """Features -> unit rows ``(n, dim)``: whitened (PCA of a sample, fixed), then a linear map that starts as identity.
 
-    centre: torch.Tensor
+    A language model's states have a few huge directions; unwhitened, they alone would be the similarity.
+    """
 
-    def __init__(self, centre: torch.Tensor, scale: float, dim: int) -> None:
+    mean: torch.Tensor
+    whiten: torch.Tensor
+
+    def __init__(self, sample: torch.Tensor, dim: int) -> None:
+        """``sample``: features ``(m, width)`` of texts of the stage."""
         super().__init__()
-        self.register_buffer("centre", centre)
-        self.scale = scale
-        self.linear = nn.Linear(len(centre), dim, bias=False)
-        nn.init.orthogonal_(self.linear.weight)
+        mean, whiten = whitening(sample, min(dim, sample.shape[1], len(sample)), shrinkage=1.0)
+        self.register_buffer("mean", mean)
+        self.register_buffer("whiten", whiten)
+        self.linear = nn.Linear(whiten.shape[1], whiten.shape[1], bias=False)
+        nn.init.eye_(self.linear.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(self.linear((features - self.centre) / self.scale), dim=-1)
+        return functional.normalize(self.linear((features - self.mean) @ self.whiten), dim=-1)
 
 
 def stage_directory(stage: CaptionContrastive, spec: TextSpec, unlocked_layers: int, texts: Paraphrases) -> Path:
@@ -99,8 +107,8 @@ def train_text_tower(
     torch.manual_seed(stage.seed)
     pool = _Pool(texts, stage)
     with torch.no_grad():
-        sample = torch.from_numpy(tower.features(pool.some(512))).to(device)
-    projection = TextProjection(sample.mean(dim=0), float(sample.std()), stage.dim).to(device)
+        sample = torch.from_numpy(tower.features(pool.some(_SAMPLE))).to(device)
+    projection = TextProjection(sample, stage.dim).to(device)
     modules = nn.ModuleDict({"tower": tower, "projection": projection})
     side = LiveSide(tower, projection, pool.read, stage.chunk, autocast=autocast)
     scale = nn.ParameterDict({"scale": nn.Parameter(torch.tensor(math.log(1 / stage.temperature), device=device))})
