@@ -67,9 +67,9 @@ def _run(figures: Figures) -> str:
     run, versions = figures["run"], figures["run"]["versions"]
     commit = f"commit `{run['commit'][:12]}`{' with changes' if run['changed'] else ''}" if run["commit"] else "no git"
     return (
-        f"{means}\nMeasured by `{run['command']}` in {run['seconds'] / 60:.0f} min: model fingerprint "
-        f"`{figures['fingerprint'][:12]}`, {commit},\n"
-        f"torch {versions.get('torch', '-')}, {run['hardware']}, {run['device']}, {run['dtype']}."
+        f"{means}\nMeasured in {run['seconds']:.0f} s by `{run['command']}`, a part of `make bench`: model "
+        f"fingerprint `{figures['fingerprint'][:12]}`,\n{commit}, torch {versions.get('torch', '-')}, "
+        f"{run['hardware']}, {run['device']}, {run['dtype']}."
     )
 
 
@@ -110,9 +110,13 @@ def _sounds(figures: Figures) -> str:
             results = {result["direction"]: result for result in measured[key]["results"]}
             cells = [_three(results[name]) if name in results else "" for name in _SOUND_DIRECTIONS]
             rows.append((words, f"{measured[key]['sounds']:,}", *cells))
-    if measured and measured["seen"]["results"]:
-        results = {result["direction"]: result for result in measured["seen"]["results"]}
-        rows.append(("chance R@1", "", *(_chance(results[name]) for name in _SOUND_DIRECTIONS if name in results)))
+    if measured:
+        every = figures["datasets"]["tuxpaint"]
+        results = {one["direction"]: one for one in every["results"] if "distinct" not in one["candidates"]}
+        cells = [_three(results[name]) if name in results else "" for name in _SOUND_DIRECTIONS]
+        rows.append(("either", f"{every['items']['audio']:,}", *cells))
+        cells = [_chance(results[name]) if name in results else "" for name in _SOUND_DIRECTIONS]
+        rows.append(("chance R@1", "", *cells))
     return _table(header, rows) + _foot(figures, "sounds", measured)
 
 
@@ -134,9 +138,7 @@ def _languages(figures: Figures) -> str:
 
 def _queries(figures: Figures) -> str:
     measured = figures.get("datasets", {}).get("queries")
-    rows = [
-        (one["query"], ", ".join(f"`{Path(hit['image']).name}`" for hit in one["top"])) for one in measured or []
-    ]
+    rows = [(one["query"], ", ".join(f"`{Path(hit['image']).name}`" for hit in one["top"])) for one in measured or []]
     return _table(("query", "first five pictures of Tux Paint"), rows) + _foot(figures, "queries", measured)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/starter.py [--model SPEC] [--out DIR] [--write | --check] [--reuse]
 
-Writes ``starter.json`` and ``starter.md`` into DIR (docs/bench); ``--write`` also renews the blocks of README.md and of
-the model card from the JSON, ``--check`` measures nothing and fails where a block differs from it, ``--reuse`` takes the
-JSON that is there instead of measuring. A data set that is not built is left out, and its recipe named.
+Writes ``starter.json`` and ``starter.md`` into DIR (docs/bench). ``--write`` also renews the blocks of README.md and
+of the model card from the JSON, ``--check`` measures nothing and fails where a block differs from it, ``--reuse`` takes
+the JSON that is there instead of measuring. A data set that is not built is left out, and its recipe named.
 
 The protocol is that of ``trimodal bench`` (retrieval/evaluation/benchmark.py), file by file the same batches. Beside it
 stands, from the same vectors, the same with equal captions counted once: there a wrong caption that two pictures carry
@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "data" / "recipes")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "recipes"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import figures
 import provenance
@@ -44,6 +44,7 @@ from retrieval.evaluation.datasets import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark
 from retrieval.evaluation.metrics import Relevance
 
+ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 32  # of `trimodal bench`: with bfloat16, other batches move a vector by a rounding
 TOP = 5
 QUERIES = (
@@ -54,6 +55,8 @@ QUERIES = (
 CAPTIONS_OF = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
 
 console = Console(stderr=True)
+
+T = TypeVar("T")
 
 
 class NotMeasured(TrimodalError):
@@ -92,6 +95,8 @@ class Measurement:
                 found = self._try(f"languages/{language}", lambda manifest=manifest: self._spoken(english, manifest))
                 if found is not None:
                     self.done["languages"][language] = found
+            if not self.done["languages"]:
+                self.missing["languages"] = self.missing["languages/de"]
             self._keep("queries", lambda: first_five(english, self.encoder))
         self._keep("heldout", lambda: report(self._encoded(_load(pool, "pool.py", "val"))))
         self._keep("demo", lambda: report(self._encoded(load_benchmark(self.demo / "manifest.jsonl"))))
@@ -101,7 +106,7 @@ class Measurement:
         if found is not None:
             self.done[name] = found
 
-    def _try[T](self, name: str, work: Callable[[], T]) -> T | None:
+    def _try(self, name: str, work: Callable[[], T]) -> T | None:
         """What ``work`` gives; ``None``, with the reason kept, where the data set is at fault."""
         try:
             return work()
@@ -124,7 +129,8 @@ class Measurement:
 def report(encoded: EncodedBenchmark) -> dict[str, Any]:
     """Every direction of an encoded data set, also with equal captions counted once where some are equal."""
     benchmark = encoded.benchmark
-    if not (pairs := comparisons(encoded)):
+    pairs = [pair for pair in comparisons(encoded) if pair.relevance.n_candidates > 1]  # one of one is no finding
+    if not pairs:
         raise NotMeasured("the model has no tower for two of its modalities, or nothing could be read")
     for modality in CAPTIONS_OF:
         at = next((i for i, pair in enumerate(pairs) if pair.direction == f"{modality}->text"), None)
@@ -175,7 +181,9 @@ def heard(pool: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Concepts of the training rows with a sound, and every word of their captions. ``pool``: rows of its manifest."""
     sounding = [row for row in pool if "audio" in row and row.get("split") == TRAIN]
     concepts = {row["metadata"]["concept"] for row in sounding}
-    return frozenset(concepts | {word for row in sounding for text in row["captions"] for word in normalise(text).split()})
+    return frozenset(
+        concepts | {word for row in sounding for text in row["captions"] for word in normalise(text).split()}
+    )
 
 
 def is_seen(caption: str, known: frozenset[str]) -> bool:
@@ -325,15 +333,18 @@ def _progress() -> Iterator[OnProgress]:
         yield show
 
 
-def measured(model: str, device: str, command: str) -> dict[str, Any]:
+def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Open a model and measure it on everything that is built."""
     started = time.perf_counter()
-    encoder = open_encoder(model, device=device)
+    encoder = open_encoder(options.model, device=options.device)
     with _progress() as progress:
         measurement = Measurement(encoder, cache_dir() / "datasets", ROOT / "data" / "demo", progress)
         measurement.run()
-    name = Path(model).name if Path(model).is_dir() else model
-    return document(measurement, name, command.replace(model, name), time.perf_counter() - started)
+    name = Path(options.model).name if Path(options.model).is_dir() else options.model
+    asked = "--write" if options.write else f"--model {name}"
+    device = "" if options.device == "auto" else f" --device {options.device}"
+    command = f"python benchmarks/starter.py {asked}{device}"
+    return document(measurement, name, command, time.perf_counter() - started)
 
 
 def check(out: Path, pages: Sequence[Path]) -> None:
@@ -372,10 +383,7 @@ def main(arguments: Sequence[str] | None = None, pages: Sequence[Path] = figures
             return 0
         if options.write and options.model != "starter":
             raise UsageError("--write: README.md and the card print the starter's figures; leave --model out")
-        if options.reuse:
-            found = read(options.out)
-        else:
-            found = measured(options.model, options.device, _command(options))
+        found = read(options.out) if options.reuse else measured(options)
         options.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
         (options.out / "starter.json").write_text(text, encoding="utf-8")
@@ -386,14 +394,6 @@ def main(arguments: Sequence[str] | None = None, pages: Sequence[Path] = figures
         console.print(f"benchmarks/starter.py: {error}", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     return 0
-
-
-def _command(options: argparse.Namespace) -> str:
-    """The command that gives the same figures again, without this machine's folders."""
-    device = "" if options.device == "auto" else f" --device {options.device}"
-    if options.write:
-        return f"python benchmarks/starter.py --write{device}"
-    return f"python benchmarks/starter.py --model {options.model}{device}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""GradCache against the whole batch at once, and shares of a batch against one process."""
+"""GradCache against the whole batch at once, shares of a batch, trunks kept apart, and a classifier's rows."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
+from indexer.encoders.heads import ProjectionHead
+from indexer.encoders.specs import HeadSpec
 from indexer.training.losses import symmetric_info_nce
 from indexer.training.parallel import World
-from indexer.training.sides import LiveSide, backward
+from indexer.training.prototypes import class_means
+from indexer.training.sides import LiveSide, PartedSide, backward
 
 
 def sides(chunk: int, dropout: float) -> tuple[LiveSide, LiveSide, nn.ModuleList]:
@@ -62,3 +66,54 @@ def test_shares_are_contiguous_and_cover_the_batch() -> None:
     parts = [World(rank, 3).share(rows) for rank in range(3)]
     assert torch.cat(parts).tolist() == rows.tolist()
     assert [len(part) for part in parts] == [4, 4, 3]
+
+
+def parted(dropout: float) -> tuple[PartedSide, ProjectionHead, torch.Tensor]:
+    torch.manual_seed(2)
+    features = torch.randn(30, 10)
+    head = ProjectionHead(HeadSpec(10, 6, 0, 4))
+    head.set_whitening(features.mean(dim=0), torch.randn(10, 6))
+    parts = [(features[:, own] - head.mean[own]) @ head.whiten[own] for own in (slice(0, 3), slice(3, 7), slice(7, 10))]
+    present = torch.ones(30, 3, dtype=torch.bool)
+    return PartedSide(head, parts, present, dropout), head, features
+
+
+def test_the_parts_of_a_row_are_together_the_whole_row() -> None:
+    side, head, features = parted(dropout=1.0)
+    head.eval()  # only training leaves trunks out
+    rows = torch.tensor([4, 0, 29])
+    torch.testing.assert_close(side.embed(rows), head(features[rows]))
+
+
+def test_training_leaves_trunks_out_but_never_all_of_them() -> None:
+    side, head, _ = parted(dropout=1.0)
+    head.train()
+    side.present[:, 2] = False  # a trunk that the rows do not have, as prototypes
+    rows = torch.arange(30)
+    whole = head.project(side.parts[0] + side.parts[1])
+    found = side.embed(rows)
+    fewer = (found - whole).abs().max(dim=1).values > 1e-5
+    assert 5 < fewer.sum() < 25
+    single = [head.project(part) for part in side.parts[:2]]
+    nearest = torch.stack([(found - one).abs().max(dim=1).values for one in single]).min(dim=0).values
+    assert (nearest[fewer] < 1e-5).all()
+
+
+def test_class_means_point_from_a_linear_classifier_back_to_the_classes() -> None:
+    """Gaussian classes, the best linear classifier of them, and what is made of its rows."""
+    random = np.random.default_rng(0)
+    spread = random.normal(size=(8, 8))
+    covariance = spread @ spread.T / 8 + 0.1 * np.eye(8)
+    means = 0.3 * random.normal(size=(5, 8))
+    features = np.concatenate([random.multivariate_normal(mean, covariance, 2_000) for mean in means])
+    weights = means @ np.linalg.inv(covariance)
+    found = class_means(features.astype(np.float32), weights.astype(np.float32))
+    wanted = means - means.mean(axis=0)
+    cosines = (found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert cosines.min() > 0.95
+    naive = weights - weights.mean(axis=0)
+    assert (
+        cosines.min() > ((naive * wanted).sum(1) / np.linalg.norm(naive, axis=1) / np.linalg.norm(wanted, axis=1)).min()
+    )
+    typical = np.sqrt(((features - features.mean(axis=0)) ** 2).sum(axis=1).mean())
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), typical, rtol=1e-4)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import save_language_model
+from small_model import TRUNK, save_language_model
 from studio import build_studio, changed
 
 from indexer.encoders import open_encoder
+from indexer.encoders.image import ImageTower
 from indexer.encoders.specs import read_config
 from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
@@ -213,3 +214,29 @@ def test_sounds_and_pictures_of_one_concept_are_tied(studio: Path, tmp_path: Pat
 def test_a_recipe_that_trains_nothing_in_its_language_model_says_so(studio: Path) -> None:
     with pytest.raises(RecipeError, match="no text tower has anything to train"):
         load_recipe(changed(studio, "nothing", __end__=STAGE))
+
+
+def test_a_classifiers_rows_are_trained_as_pictures_of_their_classes(studio: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    width = ImageTower([TRUNK]).width
+    save_file({"weight": torch.randn(3, width)}, studio / "classifier.safetensors")
+    names = [
+        {"captions": ["crimson", "a crimson square"], "split": "train", "also": ["a deep red"]},
+        {"captions": ["purple"], "split": "val"},
+        {"captions": ["teal"], "metadata": {"concept": "teal"}},
+    ]
+    (studio / "classes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in names))
+    table = '[image.prototypes]\ntrunk = 0\nclassifier = "classifier.safetensors"\nnames = "classes.jsonl"\n'
+    path = changed(studio, "prototypes")
+    path.write_text(path.read_text().replace("[image.head]", table + "[image]\ntrunk_dropout = 0.3\n[image.head]", 1))
+    report = train_dual(load_recipe(path), tmp_path / "out")
+    plain = train_dual(load_recipe(changed(studio, "without")), tmp_path / "plain")
+    assert report.texts == plain.texts + 3  # crimson, a crimson square, teal; purple is held out
+    assert report.examples == plain.examples  # what is measured is the same
+    with pytest.raises(RecipeError, match=r"classifier.safetensors: weight is \(3, 5\), not \(classes, "):
+        save_file({"weight": torch.randn(3, 5)}, studio / "classifier.safetensors")
+        train_dual(load_recipe(path), tmp_path / "out2")
+    (studio / "classes.jsonl").write_text('{"split": "train"}\n')
+    with pytest.raises(RecipeError, match="classes.jsonl, line 1: not"):
+        train_dual(load_recipe(path), tmp_path / "out3")

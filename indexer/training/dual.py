@@ -34,11 +34,13 @@ from indexer.items import Modality
 from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
 from indexer.training.curve import plot_curve
 from indexer.training.data import (
+    ClassName,
     Example,
     Examples,
     OtherWords,
     by_source,
     manifest_examples,
+    read_classes,
     read_examples,
     read_paraphrases,
 )
@@ -46,8 +48,9 @@ from indexer.training.features import OnProgress
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.pairs import Pairs
 from indexer.training.parallel import World, join_world
+from indexer.training.prototypes import class_means
 from indexer.training.recipe import HeadRecipe, Recipe
-from indexer.training.sides import CachedSide, LiveSide, Side
+from indexer.training.sides import CachedSide, LiveSide, PartedSide, Side
 from indexer.training.text_stage import Paraphrases, stage_directory, train_text_tower
 from indexer.training.towers import RecipeTowers, model_digest, unit
 
@@ -177,6 +180,7 @@ class _Data:
         self.dropped: dict[str, int] = {}
         self.texts: list[str] = []
         self.also = OtherWords({}, {})
+        self.classes: list[ClassName] = []
 
     def prepare(self) -> None:
         """Read manifests, run the locked media towers, drop near-duplicates and what can't be read."""
@@ -195,11 +199,17 @@ class _Data:
             modality: Examples(towers.usable(side.train), towers.usable(side.heldout))
             for modality, side in self.used.items()
         }
+        if recipe.image.prototypes is not None:
+            held = {example.concept for side in self.used.values() for example in side.heldout}
+            named = read_classes(recipe.resolve(recipe.image.prototypes.names), recipe)
+            self.classes = [name for name in named if name.concept not in held]
         every = self.every
-        firsts = {example.captions[0] for example in every}
-        found = {caption for example in every for caption in example.captions}
+        captions = [*(example.captions for example in every), *(name.captions for name in self.classes)]
+        firsts = {own[0] for own in captions}
+        found = {caption for own in captions for caption in own}
         if recipe.schedule.paraphrase:
             found |= {other for example in every for other in self.also.of(example)}
+            found |= {other for name in self.classes for other in name.also}
         self.texts = sorted(found)
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
@@ -216,15 +226,14 @@ class _Data:
         rows = [(example.key, example.captions) for example in self.every]
         return hashlib.sha256(json.dumps([rows, self.texts]).encode()).hexdigest()
 
-    def pairs(self, examples: Sequence[Example]) -> Pairs:
-        """Rows with the numbers of their texts."""
-        also = [
-            [self.numbers[other] for other in self.also.of(example) if other in self.numbers] for example in examples
-        ]
+    def pairs(self, examples: Sequence[Example], classes: Sequence[ClassName] = ()) -> Pairs:
+        """Rows with the numbers of their texts; prototypes of classes come after the examples."""
+        also = [*(self.also.of(example) for example in examples), *(name.also for name in classes)]
+        captions = [*(example.captions for example in examples), *(name.captions for name in classes)]
         return Pairs(
-            texts=[[self.numbers[caption] for caption in example.captions] for example in examples],
-            labels=torch.tensor([self.labels[example.captions[0]] for example in examples]),
-            also=also,
+            texts=[[self.numbers[caption] for caption in own] for own in captions],
+            labels=torch.tensor([self.labels[own[0]] for own in captions]),
+            also=[[self.numbers[other] for other in others if other in self.numbers] for others in also],
         )
 
     def paraphrases(self) -> Paraphrases:
@@ -299,7 +308,8 @@ class _Built:
         for modality, examples in data.used.items():
             side = self._media_side(recipe, data, modality, where)
             weight = 1.0 if modality is Modality.IMAGE else recipe.audio.weight  # type: ignore[union-attr]
-            train, heldout = data.pairs(examples.train), data.pairs(examples.heldout)
+            classes = data.classes if modality is Modality.IMAGE else []
+            train, heldout = data.pairs(examples.train, classes), data.pairs(examples.heldout)
             tasks.append(Task(str(modality), side, train, heldout, weight))
         self.modules = nn.ModuleDict(dict(self.heads))
         if self.live_texts is not None:
@@ -340,6 +350,8 @@ class _Built:
             tower.unlock(recipe.image.unlocked_groups)
             read = data.towers.picture_reader(tower, every)
             return LiveSide(tower, head, read, recipe.schedule.chunk, autocast=data.towers.autocast(True))
+        if modality is Modality.IMAGE and (data.classes or recipe.image.trunk_dropout):
+            return _parted_side(recipe, data, head, examples, where)
         return CachedSide(head, head.whitened(torch.from_numpy(data.towers.of_media(every)).to(where)))
 
     def _lm_loss(self, data: _Data) -> Callable[[Sequence[int]], torch.Tensor]:
@@ -352,6 +364,35 @@ class _Built:
             return torch.stack([tower.lm_loss(texts) for tower in towers]).mean()
 
         return loss
+
+
+def _parted_side(
+    recipe: Recipe, data: _Data, head: ProjectionHead, examples: Examples, where: torch.device
+) -> PartedSide:
+    """Training pictures, prototypes of classes, held-out pictures, in this order; a part a trunk."""
+    parts, start = [], 0
+    count, held, classes = len(examples.train), len(examples.heldout), len(data.classes)
+    present = torch.ones(count + classes + held, len(recipe.image.trunks), dtype=torch.bool, device=where)
+    for number in range(len(recipe.image.trunks)):
+        rows = data.towers.of_trunk(number, [*examples.train, *examples.heldout])
+        width = rows.shape[1]
+        centred = torch.from_numpy(rows).to(where) - head.mean[start : start + width]
+        whiten = head.whiten[start : start + width]
+        part = centred @ whiten
+        start += width
+        if classes:
+            theirs = torch.zeros(classes, part.shape[1], device=where)
+            prototypes = recipe.image.prototypes
+            assert prototypes is not None
+            if number == prototypes.trunk:
+                means = class_means(rows[:count], data.towers.classifier(prototypes, width))
+                own = means[[name.number for name in data.classes]]
+                theirs = torch.from_numpy(own).to(where) @ whiten
+            else:
+                present[count : count + classes, number] = False
+            part = torch.cat([part[:count], theirs, part[count:]])
+        parts.append(part)
+    return PartedSide(head, parts, present, recipe.image.trunk_dropout)
 
 
 def _head(recipe: Recipe, part: HeadRecipe, rows: NDArray[np.float32], device: torch.device) -> ProjectionHead:

@@ -53,16 +53,32 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class Prototypes:
+    """Rows of a classifier over one trunk's pooled features, trained as pictures of the classes that they stand for.
+
+    ``trunk``: its place among the trunks, from 0. ``classifier``: safetensors with ``weight`` (classes, width).
+    ``names``: ``.jsonl``, a line a class in order: captions, also, split, metadata, as in manifests.
+    """
+
+    trunk: int
+    classifier: str
+    names: str
+
+
+@dataclass(frozen=True)
 class ImageRecipe:
     """Trunks and the head over them.
 
     A trunk's ``weights`` are a path, ``hub`` or ``hub:TAG``. ``unlocked_groups``: how many of each trunk's last groups
-    of layers are trained (0: locked, as in LiT).
+    of layers are trained (0: locked, as in LiT). ``trunk_dropout``: chance that a training row is read by some of the
+    trunks only, the features of the others being set to their mean.
     """
 
     trunks: list[TrunkSpec]
     head: HeadRecipe = field(default_factory=HeadRecipe)
     unlocked_groups: int = 0
+    trunk_dropout: float = 0.0
+    prototypes: Prototypes | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +211,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         ("schedule.first_caption", schedule.first_caption, 0.0, 1.0),
         ("schedule.paraphrase", schedule.paraphrase, 0.0, 1.0),
         ("schedule.evaluate_every", schedule.evaluate_every, 1, 1e7),
+        ("image.trunk_dropout", recipe.image.trunk_dropout, 0.0, 1.0),
         ("image.unlocked_groups", recipe.image.unlocked_groups, 0, 1e4),
         ("text.unlocked_layers", recipe.text.unlocked_layers, 0, 1e4),
     ]
@@ -217,6 +234,15 @@ def _check(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
     if not recipe.image.trunks:
         raise RecipeError(f"{path}: image.trunks is empty; name at least one trunk")
+    if recipe.image.prototypes is not None and not 0 <= recipe.image.prototypes.trunk < len(recipe.image.trunks):
+        raise RecipeError(
+            f"{path}: image.prototypes: trunk is {recipe.image.prototypes.trunk}; there are "
+            f"{len(recipe.image.trunks)}, numbered from 0"
+        )
+    if recipe.image.unlocked_groups and (recipe.image.prototypes or recipe.image.trunk_dropout):
+        raise RecipeError(
+            f"{path}: image.prototypes and image.trunk_dropout need locked trunks; set unlocked_groups to 0"
+        )
     if not recipe.text.towers:
         raise RecipeError(f"{path}: text.towers is empty; name at least one language model")
     for tower in recipe.text.towers:

@@ -49,6 +49,35 @@ class CachedSide:
 
 
 @dataclass(frozen=True)
+class PartedSide:
+    """A head over the whitened features of several locked trunks, kept apart: their sum is the whole row.
+
+    ``parts``: ``(rows, width)`` a trunk. ``present`` bool ``(rows, trunks)``: which trunks a row has at all. While
+    training, with chance ``dropout`` a row is read by some of its trunks only; a part that is left out is zero, the
+    whitened mean.
+    """
+
+    head: ProjectionHead
+    parts: list[torch.Tensor]
+    present: torch.Tensor
+    dropout: float
+    live: bool = False
+    chunk: int = 0
+
+    def embed(self, rows: torch.Tensor) -> torch.Tensor:
+        """Unit rows ``(n, dim)``."""
+        rows = rows.to(self.present.device)
+        kept = self.present[rows]
+        if self.head.training and self.dropout:
+            some = kept & (torch.rand(kept.shape, device=kept.device) < 0.5)
+            fewer = (torch.rand(len(kept), device=kept.device) < self.dropout) & some.any(dim=1)
+            kept = torch.where(fewer[:, None], some, kept)
+        whole = sum(part[rows] * kept[:, n, None] for n, part in enumerate(self.parts))
+        assert isinstance(whole, torch.Tensor)
+        return self.head.project(whole)
+
+
+@dataclass(frozen=True)
 class LiveSide:
     """A tower with trainable parts under a head; ``read`` gives the inputs of row numbers.
 

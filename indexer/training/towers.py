@@ -33,7 +33,7 @@ from indexer.limits import MediaLimits, limits_for
 from indexer.media import read_picture, read_sound, sound_windows
 from indexer.training.data import Example
 from indexer.training.features import FeatureCache, OnProgress, fill
-from indexer.training.recipe import Recipe
+from indexer.training.recipe import Prototypes, Recipe
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,19 @@ class RecipeTowers:
         """Rows of examples of one modality, all trunks joined, ``(n, width)``."""
         keys = [example.key for example in examples]
         return np.concatenate([cache.get(keys) for cache in self._media(examples)], axis=1)
+
+    def of_trunk(self, number: int, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """Rows of examples of pictures by one trunk, ``(n, width)``."""
+        return self._images[number].get([example.key for example in examples])
+
+    def classifier(self, prototypes: Prototypes, width: int) -> NDArray[np.float32]:
+        """A classifier's weights ``(classes, width)``. Raises :class:`RecipeError` where they are not of that width."""
+        path = self.recipe.resolve(prototypes.classifier)
+        weights = load_weights(path, {}).get("weight")
+        if weights is None or weights.ndim != 2 or weights.shape[1] != width:
+            shape = None if weights is None else tuple(weights.shape)
+            raise RecipeError(f"{path}: weight is {shape}, not (classes, {width}) as trunk {prototypes.trunk} reads")
+        return weights.numpy()
 
     def of_first_trunk(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """What likeness of pictures is told by: the first trunk's class tokens, or its pooled rows; ``(n, width)``."""
