@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,7 +93,7 @@ class Measurement:
             self.done["languages"] = {}
             for language in figures.LANGUAGES:
                 manifest = stamps / f"manifest.{language}.jsonl"
-                found = self._try(f"languages/{language}", lambda manifest=manifest: self._spoken(english, manifest))
+                found = self._try(f"languages/{language}", partial(self._spoken, english, manifest))
                 if found is not None:
                     self.done["languages"][language] = found
             if not self.done["languages"]:

@@ -122,6 +122,18 @@ def test_whitening_gives_uncorrelated_columns_of_unit_variance() -> None:
     torch.testing.assert_close(white.T @ white / len(white), torch.eye(6), atol=0.02, rtol=0)
 
 
+def test_a_feature_that_never_varies_gets_no_weight() -> None:
+    """Divided by its own tiny deviation it would be all there is, and past what float16 can hold."""
+    torch.manual_seed(0)
+    rows = torch.randn(1_000, 5)
+    rows[:, 2] = 3.0
+    rows[:, 4] = 1.0 + 1e-7 * torch.randn(1_000)
+    mean, whiten = whitening(rows, 5, shrinkage=1.0)
+    assert whiten.abs().max() < 10
+    assert whiten[[2, 4]].abs().max() == 0
+    assert torch.isfinite((rows - mean) @ whiten).all()
+
+
 def test_the_heldout_hit_rates_are_those_of_the_benchmark() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):

@@ -52,15 +52,17 @@ def whitening(features: torch.Tensor, components: int, shrinkage: float) -> tupl
     """Mean and PCA whitening of ``(n, inputs)`` features: ``(inputs,)`` and ``(inputs, components)``.
 
     Each feature is first scaled to unit variance, so that one trunk's scale does not drown another's; ``shrinkage``
-    (of the mean eigenvalue) keeps the small components from being blown up.
+    (of the mean eigenvalue) keeps the small components from being blown up. A feature that hardly varies (1/1000 of the
+    typical deviation) says nothing and gets no weight.
     """
     mean = features.mean(dim=0)
-    scale = features.std(dim=0).clamp(min=1e-6)
-    scaled = ((features - mean) / scale).double()
+    deviation = features.std(dim=0).double()
+    per_unit = torch.where(deviation > 1e-3 * deviation.median(), 1.0 / deviation, 0.0)
+    scaled = (features - mean).double() * per_unit
     values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
     values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
     gain = (values.clamp(min=0) + shrinkage * values.mean()).rsqrt()
-    return mean, ((vectors * gain) / scale[:, None].double()).to(features.dtype)
+    return mean, ((vectors * gain) * per_unit[:, None]).to(features.dtype)
 
 
 def _residual(spec: HeadSpec, dropout: float) -> nn.Sequential:

@@ -22,7 +22,7 @@ from indexer.encoders.text import TextTower, TextTowers
 from indexer.encoders.trunk import Trunk
 from indexer.encoders.trunk_weights import load_trunk_weights as load_trunk_weights
 from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, gguf_directory, sha256_of
-from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 
 if TYPE_CHECKING:
     from indexer.encoders.clap import ClapTower
@@ -119,12 +119,15 @@ def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
 
 
 def save_heads(directory: Path, heads: dict[str, ProjectionHead]) -> str:
-    """Write ``heads.safetensors`` (float16) and return its sha256."""
+    """Write ``heads.safetensors`` (float16) and return its sha256. :class:`ModelError` for what float16 can't hold."""
     weights = {
         f"{name}.{key}": value.half().contiguous()
         for name, head in heads.items()
         for key, value in head.state_dict().items()
     }
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ModelError(f"{directory / HEADS}: {broken[0]} is not finite in float16; lower the learning rate")
     path = directory / HEADS
     save_file(weights, path)
     path.chmod(0o644)
