@@ -117,20 +117,11 @@ class Alignment:
         total = torch.zeros((), device=self.device)
         for task, sampler in zip(self.tasks, self.samplers, strict=True):
             rows, picked = sampler.draw(generator)
+            parts = [(task.side, rows), (self.text, picked)]
+            if self.schedule.text_weight:
+                parts.append((self.text, sampler.texts(rows, generator)))
             mask = positives(task.train.labels[rows], picked).to(self.device)
-
-            def loss(
-                media: torch.Tensor, words: torch.Tensor, task: Task = task, picked: torch.Tensor = picked,
-                mask: torch.Tensor = mask,
-            ) -> torch.Tensor:  # fmt: skip
-                value = self.criterion(media, words, mask)
-                if self.teacher is not None:
-                    value = value + self.schedule.distill_weight * distillation(
-                        words, self.teacher[picked.to(self.device)], self.schedule.distill_temperature
-                    )
-                return task.weight * value
-
-            total = total + backward([(task.side, rows), (self.text, picked)], loss, self.world)
+            total = total + backward(parts, self._loss_of(task, picked, mask), self.world)
             if self.lm_loss is not None and self.schedule.lm_weight:
                 mine = self.world.share(picked)
                 value = self.schedule.lm_weight * task.weight * self.lm_loss(mine.tolist()) * len(mine) / len(picked)
@@ -145,6 +136,22 @@ class Alignment:
                 self.world,
             )
         return total
+
+    def _loss_of(self, task: Task, picked: torch.Tensor, mask: torch.Tensor) -> Callable[..., torch.Tensor]:
+        """The loss of a task's embedded batch: media, their texts, and perhaps other texts of the same rows."""
+
+        def loss(media: torch.Tensor, words: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+            value = self.criterion(media, words, mask)
+            for other in others:
+                value = value + self.schedule.text_weight * self.criterion(words, other, mask)
+            if self.teacher is not None:
+                theirs = self.teacher[picked.to(self.device)]
+                value = value + self.schedule.distill_weight * distillation(
+                    words, theirs, self.schedule.distill_temperature
+                )
+            return task.weight * value
+
+        return loss
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:

@@ -41,8 +41,12 @@ class Sampler:
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers and text numbers, each int64 ``(batch,)``."""
         rows = torch.multinomial(self.weights, self.batch, generator=generator)
-        chance = torch.rand(self.batch, 3, generator=generator).tolist()
-        return rows, torch.tensor([self._text(row, *own) for row, own in zip(rows.tolist(), chance, strict=True)])
+        return rows, self.texts(rows, generator)
+
+    def texts(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """A text for each of ``rows``, int64 ``(n,)``."""
+        chance = torch.rand(len(rows), 3, generator=generator).tolist()
+        return torch.tensor([self._text(row, *own) for row, own in zip(rows.tolist(), chance, strict=True)])
 
     def _text(self, row: int, which: float, other: float, reword: float) -> int:
         also = self.pairs.also[row] if self.pairs.also else []

@@ -154,6 +154,8 @@ class Schedule:
     """Chance that a row's first caption is its text; else another of its captions."""
     paraphrase: float = 0.0
     """Chance that the text is a paraphrase of the first caption instead."""
+    text_weight: float = 0.0
+    """Of the same loss between a row's text and another text of the row: captions are drawn together directly too."""
     evaluate_every: int = 25
     chunk: int = 64
     """Rows that go through a live tower with gradients at once (GradCache)."""
