@@ -46,12 +46,13 @@ def read_examples(recipe: Recipe) -> tuple[dict[Modality, Examples], list[str]]:
     """
     sides: dict[Modality, dict[bool, list[Example]]] = {}  # by whether it is held out
     complaints: list[str] = []
-    for name in recipe.data.manifests:
+    for name in (*recipe.data.manifests, *recipe.data.train_only):
         examples, more = manifest_examples(recipe.resolve(name), recipe)
         complaints += more
         for split, example in examples:
             heldout = split == recipe.data.heldout_split
-            if (heldout or split in recipe.data.train_splits) and example.captions:
+            wanted = split in recipe.data.train_splits or (heldout and name not in recipe.data.train_only)
+            if wanted and example.captions:
                 sides.setdefault(example.item.modality, {}).setdefault(heldout, []).append(example)
     result = {}
     for modality, by_split in sides.items():

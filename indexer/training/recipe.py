@@ -43,6 +43,8 @@ class DataRecipe:
     """Which rows train, which are held out, and what ties rows to one concept."""
 
     manifests: list[str]
+    train_only: list[str] = field(default_factory=list)
+    """Manifests of which only the training rows are taken, so that the held-out figures stay those of ``manifests``."""
     train_splits: list[str] = field(default_factory=lambda: ["train"])
     heldout_split: str = "val"
     concept: str = "concept"
