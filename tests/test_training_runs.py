@@ -192,7 +192,11 @@ def test_paraphrases_are_texts_of_the_rows_that_bear_their_name(studio: Path, tm
     report = train_dual(load_recipe(path), tmp_path / "out")
     plain = train_dual(load_recipe(changed(studio, "named")), tmp_path / "plain")
     assert report.texts == plain.texts + 2
-    assert report.paraphrased == 1
+    assert report.paraphrased == 4  # the five red squares less the near-duplicate
+    assert "description->image @1" not in report.heldout  # no held-out row has other words
+    (studio / "words.jsonl").write_text('{"text": "a purple square", "also": ["the colour of plums"]}\n')
+    described = train_dual(load_recipe(path), tmp_path / "described").heldout
+    assert 0.0 <= described["description->image @1"] <= described["description->image @10"] == 1.0  # ten pictures
     (studio / "words.jsonl").write_text('{"text": 3}\n')
     with pytest.raises(RecipeError, match="words.jsonl, line 1: not"):
         train_dual(load_recipe(path), tmp_path / "out2")

@@ -172,9 +172,25 @@ class Alignment:
             }
             for direction, values in rates.items():
                 result |= {f"{direction} @{k}": value for k, value in values.items()}
+            result |= self._by_description(task, media)
             if number == 0:
                 result["score"] = sum(sum(values.values()) for values in rates.values()) / 6
         return result
+
+    def _by_description(self, task: Task, media: torch.Tensor) -> dict[str, float]:
+        """Hit rates of other words for captions (a gloss, what a thing is used for) as queries; none without them."""
+        described = {also[0] for also in task.heldout.also if also}
+        if not described:
+            return {}
+        queries = torch.tensor(sorted(described))
+        relevant = torch.zeros(len(queries), len(media), dtype=torch.bool)
+        place = {text: n for n, text in enumerate(queries.tolist())}
+        for row, also in enumerate(task.heldout.also):
+            for text in also:
+                if text in place:
+                    relevant[place[text], row] = True
+        rates = hit_rates(embed_all(self.text, queries) @ media.T, relevant)
+        return {f"description->{task.name} @{k}": value for k, value in rates.items()}
 
 
 def embed_all(side: Side, rows: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ def read_examples(recipe: Recipe) -> tuple[dict[Modality, Examples], list[str]]:
         for split, example in examples:
             heldout = split == recipe.data.heldout_split
             wanted = split in recipe.data.train_splits or (heldout and name not in recipe.data.train_only)
-            if wanted and example.captions:
+            if wanted and example.captions and example.source not in recipe.data.exclude_sources:
                 sides.setdefault(example.item.modality, {}).setdefault(heldout, []).append(example)
     result = {}
     for modality, by_split in sides.items():

@@ -49,6 +49,8 @@ class DataRecipe:
     heldout_split: str = "val"
     concept: str = "concept"
     """Key of the rows' metadata; rows of one concept stay on one side of the split."""
+    exclude_sources: list[str] = field(default_factory=list)
+    """Sources (metadata ``source``) of which nothing is trained on or held out."""
     exclude_near: list[NearDuplicates] = field(default_factory=list)
     paraphrases: list[str] = field(default_factory=list)
     """``.jsonl`` files of lines ``{"text": "hammer", "also": ["a tool used to …", …]}``: other words for captions."""
