@@ -65,13 +65,29 @@ def paraphrases(
                 found[meant.sense.offset] = meant
         for offset, meant in found.items():
             also = sayings(net, meant.sense) + synonyms(net, meant.sense, meant.form if meant.whole else "")
-            also = [saying for saying in distinct(also) if saying.lower() not in same_as(text)]
+            also = telling_first([saying for saying in distinct(also) if saying.lower() not in same_as(text)])
             line = {"text": text, "also": also, "lookup": meant.form, "synset": offset}
             line["split"] = by_sense[offset][0]["split"]
             if len(found) > 1:
                 line["ids"] = [row["id"] for row in by_sense[offset]]
             if also:
                 yield line
+
+
+def telling_first(also: list[str]) -> list[str]:
+    """A trainer may take only the first few: the gloss cut short, a use or attribute, kinds and other words, the rest.
+
+    >>> telling_first(["a tool; used to cut", "a tool", "an implement", "something used to cut"])
+    ['a tool', 'something used to cut', 'an implement', 'a tool; used to cut']
+    """
+    if not also:
+        return []
+    whole, *others = also
+    short = next((text for text in others[:1] if whole.startswith(text)), whole)
+    rest = [text for text in others if text != short]
+    used = [text for text in rest if text.startswith("something ") or " that " in text]
+    named = [text for text in rest if text not in used]
+    return list(dict.fromkeys([short, *used[:1], *named, *used[1:], whole]))
 
 
 def all_pairs(net: WordNet, rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -111,10 +111,10 @@ class OtherWords:
         return own if own is not None else self.by_text.get(first, [])
 
 
-def read_paraphrases(paths: Sequence[Path]) -> OtherWords:
+def read_paraphrases(paths: Sequence[Path], each: int = 0) -> OtherWords:
     """Read ``.jsonl`` files of lines ``{"text": …, "also": […]}``, with ``"ids"`` where it is true of some rows only.
 
-    Several lines of one text are joined, in order.
+    Several lines of one text are joined, in order; of each line the first ``each`` are taken (0: all).
     """
     by_text: dict[str, dict[str, None]] = {}
     by_row: dict[tuple[str, str], dict[str, None]] = {}
@@ -124,7 +124,7 @@ def read_paraphrases(paths: Sequence[Path]) -> OtherWords:
             with path.open(encoding="utf-8") as file:
                 for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
                     row = json.loads(line)
-                    also = dict.fromkeys(_texts(row["also"]))
+                    also = dict.fromkeys(_texts(row["also"])[: each or None])
                     text = _texts([row["text"]])[0]
                     if "ids" not in row:
                         by_text.setdefault(text, {}).update(also)

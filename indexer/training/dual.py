@@ -187,7 +187,9 @@ class _Data:
         recipe, towers = self.recipe, self.towers
         with self.clock.measure("read manifests"):
             examples, self.unusable = read_examples(recipe)
-            self.also = read_paraphrases([recipe.resolve(name) for name in recipe.data.paraphrases])
+            self.also = read_paraphrases(
+                [recipe.resolve(name) for name in recipe.data.paraphrases], recipe.data.paraphrases_each
+            )
         with self.clock.measure("features"):
             image = examples[Modality.IMAGE]
             towers.images([*image.train, *image.heldout])

@@ -54,6 +54,8 @@ class DataRecipe:
     exclude_near: list[NearDuplicates] = field(default_factory=list)
     paraphrases: list[str] = field(default_factory=list)
     """``.jsonl`` files of lines ``{"text": "hammer", "also": ["a tool used to …", …]}``: other words for captions."""
+    paraphrases_each: int = 0
+    """How many of a line's texts are taken, the first ones (0: all)."""
 
 
 @dataclass(frozen=True)
