@@ -61,6 +61,7 @@ evaluate_every = 4
 
 def build_studio(folder: Path) -> Path:
     """Write everything under ``folder``; ``recipe.toml`` there trains in about a second."""
+    folder.mkdir(parents=True, exist_ok=True)
     save_towers(folder / "towers")
     lm = save_language_model(folder / "lm")
     random = np.random.default_rng(0)

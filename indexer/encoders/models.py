@@ -15,7 +15,7 @@ from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, 
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.errors import ModelError
 
-_STARTER_LICENCES = "Apache-2.0 (DINOv2, SmolLM2, heads), MIT (TinyViT, Whisper)"
+_STARTER_LICENCES = "Apache-2.0 (DINOv2, EfficientNet-Lite, SmolLM2, MiniLM, heads), MIT (TinyViT, Whisper)"
 
 
 @dataclass(frozen=True)

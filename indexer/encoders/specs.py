@@ -126,6 +126,15 @@ class HeadSpec:
 
 
 @dataclass(frozen=True)
+class HubnessSpec:
+    """A correction against hubs: rows of the banks, how many of the nearest count, and its weight."""
+
+    bank: int = 1024
+    neighbours: int = 8
+    weight: float = 0.5
+
+
+@dataclass(frozen=True)
 class EncoderConfig:
     """What ``encoder.json`` says. A modality without a tower is empty (sounds: ``None``)."""
 
@@ -137,6 +146,8 @@ class EncoderConfig:
     heads: dict[str, HeadSpec]
     sha256: dict[str, str]
     """Digest of every weights file of the directory, and of the language model's source."""
+    hubness: HubnessSpec | None = None
+    """``dim`` counts its further coordinates."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``encoder.json``."""
@@ -159,6 +170,7 @@ class EncoderConfig:
                 audio=_audio(document["audio"]) if document["audio"] else None,
                 text=tuple(_text(tower) for tower in document["text"]),
                 heads={name: HeadSpec(**head) for name, head in document["heads"].items()},
+                hubness=HubnessSpec(**document["hubness"]) if document["hubness"] else None,
                 sha256=document["sha256"],
             )
         except (KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ Every file is checked against the digest in ``encoder.json`` before it is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from indexer.encoders.audio import AudioTower
 from indexer.encoders.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
 from indexer.encoders.heads import ProjectionHead
 from indexer.encoders.hub import PREFIX, hub_directory
+from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec
 from indexer.encoders.text import TextTower, TextTowers
@@ -104,6 +106,18 @@ def load_heads(directory: Path, config: EncoderConfig) -> dict[str, ProjectionHe
     return heads
 
 
+def load_hubness(directory: Path, config: EncoderConfig) -> HubnessCorrection | None:
+    """The correction against hubs, float32 on the CPU; None where the model has none."""
+    if config.hubness is None:
+        return None
+    weights = load_weights(directory / HEADS, config.sha256)
+    prefix = "hubness."
+    correction = HubnessCorrection(config.hubness, config.dim - EXTRA)
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    _load_state(correction, own, directory / HEADS)
+    return correction
+
+
 def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
     """A safetensors file of the directory, checked against ``encoder.json``, as float32."""
     if not path.is_file():
@@ -118,8 +132,11 @@ def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
         raise WeightsCorrupt(f"{path}: is no whole safetensors file ({error}); fetch the model again") from error
 
 
-def save_heads(directory: Path, heads: dict[str, ProjectionHead]) -> str:
-    """Write ``heads.safetensors`` (float16) and return its sha256. :class:`ModelError` for what float16 can't hold."""
+def save_heads(directory: Path, heads: Mapping[str, torch.nn.Module]) -> str:
+    """Write ``heads.safetensors`` (float16; heads by modality, ``hubness``) and return its sha256.
+
+    Raises :class:`ModelError` for what float16 can't hold.
+    """
     weights = {
         f"{name}.{key}": value.half().contiguous()
         for name, head in heads.items()

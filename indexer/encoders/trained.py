@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from indexer.encoders.audio import AudioTower
     from indexer.encoders.heads import ProjectionHead
+    from indexer.encoders.hubness import HubnessCorrection
     from indexer.encoders.image import ImageTower
     from indexer.encoders.text import TextTowers
 
@@ -108,6 +109,8 @@ class TrainedDualEncoder:
 
         with torch.inference_mode():
             rows = self._heads[modality](torch.from_numpy(features).to(self.device))
+            if self._hubness is not None:
+                rows = self._hubness(rows, modality.value)
             return np.asarray(rows.cpu().numpy(), dtype=np.float32)
 
     @cached_property
@@ -115,6 +118,13 @@ class TrainedDualEncoder:
         from indexer.encoders.towers import load_heads
 
         return {name: head.to(self.device).eval() for name, head in load_heads(self.directory, self.config).items()}
+
+    @cached_property
+    def _hubness(self) -> HubnessCorrection | None:
+        from indexer.encoders.towers import load_hubness
+
+        correction = load_hubness(self.directory, self.config)
+        return None if correction is None else correction.to(self.device)
 
     def _tower(self, modality: Modality, load: Callable[[], Any]) -> Any:
         from indexer.encoders.devices import choose_dtype

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
+from indexer.encoders.hubness import HubnessCorrection
+from indexer.encoders.specs import HubnessSpec
 from indexer.training.heldout import hit_rates
 from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
 from indexer.training.pairs import Pairs, Sampler
@@ -102,6 +104,8 @@ class Alignment:
     teacher: torch.Tensor | None = None
     lm_loss: Callable[[Sequence[int]], torch.Tensor] | None = None
     world: World = ALONE
+    hubness: HubnessCorrection | None = None
+    """Fitted after training; from then on the held-out figures are with it."""
 
     def __post_init__(self) -> None:
         self.samplers = [
@@ -162,8 +166,8 @@ class Alignment:
                 continue
             first = torch.tensor([own[0] for own in task.heldout.texts])
             wanted, inverse = torch.unique(first, return_inverse=True)  # a caption of several rows is one text
-            media = embed_all(task.side, task.heldout_rows)
-            words = embed_all(self.text, wanted)
+            media = self._finished(embed_all(task.side, task.heldout_rows), task.name)
+            words = self._finished(embed_all(self.text, wanted), "text")
             similarity = words @ media.T  # (texts, media)
             relevant = inverse[None, :] == torch.arange(len(wanted))[:, None]
             rates = {
@@ -177,6 +181,24 @@ class Alignment:
                 result["score"] = sum(sum(values.values()) for values in rates.values()) / 6
         return result
 
+    def _finished(self, rows: torch.Tensor, modality: str) -> torch.Tensor:
+        return rows if self.hubness is None else self.hubness(rows, modality)
+
+    @torch.inference_mode()
+    def fit_hubness(self, spec: HubnessSpec, dim: int, seed: int) -> HubnessCorrection:
+        """Fill the banks with training pictures and captions drawn by ``seed``; from now on figures are corrected."""
+        generator = torch.Generator().manual_seed(seed)
+        task = self.tasks[0]
+        pictures = torch.randperm(len(task.train.texts), generator=generator)[: spec.bank]
+        captions = torch.tensor(sorted({own[0] for own in task.train.texts}))
+        texts = captions[torch.randperm(len(captions), generator=generator)[: spec.bank]]
+        fitted = replace(spec, bank=min(len(pictures), len(texts)))
+        correction = HubnessCorrection(fitted, dim)
+        banks = [embed_all(side, rows[: fitted.bank]) for side, rows in ((self.text, texts), (task.side, pictures))]
+        correction.fill(*banks)
+        self.hubness = correction
+        return correction
+
     def _by_description(self, task: Task, media: torch.Tensor) -> dict[str, float]:
         """Hit rates of other words for captions (a gloss, what a thing is used for) as queries; none without them."""
         described = {also[0] for also in task.heldout.also if also}
@@ -189,7 +211,7 @@ class Alignment:
             for text in also:
                 if text in place:
                     relevant[place[text], row] = True
-        rates = hit_rates(embed_all(self.text, queries) @ media.T, relevant)
+        rates = hit_rates(self._finished(embed_all(self.text, queries), "text") @ media.T, relevant)
         return {f"description->{task.name} @{k}": value for k, value in rates.items()}
 
 

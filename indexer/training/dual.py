@@ -24,6 +24,7 @@ from torch import nn
 
 from indexer.encoders.devices import choose_device
 from indexer.encoders.heads import ProjectionHead, whitening
+from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
 from indexer.encoders.text import TextTowers
@@ -123,7 +124,11 @@ def train_dual(
             lambda step, total: on_progress("alignment", step, total), checkpoint, world,
         )  # fmt: skip
         curve = loop.run()
-    best = max(curve, key=lambda point: point.score)
+        best = max(curve, key=lambda point: point.score)
+        heldout = best.heldout
+        if recipe.hubness is not None:
+            built.hubness = built.alignment.fit_hubness(recipe.hubness, recipe.dim, recipe.seed)
+            heldout = built.alignment.evaluate()
     report = TrainingReport(
         name=recipe.name,
         directory=out.name,
@@ -134,7 +139,7 @@ def train_dual(
         texts=len(data.texts),
         paraphrased=sum(1 for example in data.every if data.also.of(example)),
         best_step=best.step,
-        heldout={key: round(value, 4) for key, value in best.heldout.items()},
+        heldout={key: round(value, 4) for key, value in heldout.items()},
         curve=[asdict(point) for point in curve],
         seconds={**clock.seconds, "all": round(time.monotonic() - started, 1)},
         versions={"torch": torch.__version__, "python": platform.python_version(), "device": str(where)},
@@ -304,6 +309,7 @@ class _Built:
         self.live_texts: TextTowers | None = None
         self.live_images: ImageTower | None = None
         self.heads: dict[str, ProjectionHead] = {}
+        self.hubness: HubnessCorrection | None = None
         torch.manual_seed(recipe.seed)
         text = self._text_side(recipe, data, where)
         tasks = []
@@ -410,11 +416,12 @@ def _write(recipe: Recipe, out: Path, built: _Built, report: TrainingReport, cur
     try:
         out.mkdir(parents=True, exist_ok=True)
         sha256 = _write_towers(recipe, out, built)
-        sha256[HEADS] = save_heads(out, built.heads)
+        extra = {"hubness": built.hubness} if built.hubness is not None else {}
+        sha256[HEADS] = save_heads(out, {**built.heads, **extra})
         audio = built.towers.audio_spec if "audio" in built.heads else None
         config = EncoderConfig(
             name=recipe.name,
-            dim=recipe.dim,
+            dim=recipe.dim + (EXTRA if built.hubness is not None else 0),
             image=tuple(
                 replace(spec, weights=path.name)
                 for spec, path in zip(recipe.image.trunks, built.towers.files.trunks, strict=True)
@@ -422,6 +429,7 @@ def _write(recipe: Recipe, out: Path, built: _Built, report: TrainingReport, cur
             audio=audio,
             text=_text_specs(recipe, built),
             heads={name: head.spec for name, head in built.heads.items()},
+            hubness=built.hubness.spec if built.hubness is not None else None,
             sha256=sha256,
         )
         target = out / "recipe.toml"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer.encoders.specs import ClapSpec, TextSpec, TrunkSpec, WhisperSpec
+from indexer.encoders.specs import ClapSpec, HubnessSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 
@@ -185,6 +185,7 @@ class Recipe:
     caption_contrastive: CaptionContrastive | None = None
     dim: int = 384
     seed: int = 0
+    hubness: HubnessSpec | None = None
     schedule: Schedule = field(default_factory=Schedule)
     path: Path = Path()
 
@@ -236,6 +237,12 @@ def _check(recipe: Recipe, path: Path) -> None:
             ("caption_contrastive.learning_rate", stage.learning_rate, 1e-8, 1.0),
             ("caption_contrastive.temperature", stage.temperature, 1e-3, 1.0),
             ("caption_contrastive.captions", stage.captions, 0.0, 1.0),
+        ]
+    if recipe.hubness is not None:
+        ranges += [
+            ("hubness.bank", recipe.hubness.bank, 1, 1e6),
+            ("hubness.neighbours", recipe.hubness.neighbours, 1, recipe.hubness.bank),
+            ("hubness.weight", recipe.hubness.weight, 1e-3, 2.0),
         ]
     for name, value, low, high in ranges:
         if not low <= value <= high:
