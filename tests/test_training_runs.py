@@ -244,3 +244,16 @@ def test_a_classifiers_rows_are_trained_as_pictures_of_their_classes(studio: Pat
     (studio / "classes.jsonl").write_text('{"split": "train"}\n')
     with pytest.raises(RecipeError, match="classes.jsonl, line 1: not"):
         train_dual(load_recipe(path), tmp_path / "out3")
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "qwen2"])
+def test_another_language_model_is_one_changed_line(studio: Path, tmp_path: Path, kind: str) -> None:
+    other = save_language_model(tmp_path / kind, kind)
+    text = (studio / "recipe.toml").read_text()
+    lines = text.splitlines()
+    changed_lines = [f'source = "{other}"' if line.startswith("source") else line for line in lines]
+    assert sum(a != b for a, b in zip(lines, changed_lines, strict=True)) == 1
+    (studio / f"{kind}.toml").write_text("\n".join(changed_lines))
+    report = train_dual(load_recipe(studio / f"{kind}.toml"), tmp_path / "out")
+    assert report.curve[-1]["loss"] < report.curve[0]["loss"]
+    assert open_encoder(str(tmp_path / "out")).encode_queries(["a red square"]).shape == (1, 24)

@@ -1,8 +1,8 @@
 """A correction against hubs: items that lie near every query and push the right ones out of the first ranks.
 
 How much of a hub a row is, is the mean of its largest cosines with a fixed bank of rows of the other side (texts for
-media, pictures for texts), as in CSLS (Conneau et al. 2018) and query-bank normalisation (Bogolin et al. 2022). A part
-of it is taken off every cosine between two modalities. So that an index needs to know nothing of this, the correction is
+media, pictures for texts), as in CSLS (Conneau et al. 2018) and query-bank normalisation (Bogolin et al. 2022). A
+part of it is taken off every cosine between two modalities. So that an index needs to know nothing of this, it is
 written into a few further coordinates of the rows, which stay of unit length: with ``h`` the hubness of a row and ``w``
 the weight, the cosine of rows of two modalities is
 
