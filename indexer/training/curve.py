@@ -16,19 +16,20 @@ def plot_curve(points: Sequence[Point], path: Path, title: str) -> None:
     from matplotlib import pyplot
 
     steps = [point.step for point in points]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
     left.plot(steps, [point.loss for point in points], color="#444", linewidth=1.6)
     left.set(title=f"{title}: training loss", xlabel="step")
-    names = [name for name in points[0].heldout if name != "score"] if points else []
-    for name in (name for name in names if name.endswith((" @1", " @10"))):
-        style = "-" if name.endswith("@1") else "--"
-        right.plot(steps, [100 * point.heldout[name] for point in points], style, linewidth=1.4, label=name)
+    names = [name.removesuffix(" @1") for name in points[0].heldout if name.endswith(" @1")] if points else []
+    for number, name in enumerate(names):  # a colour a direction; @1 drawn through, @10 dashed
+        for k, style in ((1, "-"), (10, "--")):
+            values = [100 * point.heldout[f"{name} @{k}"] for point in points]
+            right.plot(steps, values, style, color=f"C{number}", linewidth=1.4, label=name if k == 1 else None)
     if points:
         best = max(points, key=lambda point: point.score)
         right.axvline(best.step, color="#bbb", linewidth=1, zorder=0)
-    right.set(title="held-out hit rate, %", xlabel="step", ylim=(0, None))
+    right.set(title="held-out hit rate @1 and @10 (dashed), %", xlabel="step", ylim=(0, None))
     if names:
-        right.legend(fontsize=7, ncols=2, frameon=False)
+        right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
