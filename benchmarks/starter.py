@@ -42,7 +42,7 @@ from indexer.errors import ManifestError, MediaError, TrimodalError, UsageError
 from indexer.items import Modality
 from retrieval.evaluation.benchmark import Comparison, comparisons, measure
 from retrieval.evaluation.datasets import Benchmark, load_benchmark
-from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark
+from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, encode_captions
 from retrieval.evaluation.metrics import Relevance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,11 +255,7 @@ def in_language(english: EncodedBenchmark, spoken: Benchmark, encoder: DualEncod
         if Modality.IMAGE in row.items and (path := row.items[Modality.IMAGE].path) in vectors:
             pictures[at] = vectors[path]
     texts = list(dict.fromkeys(text for at in pictures for text in spoken.rows[at].captions))
-    captions: dict[str, Any] = {}
-    for start in range(0, len(texts), BATCH_SIZE):
-        part = texts[start : start + BATCH_SIZE]
-        captions.update(zip(part, encoder.encode_queries(part), strict=True))
-    return EncodedBenchmark(spoken, {Modality.IMAGE: pictures}, captions, ())
+    return EncodedBenchmark(spoken, {Modality.IMAGE: pictures}, encode_captions(texts, encoder), ())
 
 
 def first_five(english: EncodedBenchmark, encoder: DualEncoder) -> list[dict[str, Any]]:

@@ -30,6 +30,8 @@ OnProgress = Callable[[int, int, str], None]
 _AHEAD_BYTES = 512 * 2**20
 _WAITING_BYTES = 1_000_000
 
+_CAPTIONS_AT_ONCE = 256
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedBenchmark:
@@ -68,13 +70,7 @@ def encode_benchmark(
     if Modality.TEXT in encoder.modalities:
         kept = sorted({row for found in items.values() for row in found})
         texts = list(dict.fromkeys(text for row in kept for text in benchmark.rows[row].captions))
-    captions: dict[str, NDArray[np.float32]] = {}
-    if texts:
-        report(0, len(texts), "captions")
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        captions.update(zip(part, encoder.encode_queries(part), strict=True))
-        report(len(captions), len(texts), "captions")
+    captions = encode_captions(texts, encoder, report) if texts else {}
     for text, vector in captions.items():
         if not np.isfinite(vector).all():
             raise ModelError(
@@ -82,6 +78,21 @@ def encode_benchmark(
                 f"check the model's weights"
             )
     return EncodedBenchmark(benchmark, items, captions, tuple(skipped))
+
+
+def encode_captions(
+    texts: Sequence[str], encoder: DualEncoder, report: OnProgress | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Vectors ``(dim,)`` of distinct captions as queries. Near lengths go together, many at once: captions are short."""
+    found: dict[str, NDArray[np.float32]] = {}
+    rising = sorted(texts, key=len)
+    tell = report or silent
+    tell(0, len(texts), "captions")
+    for start in range(0, len(rising), _CAPTIONS_AT_ONCE):
+        part = rising[start : start + _CAPTIONS_AT_ONCE]
+        found.update(zip(part, encoder.encode_queries(part), strict=True))
+        tell(len(found), len(texts), "captions")
+    return {text: found[text] for text in texts}
 
 
 @dataclass(frozen=True, slots=True)
