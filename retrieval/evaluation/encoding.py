@@ -83,7 +83,7 @@ def encode_benchmark(
 def encode_captions(
     texts: Sequence[str], encoder: DualEncoder, report: OnProgress | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Vectors ``(dim,)`` of distinct captions as queries. Near lengths go together, many at once: captions are short."""
+    """Vectors ``(dim,)`` of distinct captions as queries; near lengths go together, many at once, as they are short."""
     found: dict[str, NDArray[np.float32]] = {}
     rising = sorted(texts, key=len)
     tell = report or silent
