@@ -23,3 +23,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a small disk")
     yield place
     subprocess.run(["umount", "-l", str(place)], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small studio to train in, one for each module; see ``studio.py``."""
+    from studio import build_studio
+
+    return build_studio(tmp_path_factory.mktemp("studio"))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from small_model import TRUNK, WHISPER
-from studio import build_studio
 
 from indexer.encoders import open_encoder
 from indexer.encoders.heads import ProjectionHead, whitening
@@ -20,11 +19,6 @@ from indexer.training.features import FeatureCache
 from indexer.training.heldout import hit_rates
 from indexer.training.recipe import load_recipe
 from retrieval.evaluation.metrics import Relevance, hits_at_k, ranks
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_studio(tmp_path_factory.mktemp("studio"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from small_model import TRUNK, save_language_model
-from studio import build_studio, changed
+from studio import changed
 
 from indexer.encoders import open_encoder
 from indexer.encoders.image import ImageTower
@@ -22,11 +22,6 @@ from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
 from indexer.training.loop import Point
 from indexer.training.recipe import load_recipe
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_studio(tmp_path_factory.mktemp("studio"))
 
 
 @pytest.fixture(autouse=True)
