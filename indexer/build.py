@@ -34,7 +34,7 @@ from indexer.rows import BadFile, ItemRow, Place, describes_same, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
-COMMIT_EVERY_S = 20.0
+COMMIT_EVERY_S = 5.0
 #: Of everything read and not yet encoded.
 _AHEAD_BYTES = 512 * 2**20
 #: Guess of what an item takes while it waits, per byte of its file: sound is stored compressed.
