@@ -93,8 +93,8 @@ def test_the_picture_trunks_equal_the_exports_that_they_came_from() -> None:
     tower = load_image_tower(directory, read_config(directory))
     files = sorted((DEMO / "images").iterdir())[::40]
     prepared = np.stack([tower.prepare(Image.open(file).convert("RGB")) for file in files])
-    pixels = (torch.from_numpy(prepared).permute(0, 3, 1, 2).float() / 255 - tower.mean) / tower.std
-    dinov2, tinyvit = tower.trunks
+    dinov2, tinyvit, _ = tower.trunks
+    pixels = dinov2.pixels(torch.from_numpy(prepared).permute(0, 3, 1, 2).float() / 255)  # TinyViT's are the same
     with torch.inference_mode():
         tokens = dinov2.tokens(pixels)[:, 1:]
         grid = tokens.transpose(1, 2).reshape(len(files), 384, 16, 16)
