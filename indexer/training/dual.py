@@ -324,6 +324,8 @@ class _Built:
             self.modules["text_towers"] = self.live_texts
         if self.live_images is not None:
             self.modules["image_tower"] = self.live_images
+        if recipe.schedule.compile:
+            self._compile()
         teacher = None
         if recipe.schedule.teacher:
             teacher = torch.from_numpy(unit(data.towers.teacher_rows(recipe.schedule.teacher, data.texts))).to(where)
@@ -336,6 +338,12 @@ class _Built:
             tasks, text, Criterion(recipe.schedule, where), recipe.schedule, where, ties, teacher,
             self._lm_loss(data) if recipe.schedule.lm_weight else None, world,
         )  # fmt: skip
+
+    def _compile(self) -> None:
+        """Compile the models of live towers in place, for any batch and length; names of weights stay."""
+        live: list[Any] = [*(self.live_texts or ()), *(self.live_images.trunks if self.live_images is not None else ())]
+        for tower in live:
+            tower.model.compile(dynamic=True)
 
     def _text_side(self, recipe: Recipe, data: _Data, where: torch.device) -> Side:
         training = sorted({c for side in data.used.values() for e in side.train for c in e.captions})

@@ -171,6 +171,8 @@ class Schedule:
     distill_temperature: float = 0.05
     lm_weight: float = 0.0
     """Of the language-model loss on the batch's texts, where the text towers are live."""
+    compile: bool = False
+    """Compile live towers with ``torch.compile``: worth its minute or two on a GPU."""
 
 
 @dataclass(frozen=True)
