@@ -10,7 +10,6 @@ of its concept. The names are those that timm carries; no picture is needed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from captions import distinct, tidy, with_article
 from packages import PackageError, cache_root, fetch
 from splits import head, split_of
 from towers import LITE2_PT
+from wordnet import write_lines
 
 from indexer.encoders.torchvision_ops import ensure_torchvision
 
@@ -70,9 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     found = rows()
-    partial = out / "classes.partial"
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found), encoding="utf-8")
-    partial.replace(out / "classes.jsonl")
+    write_lines(found, out / "classes.jsonl")
     print(f"{len(found)} classes, {sum(row['split'] == 'train' for row in found)} of them on the training side")
     return 0
 

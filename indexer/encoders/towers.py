@@ -94,28 +94,24 @@ def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | Cla
     return tower
 
 
-def load_heads(directory: Path, config: EncoderConfig) -> dict[str, ProjectionHead]:
-    """The heads by modality, float32 on the CPU."""
-    weights = load_weights(directory / HEADS, config.sha256)
-    heads = {}
-    for name, spec in config.heads.items():
-        head = ProjectionHead(spec)
-        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-        _load_state(head, own, directory / HEADS)
-        heads[name] = head
-    return heads
+def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, ProjectionHead], HubnessCorrection | None]:
+    """The heads by modality and the correction against hubs (None where there is none), float32 on the CPU."""
+    path = directory / HEADS
+    weights = load_weights(path, config.sha256)
 
+    def fill(module: torch.nn.Module, name: str) -> None:
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        _load_state(module, own, path)
 
-def load_hubness(directory: Path, config: EncoderConfig) -> HubnessCorrection | None:
-    """The correction against hubs, float32 on the CPU; None where the model has none."""
+    heads = {name: ProjectionHead(spec) for name, spec in config.heads.items()}
+    for name, head in heads.items():
+        fill(head, name)
     if config.hubness is None:
-        return None
-    weights = load_weights(directory / HEADS, config.sha256)
-    prefix = "hubness."
+        return heads, None
     correction = HubnessCorrection(config.hubness, config.dim - EXTRA)
-    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    _load_state(correction, own, directory / HEADS)
-    return correction
+    fill(correction, "hubness")
+    return heads, correction
 
 
 def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:

@@ -108,23 +108,19 @@ class TrainedDualEncoder:
         import torch
 
         with torch.inference_mode():
-            rows = self._heads[modality](torch.from_numpy(features).to(self.device))
-            if self._hubness is not None:
-                rows = self._hubness(rows, modality.value)
+            heads, hubness = self._heads
+            rows = heads[modality](torch.from_numpy(features).to(self.device))
+            if hubness is not None:
+                rows = hubness(rows, modality.value)
             return np.asarray(rows.cpu().numpy(), dtype=np.float32)
 
     @cached_property
-    def _heads(self) -> dict[str, ProjectionHead]:
+    def _heads(self) -> tuple[dict[str, ProjectionHead], HubnessCorrection | None]:
         from indexer.encoders.towers import load_heads
 
-        return {name: head.to(self.device).eval() for name, head in load_heads(self.directory, self.config).items()}
-
-    @cached_property
-    def _hubness(self) -> HubnessCorrection | None:
-        from indexer.encoders.towers import load_hubness
-
-        correction = load_hubness(self.directory, self.config)
-        return None if correction is None else correction.to(self.device)
+        heads, hubness = load_heads(self.directory, self.config)
+        placed = {name: head.to(self.device).eval() for name, head in heads.items()}
+        return placed, None if hubness is None else hubness.to(self.device)
 
     def _tower(self, modality: Modality, load: Callable[[], Any]) -> Any:
         from indexer.encoders.devices import choose_dtype
