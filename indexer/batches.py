@@ -1,4 +1,4 @@
-"""Prepared items -> embeddings, a batch of segments of one modality at a time.
+"""Prepared items -> embeddings and media tokens, a batch of segments of one modality at a time.
 
 An item may have one segment or thousands (a long sound); batches count segments, and a batch may hold parts of
 several items. One item that the model cannot take fails alone. Knows nothing of files, SQL or FAISS.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.dual import DualEncoder
+from indexer.encoders.media_tokens import TokenRows, token_encoder
 from indexer.errors import ModelError, TrimodalError
 from indexer.items import DecodedItem, Embeddings, Item, Modality, Scalar, Segment
 
@@ -39,6 +40,8 @@ class Encoded:
 
     prepared: Prepared
     vectors: Embeddings
+    tokens: TokenRows | None = None
+    """Packed media tokens ``(segments, row_bytes)``, where they were asked for and the modality has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class _Open:
     vectors: Embeddings
     left: int
     reason: str | None = None
+    tokens: TokenRows | None = None
 
 
 @dataclass(slots=True)
@@ -65,11 +69,17 @@ class _Line:
     worked: bool = False
 
 
+#: A vector with its media tokens, or why there is none.
+_Row = tuple[NDArray[np.float32], Any] | str
+
+
 class Batches:
     """Collects prepared items and encodes full batches; items come out when all their segments are done."""
 
-    def __init__(self, encoder: DualEncoder, batch_size: int) -> None:
+    def __init__(self, encoder: DualEncoder, batch_size: int, *, with_tokens: bool = False) -> None:
+        """``with_tokens``: also the media tokens of pictures and sounds, of an encoder that makes them."""
         self._encoder = encoder
+        self._tokens = token_encoder(encoder) if with_tokens else None
         self._batch_size = max(1, batch_size)
         self._lines = {modality: _Line() for modality in Modality}
         self._done: list[Encoded | Refused] = []
@@ -78,6 +88,9 @@ class Batches:
         """Take an item; returns the items that are finished by the batches that are full now."""
         n = len(prepared.inputs)
         one = _Open(prepared, np.empty((n, self._encoder.dim), dtype=np.float32), n)
+        spec = self._tokens.token_spec if self._tokens and prepared.item.modality is not Modality.TEXT else None
+        if spec is not None:
+            one.tokens = np.zeros((n, spec.row_bytes), dtype=np.uint8)
         line = self._lines[prepared.item.modality]
         line.waiting.extend((one, position) for position in range(n))
         while len(line.waiting) >= self._batch_size:
@@ -100,7 +113,7 @@ class Batches:
         batch = [line.waiting.popleft() for _ in range(min(self._batch_size, len(line.waiting)))]
         inputs = [one.prepared.inputs[position] for one, position in batch]
         try:
-            rows: Sequence[NDArray[np.float32] | str] = list(self._run(modality, inputs))
+            rows: Sequence[_Row] = list(self._run(modality, inputs))
             line.worked = True
         except TrimodalError:
             raise
@@ -109,20 +122,20 @@ class Batches:
         for (one, position), row in zip(batch, rows, strict=True):
             if isinstance(row, str):
                 one.reason = one.reason or row
-            elif not np.isfinite(row).all():
+            elif not np.isfinite(row[0]).all():
                 one.reason = one.reason or "the model gives no finite vector for it; leave it out"
             else:
-                one.vectors[position] = row
+                one.vectors[position], tokens = row
+                if one.tokens is not None and tokens is not None:
+                    one.tokens[position] = tokens
             one.left -= 1
             if one.left == 0:
-                finished = Refused(one.prepared, one.reason) if one.reason else Encoded(one.prepared, one.vectors)
-                self._done.append(finished)
+                encoded = Encoded(one.prepared, one.vectors, one.tokens)
+                self._done.append(Refused(one.prepared, one.reason) if one.reason else encoded)
 
-    def _one_by_one(
-        self, modality: Modality, inputs: Sequence[Any], error: Exception
-    ) -> list[NDArray[np.float32] | str]:
+    def _one_by_one(self, modality: Modality, inputs: Sequence[Any], error: Exception) -> list[_Row]:
         """The batch failed as a whole: a row for each input that works alone, the reason for each that does not."""
-        rows: list[NDArray[np.float32] | str] = []
+        rows: list[_Row] = []
         line = self._lines[modality]
         for one in inputs:
             try:
@@ -138,7 +151,9 @@ class Batches:
             ) from error
         return rows
 
-    def _run(self, modality: Modality, inputs: Sequence[Any]) -> Embeddings:
+    def _run(self, modality: Modality, inputs: Sequence[Any]) -> list[tuple[NDArray[np.float32], Any]]:
+        """A vector for each input, with its media tokens or ``None``."""
+        tokens: Sequence[Any] = [None] * len(inputs)
         encode: Callable[[Sequence[Any]], Embeddings]
         if modality is Modality.IMAGE:
             encode = self._encoder.encode_images
@@ -146,7 +161,15 @@ class Batches:
             encode = self._encoder.encode_audio
         else:
             encode = self._encoder.encode_passages
-        rows = np.asarray(encode(inputs), dtype=np.float32)
+        if self._tokens is not None and modality is not Modality.TEXT:
+            both = self._tokens.encode_images_with_tokens
+            if modality is Modality.AUDIO:
+                both = self._tokens.encode_audio_with_tokens
+            found, packed = both(inputs)
+            self._check_tokens(packed, len(inputs), modality)
+            rows, tokens = np.asarray(found, dtype=np.float32), list(packed)
+        else:
+            rows = np.asarray(encode(inputs), dtype=np.float32)
         if rows.shape != (len(inputs), self._encoder.dim):
             raise ModelError(
                 f"model {self._encoder.spec}: gave vectors of shape {rows.shape} for {len(inputs)} segments of "
@@ -158,7 +181,16 @@ class Batches:
             raise ModelError(
                 f"model {self._encoder.spec}: gave a vector of length {lengths[off][0]:.3f}, not 1; use another --model"
             )
-        return rows
+        return list(zip(rows, tokens, strict=True))
+
+    def _check_tokens(self, packed: TokenRows, n: int, modality: Modality) -> None:
+        spec = self._tokens.token_spec if self._tokens is not None else None
+        wanted = (n, spec.row_bytes if spec is not None else 0)
+        if packed.shape != wanted or packed.dtype != np.uint8:
+            raise ModelError(
+                f"model {self._encoder.spec}: gave media tokens of {packed.dtype} and shape {packed.shape} for {n} "
+                f"segments of {modality}, not uint8 {wanted}; use another --model"
+            )
 
 
 def prepare(decoded: DecodedItem, content_hash: str, encoder: DualEncoder) -> Prepared:

@@ -25,7 +25,8 @@ from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.collection import Collection, Entry
 from indexer.corpus import Corpus, content_hash
 from indexer.encoders.dual import DualEncoder, require_tower
-from indexer.errors import MediaError, MissingExtra, ModelError, StorageError, TrimodalError
+from indexer.encoders.media_tokens import token_encoder
+from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
@@ -91,9 +92,12 @@ def build(
 
     A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
     from under ``corpus.roots`` are removed. On ``KeyboardInterrupt`` what is encoded is committed and the report
-    says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``.
+    says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``, also
+    when the collection keeps media tokens and the encoder makes other ones. Tokens are made where the collection
+    was created to keep them.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
+    _require_same_tokens(collection, encoder)
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune)
 
@@ -198,7 +202,7 @@ class _Build:
     def run(self, *, batch_size: int, commit_every: int, workers: int, prune: bool) -> BuildReport:
         started = time.monotonic()
         interrupted = False
-        batches = Batches(self.encoder, batch_size)
+        batches = Batches(self.encoder, batch_size, with_tokens=self.collection.tokens is not None)
         ahead = ReadAhead(
             self._read,
             workers=workers,
@@ -356,14 +360,14 @@ class _Build:
             else:
                 prepared = one.prepared
                 self.pending.entries.append(
-                    Entry(item, prepared.content_hash, prepared.facts, prepared.segments, one.vectors)
+                    Entry(item, prepared.content_hash, prepared.facts, prepared.segments, one.vectors, one.tokens)
                 )
                 self.counts.changed += item.key in self.stored_keys
                 self.counts.added += item.key not in self.stored_keys
                 self._settle()
 
     def _reuse(self, known: _KnownContent) -> bool:
-        """Give the item the vectors of one with the same content; False when there is none (yet)."""
+        """Give the item the vectors and tokens of one with the same content; False when there is none (yet)."""
         item = known.item
         sources = [
             row
@@ -382,9 +386,11 @@ class _Build:
         source = sources[0]
         segments = self.catalog.segments_of(source.item_id)
         facts = {fact: getattr(source, fact) for fact in ("width_px", "height_px", "duration_s", "taken_at")}
-        vectors = self.collection.vectors.get(np.array([one.vector_id for one in segments], dtype=np.int64))
+        ids = np.array([one.vector_id for one in segments], dtype=np.int64)
+        vectors, store = self.collection.vectors.get(ids), self.collection.tokens
+        tokens = store.get(ids) if store is not None and item.modality is not Modality.TEXT else None
         found = tuple(one.segment for one in segments)
-        self.pending.entries.append(Entry(item, known.content_hash, facts, found, vectors))
+        self.pending.entries.append(Entry(item, known.content_hash, facts, found, vectors, tokens))
         self.counts.moved += 1
         self._settle()
         return True
@@ -452,6 +458,20 @@ class _Build:
         if now or self.counts.settled == len(self.items) or time.monotonic() - self._shown_at > _PROGRESS_EVERY_S:
             self._shown_at = time.monotonic()
             self.on_progress(Progress(self.counts.settled, len(self.items), len(self.skipped), stage))
+
+
+def _require_same_tokens(collection: Collection, encoder: DualEncoder) -> None:
+    """Refuse to mix tokens of two rerankers, or items with tokens and such without."""
+    if collection.token_spec is None:
+        return
+    maker = token_encoder(encoder)
+    spec = maker.token_spec if maker is not None else None
+    if spec is None:
+        raise CollectionError(
+            f"{collection.path}: holds media tokens, but model {encoder.spec} makes none; "
+            "make it anew: trimodal index --rebuild PATH..."
+        )
+    collection.require_tokens(spec)
 
 
 def _once_each(items: Sequence[Item]) -> list[Item]:

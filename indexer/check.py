@@ -1,4 +1,4 @@
-"""Find and mend disagreement between the catalog, the vectors and the index of a collection.
+"""Find and mend disagreement between the catalog, the vectors, the media tokens and the index of a collection.
 
 What is wrong is a :class:`Problem` with the command that mends it. An index file that lags behind the
 catalog, or that was never saved, is no problem: it is completed from the vectors when it is opened.
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog
 from indexer.errors import IndexDamaged
 from indexer.faiss_index import VectorIndex, load_index
+from indexer.items import Modality
+from indexer.token_store import TokenStore
 from indexer.vectors import VectorStore
 
 REPAIR = "trimodal verify --repair"
@@ -42,13 +44,15 @@ class Repairable(Protocol):
     def catalog(self) -> Catalog: ...
     @property
     def vectors(self) -> VectorStore: ...
+    @property
+    def tokens(self) -> TokenStore | None: ...
     def compact(self) -> tuple[int, int]: ...
     def save_index(self, *, anew: bool = False) -> None: ...
     def verify(self) -> list[Problem]: ...
 
 
-def verify(catalog: Catalog, vectors: VectorStore, index_file: Path) -> list[Problem]:
-    """All that is wrong, in reading order: catalog, vectors, index."""
+def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: TokenStore | None = None) -> list[Problem]:
+    """All that is wrong, in reading order: catalog, vectors, media tokens, index."""
     try:
         problems = [Problem(what, REPAIR) for what in catalog.check()]
     except IndexDamaged as damage:
@@ -57,24 +61,36 @@ def verify(catalog: Catalog, vectors: VectorStore, index_file: Path) -> list[Pro
         return [Problem(problem.what, REBUILD) for problem in problems]
     problems += [Problem(what, REPAIR) for what in vectors.short_shards()]
     problems += _vector_problems(catalog, vectors)
+    if tokens is not None:
+        problems += [Problem(what, REPAIR) for what in tokens.short_shards()]
+        without = _without_tokens(catalog, tokens)
+        if without:
+            problems.append(Problem(f"{tokens.folder}: {len(without):,} media tokens of items are not there", REPAIR))
     problems += _index_problems(catalog, vectors, index_file)
     return problems
 
 
 def repair(collection: Repairable) -> list[str]:
-    """Drop what has no usable vector and write the index anew; returns a line for everything done."""
+    """Drop what has no usable vector or has lost its tokens, and write the index anew; a line for everything done."""
     problems = collection.verify()
     if not problems or any(problem.remedy == REBUILD for problem in problems):
         return []
     done = []
     lost, bad = _bad_vectors(collection.catalog, collection.vectors)
-    dropped = collection.catalog.drop_inconsistent([*lost, *bad])
+    tokens = collection.tokens
+    without = _without_tokens(collection.catalog, tokens) if tokens is not None else []
+    dropped = collection.catalog.drop_inconsistent([*lost, *bad, *without])
     if dropped:
+        what = "vectors or media tokens" if without else "vectors"
         shown = ", ".join(dropped[:3]) + (", ..." if len(dropped) > 3 else "")
         done.append(
-            f"{len(dropped):,} items without usable vectors removed ({shown}); "
+            f"{len(dropped):,} items without usable {what} removed ({shown}); "
             "to encode them again: trimodal index PATH..."
         )
+    if tokens is not None:
+        # only now: no item refers to the rows that were lost, and those of texts are empty anyway
+        for name in tokens.fill_up():
+            done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
     if bad or collection.vectors.short_shards():
         before, after = collection.compact()
         done.append(f"vectors written anew, {after:,} of {before:,} rows")
@@ -112,6 +128,16 @@ def _bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], lis
             unit = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # false for NaN
         bad += ids[there][~unit].tolist()
     return lost, bad
+
+
+def _without_tokens(catalog: Catalog, tokens: TokenStore) -> list[int]:
+    """Live vector_ids of pictures and sounds whose rows of tokens are not in the files."""
+    without: list[int] = []
+    for modality in (Modality.IMAGE, Modality.AUDIO):
+        live = catalog.vector_ids(modality)
+        live = live[(live >= 0) & (live < tokens.count)]
+        without += live[~tokens.readable(live)].tolist()
+    return without
 
 
 def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[Problem]:

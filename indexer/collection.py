@@ -3,10 +3,11 @@
     collection.json    what it is: schema version, encoder and fingerprint, dim, metric; written once, atomically
     catalog.sqlite     items and segments; its transaction is the commit point
     vectors/           the embeddings, append-only: the source of truth
+    tokens/            media tokens, row by row beside the vectors; only where it was created to keep them
     index.faiss        derived from the vectors; may lag behind or be missing, and is then completed in memory
     write.lock         held by the one writer; the system releases it when the writer dies
 
-A commit appends vectors and syncs them, then runs one catalog transaction that names them and counts them. A
+A commit appends vectors and tokens and syncs them, then runs one catalog transaction that names them and counts them. A
 crash before the transaction leaves bytes that nothing refers to, which the next commit overwrites.
 """
 
@@ -30,6 +31,7 @@ import numpy as np
 from indexer.catalog import Catalog
 from indexer.check import Problem, repair, rows_that_differ, verify
 from indexer.durable import replace_file, storage_error, storage_errors, sync_folder
+from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import (
     CollectionError,
     CollectionLocked,
@@ -39,9 +41,10 @@ from indexer.errors import (
     StorageError,
 )
 from indexer.faiss_index import FLAT_LIMIT, VectorIndex, build_index, choose_kind, load_index, read_facts
-from indexer.items import Embeddings, Item, Scalar, Segment
+from indexer.items import Embeddings, Item, Modality, Scalar, Segment
 from indexer.rows import BadFile, Record
-from indexer.vectors import VectorStore, rows_per_shard
+from indexer.token_store import TokenStore
+from indexer.vectors import RowStore, VectorStore, rows_per_shard
 
 __all__ = ["Collection", "Entry", "Problem"]
 
@@ -49,14 +52,14 @@ SCHEMA_VERSION = 1
 #: An embedding is of unit length to within this (half-precision models are a little off).
 UNIT_TOLERANCE = 1e-2
 
-_DESCRIPTION, _CATALOG, _VECTORS, _INDEX, _LOCK = (
-    "collection.json", "catalog.sqlite", "vectors", "index.faiss", "write.lock",
+_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
+    "collection.json", "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
 )  # fmt: skip
-_OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, "tokens", _INDEX, _LOCK, "lost+found"))
+_OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK, "lost+found"))
 #: Beside the collection's directory while it is made anew.
 _REBUILDING, _REPLACED = ".rebuilding", ".replaced"
-#: Vectors moved at a time.
-_CHUNK = 16_384
+#: Vectors moved at a time, and media tokens, which are wider.
+_CHUNK, _TOKEN_CHUNK = 16_384, 4_096
 #: How often a reader starts again when a writer compacts under it.
 _ATTEMPTS = 5
 #: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
@@ -75,13 +78,17 @@ Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``."""
+    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``.
+
+    ``tokens[i]`` are its packed media tokens: for pictures and sounds, where the collection keeps them.
+    """
 
     item: Item
     content_hash: str
     facts: Mapping[str, Scalar]
     segments: tuple[Segment, ...]
     vectors: Embeddings
+    tokens: TokenRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,8 @@ class Description:
     metric: str
     rows_per_shard: int
     created_at: str
+    tokens: TokenSpec | None = None
+    """Absent from what was written before there were any."""
 
 
 class Collection:
@@ -106,11 +115,14 @@ class Collection:
         description: Description,
         catalog: Catalog,
         vectors: VectorStore,
+        tokens: TokenStore | None,
         lock: filelock.BaseFileLock | None,
     ) -> None:
         self.path = path
         self.catalog = catalog
         self.vectors = vectors
+        self.tokens = tokens
+        """The media tokens, row by row beside the vectors; ``None`` where it keeps none."""
         self.warnings: list[IndexDamaged] = []
         """What was found damaged and worked around; the message has the remedy."""
         self._description = description
@@ -121,9 +133,19 @@ class Collection:
     # -- opening and closing --------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, *, replace: bool = False) -> Collection:
+    def create(
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        tokens: TokenSpec | None = None,
+        *,
+        replace: bool = False,
+    ) -> Collection:
         """Make an empty collection, open for writing; with ``replace`` in the place of the one that is there.
 
+        With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors.
         ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
         there is one already, or when the folder holds other things.
         """
@@ -141,6 +163,8 @@ class Collection:
             with storage_errors(path):
                 _clear(path)
                 (path / _VECTORS).mkdir(exist_ok=True)
+                if tokens is not None:
+                    (path / _TOKENS).mkdir(exist_ok=True)
                 sync_folder(path)
             catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / _CATALOG)))
             description = Description(
@@ -151,10 +175,11 @@ class Collection:
                 metric="inner product",
                 rows_per_shard=rows_per_shard(dim),
                 created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+                tokens=tokens,
             )
             text = json.dumps(asdict(description), indent=2) + "\n"
             replace_file(path / _DESCRIPTION, lambda file: _write_all(file, text.encode()))
-            collection = cls(path, description, catalog, _store(path, description, catalog), lock)
+            collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             cleanup.pop_all()
             return collection
 
@@ -171,13 +196,14 @@ class Collection:
             if lock is not None:
                 cleanup.callback(lock.release)
             catalog = cleanup.enter_context(contextlib.closing(Catalog.open(path / _CATALOG, writable=writable)))
-            collection = cls(path, description, catalog, _store(path, description, catalog), lock)
+            collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             if writable:
-                collection.vectors.remove_others()
+                for store in collection._row_stores():
+                    store.remove_others()
                 for left_over in path.glob("*.tmp"):
                     left_over.unlink(missing_ok=True)
             else:
-                collection._map_vectors()
+                collection._map_rows()
             cleanup.pop_all()
             return collection
 
@@ -188,20 +214,31 @@ class Collection:
         return (path / _DESCRIPTION).is_file()
 
     @classmethod
-    def open_or_create(cls, path: Path, encoder_spec: str, fingerprint: str, dim: int) -> Collection:
-        """The collection at ``path``, open for writing; an empty one where there is none."""
+    def open_or_create(
+        cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, tokens: TokenSpec | None = None
+    ) -> Collection:
+        """The collection at ``path``, open for writing; an empty one where there is none.
+
+        ``tokens`` is for a new one: a collection that was made without media tokens goes on without.
+        """
         if cls.exists(path):
             return cls.open(path, writable=True)
-        return cls.create(path, encoder_spec, fingerprint, dim)
+        return cls.create(path, encoder_spec, fingerprint, dim, tokens)
 
     @classmethod
     def rebuild(
-        cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, run: Callable[[Collection], Rebuilt]
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        run: Callable[[Collection], Rebuilt],
+        tokens: TokenSpec | None = None,
     ) -> Rebuilt:
         """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
 
         Until then the old one is searched as before. Interrupted or killed, the old one stays, and the next
-        rebuild with the same encoder continues where this one ended. Returns what ``run`` returns.
+        rebuild with the same encoder and tokens continues where this one ended. Returns what ``run`` returns.
         """
         path = path.resolve()
         beside = path.with_name(path.name + _REBUILDING)
@@ -214,11 +251,11 @@ class Collection:
             if cls.exists(beside):
                 with contextlib.suppress(IndexDamaged):
                     target = cls.open(beside, writable=True)
-                    if target.fingerprint != fingerprint or target.verify():
+                    if (target.fingerprint, target.token_spec) != (fingerprint, tokens) or target.verify():
                         target.close()
                         target = None
             if target is None:
-                target = cls.create(beside, encoder_spec, fingerprint, dim, replace=True)
+                target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, replace=True)
             with target:
                 result = run(target)
             if not result.interrupted:
@@ -246,8 +283,9 @@ class Collection:
                 raise CollectionError(f"{self.path}: was made anew by another process; open it again")
             before = (self.vectors.generation, self.vectors.count, self.count)
             self.catalog.refresh()
-            old, self.vectors = self.vectors, _store(self.path, self._description, self.catalog)
-            self._map_vectors()
+            old = self.vectors
+            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            self._map_rows()
             if old.generation != self.vectors.generation:
                 self._indexes.clear()
             return before != (self.vectors.generation, self.vectors.count, self.count)
@@ -268,6 +306,11 @@ class Collection:
     def fingerprint(self) -> str:
         """Of the encoder that made it."""
         return self._description.fingerprint
+
+    @property
+    def token_spec(self) -> TokenSpec | None:
+        """What the media tokens are that it keeps; ``None`` where it keeps none."""
+        return self._description.tokens
 
     @property
     def count(self) -> int:
@@ -293,6 +336,21 @@ class Collection:
             "another --collection, or make it anew: trimodal index --rebuild PATH..."
         )
 
+    def require_tokens(self, spec: TokenSpec) -> None:
+        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says: what a reranker asks first."""
+        ours = self.token_spec
+        if ours is None:
+            raise CollectionError(
+                f"{self.path}: holds no media tokens, so it can't be reranked; add them: trimodal index --rebuild "
+                "PATH..., or search with --no-rerank"
+            )
+        if ours != spec:
+            raise EncoderMismatch(
+                f"{self.path}: its media tokens were made by another reranker ({ours.fingerprint[:16]} against "
+                f"{spec.fingerprint[:16]}); make them anew: trimodal index --rebuild PATH..., "
+                "or search with --no-rerank"
+            )
+
     def stats(self) -> dict[str, Any]:
         """Counts and sizes, fit for JSON."""
         items, segments = self.catalog.count_items(), self.catalog.count_segments()
@@ -311,8 +369,15 @@ class Collection:
             "segments": {str(modality): n for modality, n in segments.items()},
             "skipped": len(self.catalog.bad_files()),
             "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
+            "tokens": None
+            if self.token_spec is None
+            else {
+                "count": self.token_spec.count,
+                "width": self.token_spec.width,
+                "bytes_per_item": self.token_spec.row_bytes,
+            },
             "index": kind,
-            "bytes": _size_bytes(self.path),
+            "bytes": _size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),
         }
 
     # -- the index ------------------------------------------------------------------------------------------
@@ -399,22 +464,28 @@ class Collection:
         except BaseException:
             with contextlib.suppress(CollectionError, StorageError):
                 before = self.catalog.vector_count
-            self.vectors.rewind(before)
+            for store in self._row_stores():
+                store.rewind(before)
             raise
 
     def commit(self, entries: Sequence[Entry]) -> None:
-        """Store items with their vectors, durably when this returns; one of the same key is replaced.
+        """Store items with their vectors and tokens, durably when this returns; one of the same key is replaced.
 
         Raises ``StorageError`` (disk full) with all earlier commits kept, and ``ValueError`` for vectors that
-        are not finite, not of unit length or not as many as the segments.
+        are not finite, not of unit length or not as many as the segments, and for tokens that do not fit.
         """
         entries = list({entry.item.key: entry for entry in entries}.values())
         for entry in entries:
             _check(entry, self.dim)
+            _check_tokens(entry, self.token_spec)
         with self.transaction():
             at = self.catalog.vector_count
             if entries:
                 self.vectors.append(np.concatenate([entry.vectors for entry in entries]), at=at)
+                if self.tokens is not None:
+                    self.tokens.append(
+                        np.concatenate([_token_rows(entry, self.tokens.dim) for entry in entries]), at=at
+                    )
             records = []
             for entry in entries:
                 records.append(Record(entry.item, entry.content_hash, entry.facts, entry.segments, at))
@@ -455,26 +526,33 @@ class Collection:
     def compact(self) -> tuple[int, int]:
         """Give the space of dead vectors back; returns the rows of the vector store before and after.
 
-        The live vectors are written as a new generation, the catalog changes to it in one transaction, and
-        the old one is removed: a crash anywhere leaves one or the other.
+        The live vectors, and their tokens, are written as a new generation, the catalog changes to it in one
+        transaction, and the old one is removed: a crash anywhere leaves one or the other.
         """
         self._require_writable()
         before, live = self.vectors.count, self.catalog.vector_ids()
         if len(live) < before:
             fresh = self.vectors.next_generation()
+            tokens = self.tokens.next_generation() if self.tokens is not None else None
             try:
                 for start in range(0, len(live), _CHUNK):
                     fresh.append(self.vectors.get(live[start : start + _CHUNK]), at=start)
+                if self.tokens is not None and tokens is not None:
+                    for start in range(0, len(live), _TOKEN_CHUNK):
+                        tokens.append(self.tokens.get(live[start : start + _TOKEN_CHUNK]), at=start)
                 with self.catalog.transaction():
                     self.catalog.renumber(live)
                     self.catalog.set_meta(generation=fresh.generation, vector_count=len(live), index_generation=0)
             except StorageError:
                 fresh.discard()
+                if tokens is not None:
+                    tokens.discard()
                 raise
             with self._lock:
-                self.vectors = fresh
+                self.vectors, self.tokens = fresh, tokens
                 self._indexes.clear()
-            fresh.remove_others()
+            for store in self._row_stores():
+                store.remove_others()
         self.catalog.compact()
         self.save_index()
         return before, len(live)
@@ -482,11 +560,11 @@ class Collection:
     # -- checking -------------------------------------------------------------------------------------------
 
     def verify(self) -> list[Problem]:
-        """Every disagreement between catalog, vectors and index, with the command that mends it."""
+        """Every disagreement between catalog, vectors, media tokens and index, with the command that mends it."""
         for _ in range(_ATTEMPTS):
             if not self.writable:
                 self.refresh()
-            problems = verify(self.catalog, self.vectors, self.path / _INDEX)
+            problems = verify(self.catalog, self.vectors, self.path / _INDEX, self.tokens)
             # what a writer changes meanwhile is no damage: look at its newer commit
             if not problems or self.writable or not self.refresh():
                 break
@@ -495,8 +573,8 @@ class Collection:
     def repair(self) -> list[str]:
         """Mend what ``verify`` finds; returns a line for everything done.
 
-        Items whose vectors are lost are removed, so that the next ``trimodal index`` encodes them again. A catalog
-        that SQLite cannot read is left to ``trimodal index --rebuild``.
+        Items whose vectors or tokens are lost are removed, so that the next ``trimodal index`` encodes them again.
+        A catalog that SQLite cannot read is left to ``trimodal index --rebuild``.
         """
         self._require_writable()
         return repair(self)
@@ -507,19 +585,26 @@ class Collection:
         if not self.writable:
             raise CollectionError(f"{self.path}: is open for reading only")
 
-    def _map_vectors(self) -> None:
+    def _row_stores(self) -> tuple[RowStore[Any], ...]:
+        return (self.vectors,) if self.tokens is None else (self.vectors, self.tokens)
+
+    def _map_rows(self) -> None:
         """Hold the files of a reader's commit open; when a writer compacts meanwhile, take the newer commit."""
         for _ in range(_ATTEMPTS):
-            try:
-                self.vectors.open_all()
+            damage: list[IndexDamaged] = []
+            for store in self._row_stores():
+                try:
+                    store.open_all()
+                except IndexDamaged as found:
+                    damage.append(found)
+            if not damage:
                 return
-            except IndexDamaged as damage:
-                generation = self.vectors.generation
-                self.catalog.refresh()
-                self.vectors = _store(self.path, self._description, self.catalog)
-                if self.vectors.generation == generation:
-                    self.warnings.append(damage)
-                    return
+            generation = self.vectors.generation
+            self.catalog.refresh()
+            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            if self.vectors.generation == generation:
+                self.warnings += damage
+                return
 
 
 def _exchange(path: Path, beside: Path) -> None:
@@ -543,14 +628,15 @@ def _put_back(path: Path) -> None:
             replaced.rename(path)
 
 
-def _store(path: Path, description: Description, catalog: Catalog) -> VectorStore:
-    return VectorStore(
-        path / _VECTORS,
-        dim=description.dim,
-        generation=catalog.generation,
-        count=catalog.vector_count,
-        shard_rows=description.rows_per_shard,
-    )
+def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[VectorStore, TokenStore | None]:
+    """The vectors of the commit that ``catalog`` sees, and its tokens, their files about as big as those of vectors."""
+    generation, count, rows = catalog.generation, catalog.vector_count, description.rows_per_shard
+    vectors = VectorStore(path / _VECTORS, dim=description.dim, generation=generation, count=count, shard_rows=rows)
+    if description.tokens is None:
+        return vectors, None
+    width = description.tokens.row_bytes
+    rows = max(1, rows * description.dim * vectors.dtype.itemsize // width)
+    return vectors, TokenStore(path / _TOKENS, dim=width, generation=generation, count=count, shard_rows=rows)
 
 
 def _check(entry: Entry, dim: int) -> None:
@@ -562,6 +648,22 @@ def _check(entry: Entry, dim: int) -> None:
     lengths = np.linalg.norm(entry.vectors, axis=1)
     if not bool(np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)):  # false for NaN, too
         raise ValueError(f"{entry.item.key}: its vectors are not of unit length")
+
+
+def _check_tokens(entry: Entry, spec: TokenSpec | None) -> None:
+    """Pictures and sounds have tokens where the collection keeps them; nothing else has."""
+    if spec is None or entry.item.modality is Modality.TEXT:
+        if entry.tokens is not None:
+            raise ValueError(f"{entry.item.key}: has media tokens, and there is no place for them")
+        return
+    wanted = (len(entry.segments), spec.row_bytes)
+    if entry.tokens is None or entry.tokens.shape != wanted or entry.tokens.dtype != np.uint8:
+        got = "none" if entry.tokens is None else f"{entry.tokens.dtype} {entry.tokens.shape}"
+        raise ValueError(f"{entry.item.key}: needs media tokens, uint8 of shape {wanted}, got {got}")
+
+
+def _token_rows(entry: Entry, width: int) -> TokenRows:
+    return np.zeros((len(entry.segments), width), dtype=np.uint8) if entry.tokens is None else entry.tokens
 
 
 def _read_description(path: Path) -> Description:
@@ -581,9 +683,12 @@ def _read_description(path: Path) -> Description:
             "upgrade: pip install -U trimodal"
         )
     try:
-        known = {name: values[name] for name in Description.__dataclass_fields__}
-        description = Description(**known)
+        known = {name: values[name] for name in Description.__dataclass_fields__ if name != "tokens"}
+        tokens = values.get("tokens")  # absent before collections had any
+        description = Description(**known, tokens=None if tokens is None else TokenSpec(**tokens))
         if min(description.dim, description.rows_per_shard) < 1:
+            raise ValueError
+        if description.tokens is not None and min(description.tokens.count, description.tokens.width) < 1:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
@@ -591,9 +696,11 @@ def _read_description(path: Path) -> Description:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Of all files in it; one that a writer removes meanwhile counts as nothing."""
+    """Of all files in it but the tokens; one that a writer removes meanwhile counts as nothing."""
     size = 0
     for file in folder.rglob("*"):
+        if file.parent.name == _TOKENS:
+            continue  # they have holes
         with contextlib.suppress(OSError):
             status = file.stat()
             size += status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -619,7 +726,8 @@ def _clear(path: Path) -> None:
     """Remove a collection's files, ``collection.json`` first: from then on there is none."""
     (path / _DESCRIPTION).unlink(missing_ok=True)
     sync_folder(path)
-    for file in [*path.glob(f"{_CATALOG}*"), *path.glob("*.tmp"), *path.glob(f"{_VECTORS}/*.f32"), path / _INDEX]:
+    rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}")]
+    for file in [*path.glob(f"{_CATALOG}*"), *path.glob("*.tmp"), *rows, path / _INDEX]:
         file.unlink(missing_ok=True)
 
 

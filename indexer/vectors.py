@@ -1,9 +1,10 @@
-"""Embeddings on disk, append-only: the source of truth. Knows nothing of items, SQL or FAISS.
+"""Rows of numbers on disk, append-only; the embeddings, which are the source of truth, are kept so.
 
     vectors/000001-000000.f32     generation 1, shard 0: rows 0 .. rows_per_shard - 1
     vectors/000001-000001.f32     generation 1, shard 1: the next rows
 
-A shard is bare little-endian float32, row after row. How many rows count is not written here: the catalog's
+Knows nothing of items, SQL or FAISS. A shard is bare little-endian float32, row after row (:class:`RowStore` is the
+same for any type; :mod:`indexer.token_store` has another). How many rows count is not written here: the catalog's
 transaction says it (the commit point). Bytes past that count were never committed and are overwritten by
 the next append. A generation is never changed in place: ``compact`` writes the next one.
 """
@@ -11,30 +12,40 @@ the next append. A generation is never changed in place: ``compact`` writes the 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.durable import storage_errors, sync_folder
 from indexer.errors import IndexDamaged
-from indexer.items import Embeddings
 
 #: Size of a full shard: few files for a big collection, and 32-bit friendly maps.
 SHARD_BYTES = 256 * 2**20
-_DTYPE = np.dtype("<f4")
+_FLOAT32 = np.dtype("<f4")
+
+Number = TypeVar("Number", np.float32, np.uint8)
+Store = TypeVar("Store", bound="RowStore[Any]")
 
 
 def rows_per_shard(dim: int) -> int:
     """Rows of ``dim`` float32 in one full shard."""
-    return max(1, SHARD_BYTES // (dim * _DTYPE.itemsize))
+    return max(1, SHARD_BYTES // (dim * _FLOAT32.itemsize))
 
 
-class VectorStore:
+class RowStore(Generic[Number]):
     """Rows ``0 .. count - 1`` of one generation, memory-mapped for reading."""
+
+    dtype: ClassVar[np.dtype[Any]]
+    suffix: ClassVar[str]
+    """Of the files' names."""
+    noun: ClassVar[str]
+    """What a row is, in messages."""
 
     def __init__(self, folder: Path, *, dim: int, generation: int, count: int, shard_rows: int) -> None:
         self.folder = folder
@@ -42,16 +53,16 @@ class VectorStore:
         self.generation = generation
         self.count = count
         self.shard_rows = shard_rows
-        self._maps: dict[int, NDArray[np.float32]] = {}
+        self._maps: dict[int, NDArray[Number]] = {}
         self._lock = threading.Lock()
 
-    def append(self, matrix: Embeddings, *, at: int) -> None:
+    def append(self, matrix: NDArray[Number], *, at: int) -> None:
         """Write rows ``at .. at + n - 1`` and sync them; ``at`` is the committed count.
 
         What stood there is garbage of an append that was never committed. Raises ``StorageError`` (disk full,
         read-only) with nothing committed lost, ``IndexDamaged`` when committed rows before ``at`` are missing.
         """
-        rows = np.ascontiguousarray(matrix, dtype=_DTYPE)
+        rows = np.ascontiguousarray(matrix, dtype=self.dtype)
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of {self.dim} numbers expected, got an array of shape {matrix.shape}")
         done = 0
@@ -70,15 +81,15 @@ class VectorStore:
             self.count = count
             self._maps.clear()
 
-    def get(self, ids: NDArray[np.int64]) -> Embeddings:
-        """Rows ``ids`` (any order, repeats allowed) -> float32 ``(n, dim)``, a copy.
+    def get(self, ids: NDArray[np.int64]) -> NDArray[Number]:
+        """Rows ``ids`` (any order, repeats allowed) -> ``(n, dim)``, a copy.
 
         Raises ``IndexDamaged`` when one of them was committed and is not in its file.
         """
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"vector_id out of range 0..{self.count - 1}")
-        out = np.empty((len(wanted), self.dim), dtype=np.float32)
+        out: NDArray[Number] = np.empty((len(wanted), self.dim), dtype=self.dtype)
         shards = wanted // self.shard_rows
         for shard in np.unique(shards):
             here = shards == shard
@@ -89,15 +100,15 @@ class VectorStore:
             out[here] = stored[rows]
         return out
 
-    def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, Embeddings]]:
-        """``(first row, float32 (m, dim))`` over rows ``start .. count - 1``, at most ``rows`` at a time."""
+    def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, NDArray[Number]]]:
+        """``(first row, (m, dim))`` over rows ``start .. count - 1``, at most ``rows`` at a time."""
         while start < self.count:
             shard, row = divmod(start, self.shard_rows)
             stop = min(row + rows, self._rows_in(shard))
             stored = self._map(shard)
             if stop > len(stored):
                 raise self._damaged(shard)
-            yield start, np.asarray(stored[row:stop], dtype=np.float32)
+            yield start, np.asarray(stored[row:stop], dtype=self.dtype)
             start += stop - row
 
     def readable(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -128,9 +139,9 @@ class VectorStore:
                 problems.append(f"{path}: is {have:,} bytes, but {need:,} were committed")
         return problems
 
-    def next_generation(self) -> VectorStore:
+    def next_generation(self: Store) -> Store:
         """An empty store of the next generation; what a crashed ``compact`` left of it is removed."""
-        fresh = VectorStore(
+        fresh = type(self)(
             self.folder, dim=self.dim, generation=self.generation + 1, count=0, shard_rows=self.shard_rows
         )
         fresh.discard()
@@ -138,14 +149,14 @@ class VectorStore:
 
     def discard(self) -> None:
         """Remove the files of this generation, as far as the system lets us."""
-        for path in self.folder.glob(f"{self.generation:06d}-*.f32"):
+        for path in self.folder.glob(f"{self.generation:06d}-*{self.suffix}"):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def remove_others(self) -> int:
         """Remove the shards of every other generation; returns the bytes freed."""
         freed = 0
-        for path in self.folder.glob("*-*.f32"):
+        for path in self.folder.glob(f"*-*{self.suffix}"):
             if not path.name.startswith(f"{self.generation:06d}-"):
                 # Windows keeps a file that a reader has mapped; the next writer removes it.
                 with contextlib.suppress(OSError):
@@ -156,16 +167,16 @@ class VectorStore:
 
     def shard_path(self, shard: int) -> Path:
         """The file of shard number ``shard``."""
-        return self.folder / f"{self.generation:06d}-{shard:06d}.f32"
+        return self.folder / f"{self.generation:06d}-{shard:06d}{self.suffix}"
 
     @property
     def _row_bytes(self) -> int:
-        return self.dim * _DTYPE.itemsize
+        return self.dim * self.dtype.itemsize
 
     def _rows_in(self, shard: int) -> int:
         return min(self.shard_rows, self.count - shard * self.shard_rows)
 
-    def _map(self, shard: int) -> NDArray[np.float32]:
+    def _map(self, shard: int) -> NDArray[Number]:
         """The committed rows of a shard; fewer where its file is cut short, none where it is missing."""
         with self._lock:
             if shard not in self._maps:
@@ -174,10 +185,12 @@ class VectorStore:
                     rows = min(self._rows_in(shard), path.stat().st_size // self._row_bytes)
                     shape = (rows, self.dim)
                     self._maps[shard] = (
-                        np.memmap(path, dtype=_DTYPE, mode="r", shape=shape) if rows else np.empty(shape, _DTYPE)
+                        np.memmap(path, dtype=self.dtype, mode="r", shape=shape)
+                        if rows
+                        else np.empty(shape, self.dtype)
                     )
                 except FileNotFoundError:
-                    return np.empty((0, self.dim), _DTYPE)
+                    return np.empty((0, self.dim), self.dtype)
                 except (OSError, ValueError) as error:
                     raise IndexDamaged(f"{path}: cannot be read ({error}); run: trimodal verify --repair") from error
             return self._maps[shard]
@@ -187,7 +200,7 @@ class VectorStore:
             f"{self.shard_path(shard)}: is missing or shorter than what was committed; run: trimodal verify --repair"
         )
 
-    def _write(self, shard: int, row: int, piece: NDArray[np.float32]) -> None:
+    def _write(self, shard: int, row: int, piece: NDArray[Number]) -> None:
         path = self.shard_path(shard)
         offset = row * self._row_bytes
         with storage_errors(path):
@@ -195,13 +208,11 @@ class VectorStore:
             with path.open("xb" if new else "r+b", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size < offset:
                     raise IndexDamaged(
-                        f"{path}: is shorter than the {row:,} vectors committed to it; run: trimodal verify --repair"
+                        f"{path}: is shorter than the {row:,} {self.noun} committed to it; "
+                        "run: trimodal verify --repair"
                     )
                 try:
-                    file.seek(offset)
-                    left = memoryview(piece.data).cast("B")
-                    while left:
-                        left = left[file.write(left) :]
+                    self._put(file, offset, piece)
                     os.fsync(file.fileno())
                 except OSError:
                     with contextlib.suppress(OSError):  # a full disk: give back what the half write took
@@ -209,3 +220,18 @@ class VectorStore:
                     raise
             if new:
                 sync_folder(self.folder)
+
+    def _put(self, file: io.FileIO, offset: int, piece: NDArray[Number]) -> None:
+        """Write the rows ``piece`` from byte ``offset`` on; what stands there was never committed."""
+        file.seek(offset)
+        left = memoryview(piece.data).cast("B")
+        while left:
+            left = left[file.write(left) :]
+
+
+class VectorStore(RowStore[np.float32]):
+    """The embeddings, float32 ``(n, dim)``."""
+
+    dtype = _FLOAT32
+    suffix = ".f32"
+    noun = "vectors"

@@ -39,7 +39,7 @@ REACH_THE_DISK = frozenset(
 def work(name: str, collection: Path, pictures: Path) -> None:
     """The pieces of work that may be interrupted; each brings the collection from FROM to the same end."""
     if name == "create":
-        with Collection.open_or_create(collection, "fake", "fake-1", 64) as made:
+        with Collection.open_or_create(collection, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
             index(made, pictures, commit_every=5, batch_size=3, workers=1)
     elif name == "update":
         with Collection.open(collection, writable=True) as made:
@@ -54,6 +54,7 @@ def work(name: str, collection: Path, pictures: Path) -> None:
             "fake-1",
             64,
             lambda made: _close_after(made, lambda: index(made, pictures, commit_every=5)),
+            FakeEncoder.token_spec,
         )
     else:
         raise ValueError(name)
@@ -100,7 +101,7 @@ def steps(name: str, source: Path, pictures: Path, every: int) -> None:
 
 def _warm_up(place: Path, pictures: Path) -> None:
     """Import all that is imported on the way, here and once. With OMP_NUM_THREADS=1 FAISS starts no threads."""
-    with new_collection(place) as made:
+    with new_collection(place, tokens=FakeEncoder.token_spec) as made:
         index(made, pictures)
         made.compact()
         snapshot(made)
@@ -171,7 +172,7 @@ def index_slowly(collection: Path, pictures: Path) -> None:
     from indexer.corpus import find_items
 
     _say("started")
-    with Collection.open_or_create(collection, "fake", "fake-1", 64) as made:
+    with Collection.open_or_create(collection, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
         build(made, find_items([pictures]), SlowEncoder(), batch_size=4, commit_every=8)
     _say("done")
 

@@ -14,6 +14,7 @@ from indexer.build import BuildReport, build
 from indexer.collection import Collection, Entry
 from indexer.corpus import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.media_tokens import TokenSpec
 from indexer.items import Item, Modality, Scalar, Segment
 
 
@@ -51,9 +52,9 @@ def entry(
     return Entry(item, f"hash of {key}", facts or {}, segments, vectors)
 
 
-def new_collection(path: Path, dim: int = 64) -> Collection:
+def new_collection(path: Path, dim: int = 64, tokens: TokenSpec | None = None) -> Collection:
     """An empty collection of the fake encoder, open for writing."""
-    return Collection.create(path, FakeEncoder.spec, FakeEncoder.fingerprint, dim)
+    return Collection.create(path, FakeEncoder.spec, FakeEncoder.fingerprint, dim, tokens)
 
 
 def index(collection: Collection, *paths: Path, **options: Any) -> BuildReport:
@@ -72,10 +73,11 @@ def found_by_itself(collection: Collection, path: Path, k: int = 1) -> list[str]
 
 
 def snapshot(collection: Collection) -> dict[str, tuple[Any, ...]]:
-    """What a collection holds, told by key: segments with the bytes of their vectors."""
+    """What a collection holds, told by key: segments with the bytes of their vectors and tokens."""
     held: dict[str, tuple[Any, ...]] = {}
     for row in collection.catalog.items():
         segments = collection.catalog.segments_of(row.item_id)
-        vectors = collection.vectors.get(np.array([one.vector_id for one in segments], dtype=np.int64))
-        held[row.key] = (row.content_hash, tuple(one.segment for one in segments), vectors.tobytes())
+        ids = np.array([one.vector_id for one in segments], dtype=np.int64)
+        stored = [store.get(ids).tobytes() for store in (collection.vectors, collection.tokens) if store is not None]
+        held[row.key] = (row.content_hash, tuple(one.segment for one in segments), *stored)
     return held

@@ -17,6 +17,7 @@ import pytest
 from small_media import found_by_itself, index, new_collection, picture, pictures
 
 from indexer.collection import Collection
+from indexer.encoders.fake import FakeEncoder
 
 CRASHING = str(Path(__file__).with_name("crashing.py"))
 
@@ -47,7 +48,7 @@ def small_library(folder: Path) -> Path:
 def changed_library(folder: Path, collection: Path) -> Path:
     """The library as it was indexed, then changed in every way there is."""
     small_library(folder)
-    with new_collection(collection) as made:
+    with new_collection(collection, tokens=FakeEncoder.token_spec) as made:
         index(made, folder)
     (folder / "0000.png").rename(folder / "moved.png")
     shutil.copy(folder / "0001.png", folder / "copied.png")
@@ -151,10 +152,10 @@ def test_a_build_killed_at_random_moments_has_everything_once_in_the_end(tmp_pat
         worker.stdout.close()
         if not Collection.exists(place):
             continue
-        shard = place / "vectors" / "000001-000000.f32"
-        if shard.exists():  # and a write that was cut in the middle of a row
-            with shard.open("ab") as file:
-                file.write(chance.randbytes(chance.randrange(300)))
+        for shard in (place / "vectors" / "000001-000000.f32", place / "tokens" / "000001-000000.u8"):
+            if shard.exists():  # and a write that was cut in the middle of a row
+                with shard.open("ab") as file:
+                    file.write(chance.randbytes(chance.randrange(300)))
         with Collection.open(place) as opened:
             assert opened.verify() == []
             now = opened.catalog.keys()
@@ -166,7 +167,7 @@ def test_a_build_killed_at_random_moments_has_everything_once_in_the_end(tmp_pat
                 assert found_by_itself(opened, some) == [str(some)]
     assert deaths >= 1
 
-    with Collection.open_or_create(place, "fake", "fake-1", 64) as made:
+    with Collection.open_or_create(place, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
         report = index(made, tmp_path / "media")
         assert report.unchanged == len(held)
         assert made.verify() == []
