@@ -70,6 +70,28 @@ class ImageTower(nn.Module):
         return torch.cat(rows, dim=1)
 
     @torch.inference_mode()
+    def with_grids(
+        self, prepared: Sequence[NDArray[Any]], grids: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """As :meth:`forward`, and the patches' features of the trunks ``grids``, each float32 ``(n, patches, width)``.
+
+        One forward pass gives both; no gradients.
+        """
+        device = next(self.parameters()).device
+        pictures = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float() / 255.0
+        rows, found = [], []
+        for number, trunk in enumerate(self.trunks):
+            assert isinstance(trunk, Trunk)
+            pixels = trunk.pixels(pictures)
+            if number in grids:
+                row, grid = trunk.with_grid(pixels)
+                found.append(grid.float())
+            else:
+                row = trunk(pixels)
+            rows.append(row.float())
+        return torch.cat(rows, dim=1), found
+
+    @torch.inference_mode()
     def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """As :meth:`forward`, as an array, without gradients."""
         return np.asarray(self(prepared).cpu().numpy(), dtype=np.float32)

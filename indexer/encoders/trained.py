@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     import torch
 
     from indexer.encoders.audio import AudioTower
+    from indexer.encoders.compressor import Compressor
     from indexer.encoders.heads import ProjectionHead
     from indexer.encoders.hubness import HubnessCorrection
     from indexer.encoders.image import ImageTower
+    from indexer.encoders.media_tokens import TokenRows, TokenSpec
     from indexer.encoders.text import TextTowers
+    from indexer.encoders.tokenizer import RerankerConfig
 
 
 class TrainedDualEncoder:
@@ -89,6 +92,10 @@ class TrainedDualEncoder:
         """float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.IMAGE, self.image_tower.features(prepared)) if len(prepared) else self._none()
 
+    def project_images(self, features: NDArray[np.float32]) -> Embeddings:
+        """The picture tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.IMAGE, features)
+
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.AUDIO, self.audio_tower.features(prepared)) if len(prepared) else self._none()
@@ -100,6 +107,43 @@ class TrainedDualEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """The same as passages: this tower reads both alike."""
         return self.encode_passages(texts)
+
+    @cached_property
+    def token_spec(self) -> TokenSpec | None:
+        """How the media tokens of its reranker look; ``None`` where the model has no reranker."""
+        return None if self._reranker is None else self._reranker.token_spec
+
+    def encode_images_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
+        """float32 ``(n, dim)`` and packed media tokens uint8 ``(n, row_bytes)``, from one forward pass."""
+        import torch
+
+        assert self._reranker is not None
+        spec = self._reranker.token_spec
+        if not len(prepared):
+            return self._none(), spec.pack(np.zeros((0, spec.count, spec.width), np.float32))
+        rows, grids = self.image_tower.with_grids(prepared, self._reranker.image.grids)
+        with torch.inference_mode():
+            tokens = self._compressor(self._reranker.image.split(rows, grids))
+        vectors = self._project(Modality.IMAGE, np.asarray(rows.cpu().numpy(), dtype=np.float32))
+        return vectors, spec.pack(np.asarray(tokens.float().cpu().numpy(), dtype=np.float32))
+
+    def encode_audio_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
+        """Embeddings, and rows of zeros: this reranker does not read sound."""
+        assert self._reranker is not None
+        return self.encode_audio(prepared), np.zeros((len(prepared), self._reranker.token_spec.row_bytes), np.uint8)
+
+    @cached_property
+    def _reranker(self) -> RerankerConfig | None:
+        from indexer.encoders.tokenizer import read_reranker
+
+        return read_reranker(self.directory, self.fingerprint)
+
+    @cached_property
+    def _compressor(self) -> Compressor:
+        from indexer.encoders.compressor import load_compressor
+
+        assert self._reranker is not None
+        return load_compressor(self.directory, self._reranker).to(self.device)
 
     def _none(self) -> Embeddings:
         return np.zeros((0, self.dim), dtype=np.float32)

@@ -79,22 +79,36 @@ class Trunk(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels -> ``(n, width)``, not normalised, in the parameters' format."""
-        readout = self.spec.readout
-        if readout == "cls+mean":
-            tokens = self.tokens(pixels)
-            return torch.cat([tokens[:, 0], tokens[:, _prefix_tokens(self.model) :].mean(dim=1)], dim=1)
-        if self.spec.library == "open_clip":
+        if self.spec.library == "open_clip" and self.spec.readout != "cls+mean":
             embedded = self.model(pixels)
             # CoCa's visual half gives its tokens too
             embedding: torch.Tensor = embedded[0] if isinstance(embedded, tuple) else embedded
             return embedding
-        tokens = self.tokens(pixels)
+        return self.row(self.tokens(pixels))
+
+    def row(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What :meth:`tokens` gave -> one row a picture, ``(n, width)``; not for open_clip's projected embedding."""
+        readout = self.spec.readout
+        if readout == "cls+mean":
+            return torch.cat([tokens[:, 0], tokens[:, _prefix_tokens(self.model) :].mean(dim=1)], dim=1)
         rows = []
         if readout in ("pooled", "pooled+logits"):
             rows.append(self.model.forward_head(tokens, pre_logits=True))
         if readout in ("logits", "pooled+logits"):
             rows.append(self.model.forward_head(tokens))
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def with_grid(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised pixels -> the row of :meth:`forward`, and the patches' features ``(n, patches, width)``."""
+        tokens = self.tokens(pixels)
+        projected = self.spec.library == "open_clip" and self.spec.readout != "cls+mean"
+        return self(pixels) if projected else self.row(tokens), self.grid(tokens)
+
+    def grid(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What :meth:`tokens` gave -> the patches' features ``(n, patches, width)``, row by row."""
+        if tokens.ndim == 4:
+            return tokens.flatten(2).transpose(1, 2)  # (n, width, h, w) -> (n, h * w, width)
+        return tokens[:, _prefix_tokens(self.model) :]
 
     def unlock(self, groups: int) -> None:
         """Make the last ``groups`` groups of layers trainable, lock the rest; see :mod:`indexer.encoders.locking`."""

@@ -98,8 +98,8 @@ def train_dual(
     world = join_world(where)
     if not world.leads:
         on_progress, on_point = lambda stage, done, total: None, lambda stage, point: None
-    clock = _Clock()
-    data = _Data(recipe, RecipeTowers(recipe, where, on_progress), clock)
+    clock = Clock()
+    data = TrainingData(recipe, RecipeTowers(recipe, where, on_progress), clock)
     if world.leads:
         data.prepare()
     world.wait()
@@ -157,13 +157,13 @@ def recipe_digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asdict(replace(recipe, path=Path())), default=str).encode()).hexdigest()
 
 
-class _Clock:
+class Clock:
     """Seconds by what they were spent on."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def measure(self, name: str) -> _Clock:
+    def measure(self, name: str) -> Clock:
         self._name, self._mark = name, time.monotonic()
         return self
 
@@ -173,10 +173,10 @@ class _Clock:
         self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + time.monotonic() - self._mark, 1)
 
 
-class _Data:
+class TrainingData:
     """The rows of a recipe, less what can't be used, with the numbers of their texts."""
 
-    def __init__(self, recipe: Recipe, towers: RecipeTowers, clock: _Clock) -> None:
+    def __init__(self, recipe: Recipe, towers: RecipeTowers, clock: Clock) -> None:
         self.recipe = recipe
         self.towers = towers
         self.clock = clock
@@ -280,7 +280,7 @@ class _Data:
         return train
 
 
-def _adapt_texts(recipe: Recipe, data: _Data, world: World, on_progress: OnProgress, on_point: OnPoint) -> None:
+def _adapt_texts(recipe: Recipe, data: TrainingData, world: World, on_progress: OnProgress, on_point: OnPoint) -> None:
     """The caption-contrastive stage of every text tower that has something to train."""
     stage = recipe.caption_contrastive
     if stage is None:
@@ -304,7 +304,7 @@ def _adapt_texts(recipe: Recipe, data: _Data, world: World, on_progress: OnProgr
 class _Built:
     """Heads, sides and tasks of the alignment."""
 
-    def __init__(self, recipe: Recipe, data: _Data, where: torch.device, world: World) -> None:
+    def __init__(self, recipe: Recipe, data: TrainingData, where: torch.device, world: World) -> None:
         self.towers = data.towers
         self.live_texts: TextTowers | None = None
         self.live_images: ImageTower | None = None
@@ -345,7 +345,7 @@ class _Built:
         for tower in live:
             tower.model.compile(dynamic=True)
 
-    def _text_side(self, recipe: Recipe, data: _Data, where: torch.device) -> Side:
+    def _text_side(self, recipe: Recipe, data: TrainingData, where: torch.device) -> Side:
         training = sorted({c for side in data.used.values() for e in side.train for c in e.captions})
         if not recipe.text.live:
             head = self.heads["text"] = _head(recipe, recipe.text.head, data.towers.texts(training), where)
@@ -356,7 +356,7 @@ class _Built:
         read = lambda rows: [data.texts[row] for row in rows]  # noqa: E731
         return LiveSide(towers, head, read, recipe.schedule.chunk, autocast=autocast)
 
-    def _media_side(self, recipe: Recipe, data: _Data, modality: Modality, where: torch.device) -> Side:
+    def _media_side(self, recipe: Recipe, data: TrainingData, modality: Modality, where: torch.device) -> Side:
         examples = data.used[modality]
         part = recipe.image.head if modality is Modality.IMAGE else recipe.audio.head  # type: ignore[union-attr]
         head = self.heads[str(modality)] = _head(recipe, part, data.towers.of_media(examples.train), where)
@@ -370,7 +370,7 @@ class _Built:
             return _parted_side(recipe, data, head, examples, where)
         return CachedSide(head, head.whitened(torch.from_numpy(data.towers.of_media(every)).to(where)))
 
-    def _lm_loss(self, data: _Data) -> Callable[[Sequence[int]], torch.Tensor]:
+    def _lm_loss(self, data: TrainingData) -> Callable[[Sequence[int]], torch.Tensor]:
         if self.live_texts is None:
             raise RecipeError("schedule.lm_weight needs text.live = true: a locked language model learns nothing")
         towers = self.live_texts
@@ -383,7 +383,7 @@ class _Built:
 
 
 def _parted_side(
-    recipe: Recipe, data: _Data, head: ProjectionHead, examples: Examples, where: torch.device
+    recipe: Recipe, data: TrainingData, head: ProjectionHead, examples: Examples, where: torch.device
 ) -> PartedSide:
     """Training pictures, prototypes of classes, held-out pictures, in this order; a part a trunk."""
     parts, start = [], 0

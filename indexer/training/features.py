@@ -25,16 +25,18 @@ OnProgress = Callable[[str, int, int], None]
 class FeatureCache:
     """Feature rows by content hash."""
 
-    def __init__(self, directory: Path, width: int) -> None:
+    def __init__(self, directory: Path, width: int, *, half: bool = False) -> None:
+        """``half``: rows are kept as float16 (``rows.f16``), for what is large."""
         directory.mkdir(parents=True, exist_ok=True)
         self.width = width
-        self._keys_path, self._rows_path = directory / "keys.txt", directory / "rows.f32"
+        self._dtype = np.dtype("<f2" if half else "<f4")
+        self._keys_path, self._rows_path = directory / "keys.txt", directory / ("rows.f16" if half else "rows.f32")
         for path in (self._keys_path, self._rows_path):
             path.touch()
-        whole = min(self._keys_path.stat().st_size // _KEY_BYTES, self._rows_path.stat().st_size // (4 * width))
+        whole = min(self._keys_path.stat().st_size // _KEY_BYTES, self._rows_path.stat().st_size // self._row_bytes)
         with self._keys_path.open("r+b") as keys, self._rows_path.open("r+b") as rows:
             keys.truncate(whole * _KEY_BYTES)
-            rows.truncate(whole * 4 * width)
+            rows.truncate(whole * self._row_bytes)
         self._position = {key: n for n, key in enumerate(self._keys_path.read_text().split())}
 
     def missing(self, keys: Sequence[str]) -> list[str]:
@@ -44,7 +46,7 @@ class FeatureCache:
     def add(self, keys: Sequence[str], rows: NDArray[np.float32]) -> None:
         """Append rows ``(n, width)``."""
         with self._rows_path.open("ab") as file:
-            file.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+            file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
         with self._keys_path.open("a") as file:
             file.write("".join(f"{key}\n" for key in keys))
         for key in keys:
@@ -52,8 +54,16 @@ class FeatureCache:
 
     def get(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """Rows ``(n, width)`` in the order of ``keys``; KeyError for one that is not here."""
-        rows = np.memmap(self._rows_path, dtype="<f4", mode="r").reshape(-1, self.width)
-        return np.asarray(rows[[self._position[key] for key in keys]], dtype=np.float32)
+        return np.asarray(self.raw(keys), dtype=np.float32)
+
+    def raw(self, keys: Sequence[str]) -> NDArray[Any]:
+        """As :meth:`get`, in the format that they are kept in."""
+        rows = np.memmap(self._rows_path, dtype=self._dtype, mode="r").reshape(-1, self.width)
+        return np.asarray(rows[[self._position[key] for key in keys]])
+
+    @property
+    def _row_bytes(self) -> int:
+        return self._dtype.itemsize * self.width
 
 
 def fill(

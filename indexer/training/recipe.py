@@ -205,7 +205,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no such recipe; data/recipes/starter.toml is one to copy") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: can't be read as TOML ({error})") from error
-    recipe: Recipe = dataclasses.replace(_build(Recipe, document, str(path)), path=path.resolve())
+    recipe: Recipe = dataclasses.replace(build_value(Recipe, document, str(path)), path=path.resolve())
     _check(recipe, path)
     return recipe
 
@@ -275,16 +275,16 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise RecipeError(f"{path}: audio needs a tower or a directory, one of the two")
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
+def build_value(kind: Any, value: Any, where: str) -> Any:
     """A value of TOML as ``kind``: a dataclass from a table, a list item by item, or a plain value."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(kind) if part is not type(None)]
-        return _build(parts[0] if len(parts) == 1 else _by_kind(parts, value, where), value, where)
+        return build_value(parts[0] if len(parts) == 1 else _by_kind(parts, value, where), value, where)
     if origin in (list, tuple):
         if not isinstance(value, list):
             raise RecipeError(f"{where}: must be a list")
-        items = [_build(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
+        items = [build_value(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
         return items if origin is list else tuple(items)
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
@@ -318,7 +318,7 @@ def _build_table(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in fields:
             raise RecipeError(f"{where}: unknown key {key}; allowed are {', '.join(fields)}")
-    arguments = {key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()}
+    arguments = {key: build_value(hints[key], item, f"{where}: {key}") for key, item in value.items()}
     missing = [
         name
         for name, f in fields.items()

@@ -130,6 +130,33 @@ class RecipeTowers:
             )  # fmt: skip
             self.complaints += [line for line in lines if line not in self.complaints]
 
+    def grids(self, number: int, examples: Sequence[Example]) -> NDArray[np.float16]:
+        """Patches' features of readable pictures by one trunk, float16 ``(n, patches, width)``; made where lacking.
+
+        Pictures without a row of :meth:`images` must have been left out.
+        """
+        spec, path = self.recipe.image.trunks[number], self._trunk_files[number]
+        tower = ImageTower([spec])
+        _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[arg-type]
+        tower = tower.to(self.device, self.dtype)
+        blank = np.full((tower.size_px, tower.size_px, 3), 255, dtype=np.uint8)
+        patches, width = tower.with_grids([blank], [0])[1][0].shape[1:]
+        content = json.dumps({**asdict(spec), "weights": sha256_of(path), "dtype": str(self.dtype)}, sort_keys=True)
+        name = f"grid-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        cache = FeatureCache(cache_dir() / "features" / name, patches * width, half=True)
+
+        wanted = {example.key: example.item.path for example in examples}
+
+        def flat(prepared: list[Any]) -> NDArray[np.float32]:
+            grid = tower.with_grids(prepared, [0])[1][0]
+            return np.asarray(grid.flatten(1).cpu().numpy(), dtype=np.float32)
+
+        self.complaints += fill(
+            cache, wanted, _picture_reader(tower, MediaLimits()), flat,
+            stage=f"patches by {spec.arch}", on_progress=self.on_progress,
+        )  # fmt: skip
+        return cache.raw([example.key for example in examples]).reshape(len(examples), patches, width)
+
     def sounds(self, examples: Sequence[Example]) -> None:
         """Make sure that every readable sound has the row of its first window."""
         spec, path = self._audio_file()

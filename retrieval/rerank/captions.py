@@ -1,0 +1,55 @@
+"""Pictures on disk -> words: read, made into media tokens, told by the reranker. Knows nothing of collections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.encoders.media_tokens import token_encoder
+from indexer.errors import MediaError, ModelError, TrimodalError
+from indexer.files import display_path, one_line
+from indexer.items import Modality, Skipped
+from indexer.limits import MediaLimits
+from indexer.media import read_picture
+from retrieval.rerank.reranker import Reranker
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A picture and its words."""
+
+    path: Path
+    caption: str
+
+
+def caption_files(
+    paths: Iterable[Path],
+    encoder: DualEncoder,
+    reranker: Reranker,
+    *,
+    limits: MediaLimits | None = None,
+    beams: int = 3,
+) -> Iterator[Captioned | Skipped]:
+    """A caption of each picture, in order, as soon as it is there; what cannot be read is ``Skipped``.
+
+    Raises ``ModelError`` where the model reads no pictures or makes no media tokens of them.
+    """
+    require_tower(encoder, Modality.IMAGE)
+    maker = token_encoder(encoder)
+    if maker is None:
+        raise ModelError(f"model {encoder.spec}: makes no media tokens, so it cannot caption; use one with a reranker")
+    limits = limits or MediaLimits()
+    for path in paths:
+        try:
+            _, tokens = maker.encode_images_with_tokens([encoder.prepare_image(read_picture(path, limits))])
+        except MediaError as error:
+            yield Skipped(display_path(path), error.reason)
+            continue
+        except TrimodalError:
+            raise
+        except Exception as error:
+            yield Skipped(display_path(path), f"cannot be read ({type(error).__name__}: {one_line(error)})")
+            continue
+        yield Captioned(path, one_line(reranker.caption(tokens, beams=beams)[0]))

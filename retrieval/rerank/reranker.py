@@ -1,0 +1,61 @@
+"""The seam of the rerankers: pairs of a text and a picture or sound in, match logits out.
+
+A picture or sound is given by its packed media tokens (:mod:`indexer.encoders.media_tokens`), never by its file. Knows
+nothing of collections, indexes or hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.encoders.dual import DualEncoder
+from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.items import Modality
+
+Logits = NDArray[np.float32]
+
+
+class Reranker(Protocol):
+    """Scores pairs; the score of a pair is its match logit plus the pair's cosine (LAVIS)."""
+
+    @property
+    def token_spec(self) -> TokenSpec:
+        """The tokens that it reads."""
+
+    def supports(self, query: Modality, candidate: Modality) -> bool:
+        """Whether it can judge that direction: one side must be text, the other one that it was trained on."""
+
+    def score_media(self, text: str, tokens: TokenRows, modality: Modality) -> Logits:
+        """One text against media ``(n, row_bytes)`` -> match logits float32 ``(n,)``; the text is encoded once."""
+
+    def score_texts(self, tokens: TokenRows, texts: Sequence[str], modality: Modality) -> Logits:
+        """One picture's or sound's tokens ``(1, row_bytes)`` against ``n`` texts -> match logits float32 ``(n,)``."""
+
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (logit + cosine) ``(n,)`` -> calibrated match probabilities ``(n,)`` in 0..1; rises with the score."""
+
+    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+        """Words for each row of tokens, by beam search."""
+
+
+def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None:
+    """The reranker of a model, or ``None`` where it has none; weights are read on first use."""
+    opener = getattr(encoder, "open_reranker", None)  # a fake's own
+    if opener is not None:
+        found: Reranker = opener()
+        return found
+    directory = getattr(encoder, "directory", None)
+    if directory is None:
+        return None
+    from indexer.encoders.tokenizer import read_reranker
+
+    config = read_reranker(directory, encoder.fingerprint)
+    if config is None:
+        return None
+    from retrieval.rerank.trained import TrainedReranker
+
+    return TrainedReranker(directory, config, device)

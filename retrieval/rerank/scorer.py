@@ -1,0 +1,119 @@
+"""The match scorer: a language model's last layers read media tokens through gated cross-attention, and a head judges.
+
+``interaction`` says what meets what. ``none``: the language model never sees media (an ablation: the head alone joins
+the two). ``one-way``: its tokens read media tokens. ``bidirectional``: media tokens read the text's states too, before
+the head sees both. The same layers tell captions. Knows nothing of files, of training data or of search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from indexer.encoders.compressor import CrossAttention
+from indexer.errors import ModelError
+from retrieval.rerank.reader import Reader, TextStates
+
+Interaction = Literal["none", "one-way", "bidirectional"]
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """Sizes: the language model's width and upper layers; media tokens; widths of cross-attention and head."""
+
+    width: int
+    layers: int
+    media_width: int
+    media_count: int
+    inner: int = 256
+    heads: int = 4
+    joint: int = 384
+    interaction: Interaction = "bidirectional"
+
+
+class Scorer(nn.Module):
+    """Everything that is trained on the text's side: gated cross-attention, the way back, and the match head."""
+
+    def __init__(self, spec: ScorerSpec, dropout: float = 0.0) -> None:
+        super().__init__()
+        if spec.interaction not in get_args(Interaction):
+            raise ModelError(f"reranker: interaction {spec.interaction} is none of {', '.join(get_args(Interaction))}")
+        self.spec = spec
+        attends = spec.interaction != "none"
+        layers = spec.layers if attends else 0
+        self.cross = nn.ModuleList(
+            CrossAttention(spec.width, spec.media_width, spec.inner, spec.heads) for _ in range(layers)
+        )
+        # tanh of 0: training starts at the unchanged language model
+        self.gates = nn.Parameter(torch.zeros(layers))
+        back = spec.interaction == "bidirectional"
+        self.back = CrossAttention(spec.media_width, spec.width, spec.media_width, spec.heads) if back else None
+        self.text = nn.Sequential(nn.LayerNorm(spec.width), nn.Dropout(dropout), nn.Linear(spec.width, spec.joint))
+        media_in = spec.media_width * spec.media_count
+        self.media = nn.Sequential(nn.LayerNorm(media_in), nn.Dropout(dropout), nn.Linear(media_in, spec.joint))
+        self.judge = nn.Sequential(
+            nn.Linear(3 * spec.joint, spec.joint), nn.GELU(), nn.Dropout(dropout), nn.Linear(spec.joint, 1)
+        )
+        self.scale = nn.Parameter(torch.tensor(3.0))  # ln 20: a temperature of 0.05
+
+    def forward(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
+        """Texts ``(n)``, their candidates' media tokens ``(n, c, count, media_width)`` -> logits ``(n, c)``."""
+        count, candidates = tokens.shape[:2]
+        flat = tokens.flatten(0, 1)
+        keys = self._keys(flat)
+        last, text = reader.read(states, candidates, lambda layer, rows: self._interact(layer, rows, keys))
+        media = flat
+        if self.back is not None:
+            # media tokens read the text, without the last token: (n, t, width) is shared by a text's candidates
+            longest = text.shape[1]
+            seen = torch.arange(longest, device=text.device)[None] < (states.lengths - 1)[:, None]
+            seen = seen.repeat_interleave(candidates, dim=0)
+            shared = self.back.keys(text.float()).repeat_interleave(candidates, dim=1)
+            media = flat + self.back.read(flat, shared, seen)
+        left = self.text(last.float())  # (n, c, joint)
+        right = self.media(media.flatten(1)).view(count, candidates, -1)
+        likeness = functional.normalize(left, dim=-1) * functional.normalize(right, dim=-1)
+        judged = self.judge(torch.cat([left, right, left * right], dim=-1)).squeeze(-1)
+        return torch.as_tensor(likeness.sum(dim=-1) * self.scale.exp() + judged)
+
+    def likeness(self, last: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Cosines ``(n, c)`` of last tokens without media ``(n, width)`` and media ``(c, count, media_width)``."""
+        left = functional.normalize(self.text(last.float()), dim=-1)
+        return left @ functional.normalize(self.media(tokens.flatten(1)), dim=-1).T
+
+    def tell(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
+        """Texts with one media each ``(n, count, media_width)`` -> next-token states ``(n, t, width)``."""
+        keys = self._keys(tokens)
+        if not keys:
+            return reader.tell(states, lambda layer, rows: rows)
+        return reader.tell(states, lambda layer, rows: self._interact(layer, rows, keys))
+
+    def caption_loss(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy, nats a token, of the texts' own tokens and of the quotation mark that ends them."""
+        hidden = self.tell(reader, states, tokens)
+        target = states.own.clone()
+        end = states.lengths - len(reader.after)  # the first token after the text ends it
+        target[torch.arange(len(end), device=end.device), end] = True
+        logits = reader.logits(hidden[:, :-1][target[:, 1:]])
+        told: torch.Tensor = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]])
+        return told
+
+    def _keys(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """What each layer's cross-attention reads of media tokens ``(n, count, media_width)``."""
+        found = []
+        for cross in self.cross:
+            assert isinstance(cross, CrossAttention)
+            found.append(cross.keys(tokens))
+        return found
+
+    def _interact(self, layer: int, rows: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
+        if not keys:
+            return rows
+        cross = self.cross[layer]
+        assert isinstance(cross, CrossAttention)
+        found = cross.read(rows.float(), keys[layer])
+        return rows + (torch.tanh(self.gates[layer]) * found).to(rows.dtype)

@@ -1,0 +1,220 @@
+"""The second stage of a search: the best candidates of the first one, judged again by a reranker.
+
+The score of a judged candidate is its match logit plus its cosine (LAVIS); what was not judged stays below, in its
+order. Knows nothing of indexes, filters, several modalities in one ranking, or the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Many
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.encoders.dual import DualEncoder
+from indexer.encoders.media_tokens import TokenEncoder, TokenRows, token_encoder
+from indexer.errors import CollectionError, ModelError, UsageError
+from indexer.items import Embeddings, Modality
+from indexer.limits import MediaLimits
+from indexer.rows import Row
+from retrieval.embed import Vector, embed_query
+from retrieval.query import Query, QueryPart
+from retrieval.rerank.reranker import Reranker, open_reranker
+
+if TYPE_CHECKING:
+    from indexer.collection import Collection
+
+#: Candidates of a query that are judged: LAVIS' k_test is 128 to 256, on a bigger pool than most collections.
+RERANK_DEPTH = 64
+
+_MEDIA = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate in its new order. ``logit``, ``score`` and ``probability`` are ``None`` below the depth."""
+
+    cosine: float
+    row: Row
+    logit: float | None = None
+    score: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What of a query can be judged: its one part, against candidates of ``modalities``."""
+
+    reranker: Reranker
+    part: QueryPart
+    modalities: frozenset[Modality]
+
+
+def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
+    """The reranker of a model. Raises ``ModelError`` where it has none."""
+    reranker = open_reranker(encoder, device)
+    if reranker is None:
+        raise ModelError(
+            f"model {encoder.spec}: has no reranker; use a model that has one, "
+            "or train one: trimodal train rerank RECIPE --out DIR"
+        )
+    return reranker
+
+
+def match_scores(reranker: Reranker, logits: NDArray[Any], cosines: NDArray[Any]) -> NDArray[np.float32]:
+    """Match logits ``(n,)`` and cosines ``(n,)`` -> scores ``(n,)``: their sum.
+
+    A trained reranker may say how much the cosine counts (``cosine_weight``); it is 1 where nothing is said.
+    """
+    weight = float(getattr(reranker, "cosine_weight", 1.0))
+    scores = np.asarray(logits, dtype=np.float32) + np.float32(weight) * np.asarray(cosines, dtype=np.float32)
+    if not np.isfinite(scores).all():
+        raise ModelError("the reranker gives scores that are not finite; check its weights, or search with --no-rerank")
+    return np.asarray(scores, dtype=np.float32)
+
+
+def supported_directions(reranker: Reranker) -> str:
+    """In words: ``text against pictures, and pictures against texts``."""
+    told = []
+    for modality, noun in _MEDIA.items():
+        if reranker.supports(Modality.TEXT, modality):
+            told.append(f"text against {noun}")
+        if reranker.supports(modality, Modality.TEXT):
+            told.append(f"{noun} against texts")
+    return ", and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or "nothing"
+
+
+def make_plan(
+    query: Query, encoder: DualEncoder, reranker: Reranker, collection: Collection, modalities: Many[Modality]
+) -> Plan:
+    """What of ``query`` can be judged among candidates of ``modalities``.
+
+    Raises ``UsageError`` where the reranker judges no such pairs, and ``CollectionError`` where the collection has
+    no media tokens for it.
+    """
+    part = query.parts[0]
+    alone = len(query.parts) == 1 and part.weight > 0
+    found = {modality for modality in modalities if alone and _judges(reranker, part.kind, modality)}
+    if part.kind is not Modality.TEXT and token_encoder(encoder) is None:
+        found = set()
+    if not found:
+        asked = "parts that are combined" if not alone else f"{part.kind} against {', '.join(sorted(modalities))}"
+        raise UsageError(
+            f"the reranker cannot judge {asked}: it reranks {supported_directions(reranker)}; search with --no-rerank"
+        )
+    if part.kind is Modality.TEXT:
+        collection.require_tokens(reranker.token_spec)
+    return Plan(reranker, part, frozenset(found))
+
+
+def embed_with_tokens(
+    query: Query, encoder: DualEncoder, limits: MediaLimits | None, plan: Plan | None
+) -> tuple[Vector, TokenRows | None]:
+    """As ``embed_query``; where the plan needs the media tokens of what asks, also those, from the same pass.
+
+    ``(1, row_bytes)``; the tokens of a sound of several windows are those of the first.
+    """
+    maker = token_encoder(encoder)
+    if plan is None or plan.part.kind is Modality.TEXT or maker is None:
+        return embed_query(query, encoder, limits), None
+    keeper = _KeepsTokens(encoder, maker)
+    return embed_query(query, cast(DualEncoder, keeper), limits), keeper.tokens
+
+
+def judge(
+    plan: Plan,
+    found: Sequence[tuple[float, Row]],
+    modality: Modality,
+    collection: Collection,
+    query_tokens: TokenRows | None,
+    depth: int,
+) -> list[Judged]:
+    """Candidates of one modality, by falling cosine -> the first ``depth`` by falling score, then the rest as it was.
+
+    Equal scores: the lower ``vector_id`` first.
+    """
+    top = found[:depth]
+    if not top:
+        return []
+    reranker = plan.reranker
+    if plan.part.kind is Modality.TEXT:
+        assert isinstance(plan.part.value, str) and collection.tokens is not None
+        ids = np.array([row.vector_id for _, row in top], dtype=np.int64)
+        logits = reranker.score_media(plan.part.value, collection.tokens.get(ids), modality)
+    else:
+        assert query_tokens is not None
+        logits = reranker.score_texts(query_tokens, [row.text or "" for _, row in top], plan.part.kind)
+    scores = match_scores(reranker, logits, np.array([cosine for cosine, _ in top]))
+    chances = reranker.probability(scores)
+    order = np.lexsort((np.array([row.vector_id for _, row in top]), -scores.astype(np.float64)))
+    judged = []
+    for place in order.tolist():
+        cosine, row = top[place]
+        judged.append(Judged(cosine, row, float(logits[place]), float(scores[place]), float(chances[place])))
+    return judged + [Judged(cosine, row) for cosine, row in found[depth:]]
+
+
+def falling_scores(judged: Sequence[Judged]) -> list[float]:
+    """A score for each, falling: the judged ones' own, and below them the least of those minus ``1 - cosine``."""
+    least = min((one.score for one in judged if one.score is not None), default=0.0)
+    return [least + one.cosine - 1.0 if one.score is None else one.score for one in judged]
+
+
+def planned(
+    query: Query,
+    encoder: DualEncoder,
+    reranker: Reranker | None,
+    collection: Collection,
+    modalities: Many[Modality],
+    rerank: bool | None,
+) -> tuple[Plan | None, list[str]]:
+    """The plan of a query where ``rerank`` is what the user said of it, and what the user should know.
+
+    ``None``: rerank where that is possible. ``True`` raises what stands in the way; so does a
+    ``min_probability``, as ``UsageError``.
+    """
+    chance = query.min_probability is not None
+    if rerank is False:
+        if chance:
+            raise UsageError("--min-probability needs the reranker; leave out --no-rerank")
+        return None, []
+    try:
+        if reranker is None:
+            raise ModelError(f"model {encoder.spec}: has no reranker; search without --rerank")
+        return make_plan(query, encoder, reranker, collection, modalities), []
+    except (CollectionError, ModelError, UsageError) as error:
+        if chance:
+            raise UsageError(f"--min-probability needs the reranker: {error}") from error
+        if rerank:
+            raise
+        return None, [str(error)] if isinstance(error, CollectionError) else []
+
+
+def _judges(reranker: Reranker, query: Modality, candidate: Modality) -> bool:
+    one_is_text = (query is Modality.TEXT) != (candidate is Modality.TEXT)
+    return one_is_text and reranker.supports(query, candidate)
+
+
+class _KeepsTokens:
+    """An encoder that makes media tokens beside its vectors, and keeps those of the first segment."""
+
+    def __init__(self, encoder: DualEncoder, maker: TokenEncoder) -> None:
+        self._encoder = encoder
+        self._maker = maker
+        self.tokens: TokenRows | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        rows, tokens = self._maker.encode_images_with_tokens(prepared)
+        self.tokens = tokens[:1]
+        return rows
+
+    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        rows, tokens = self._maker.encode_audio_with_tokens(prepared)
+        self.tokens = tokens[:1]
+        return rows

@@ -1,0 +1,166 @@
+"""A trained reranker: match logits of pairs of a text and a picture's media tokens, and captions.
+
+Knows nothing of collections or of search; weights are read on first use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch.nn.utils.rnn import pad_sequence
+
+from indexer.encoders.devices import choose_device, choose_dtype
+from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokenizer import CONFIG, FOLDER, WEIGHTS, RerankerConfig
+from indexer.encoders.towers import language_model_directory, load_weights
+from indexer.encoders.weights import sha256_of
+from indexer.errors import WeightsCorrupt
+from indexer.items import Modality
+from retrieval.rerank.reader import Reader, TextStates
+from retrieval.rerank.scorer import Scorer, ScorerSpec
+
+_PAIRS = 256  # that go through the language model at once
+_KEPT_TEXTS = 4096  # of about 20 kB each
+
+
+class TrainedReranker:
+    """See :class:`retrieval.rerank.reranker.Reranker`; judges texts against pictures."""
+
+    def __init__(self, model: Path, config: RerankerConfig, device: str = "auto") -> None:
+        self.directory = model / FOLDER
+        self.config = config
+        self._asked_device = device
+        self._read: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def token_spec(self) -> TokenSpec:
+        """The tokens that it reads."""
+        return self.config.token_spec
+
+    @property
+    def cosine_weight(self) -> float:
+        """What the cosine is multiplied by before it is added to the match logit."""
+        return self.config.cosine_weight
+
+    def supports(self, query: Modality, candidate: Modality) -> bool:
+        """Text against pictures, and pictures against texts."""
+        return {query, candidate} == {Modality.TEXT, Modality.IMAGE}
+
+    @torch.inference_mode()
+    def score_media(self, text: str, tokens: TokenRows, modality: Modality = Modality.IMAGE) -> NDArray[np.float32]:
+        """One text against ``(n, row_bytes)`` -> float32 ``(n,)``."""
+        reader, scorer = self._language
+        states = self._states(reader, [text])
+        found = []
+        for start in range(0, len(tokens), _PAIRS):
+            media = self._media(tokens[start : start + _PAIRS])
+            found.append(self._judge(scorer, reader, states, media[None])[0])
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+    @torch.inference_mode()
+    def score_texts(
+        self, tokens: TokenRows, texts: Sequence[str], modality: Modality = Modality.IMAGE
+    ) -> NDArray[np.float32]:
+        """One picture ``(1, row_bytes)`` against texts -> float32 ``(n,)``; texts of near lengths run together."""
+        reader, scorer = self._language
+        media = self._media(tokens)
+        found = np.zeros(len(texts), np.float32)
+        order = sorted(range(len(texts)), key=lambda n: len(reader.token_ids(texts[n])))
+        for start in range(0, len(order), 32):
+            some = order[start : start + 32]
+            states = self._states(reader, [texts[n] for n in some])
+            pairs = media[None].expand(len(some), -1, -1, -1)
+            found[some] = self._judge(scorer, reader, states, pairs)[:, 0]
+        return found
+
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores -> calibrated match probabilities."""
+        slope, intercept = self.config.calibration["slope"], self.config.calibration["intercept"]
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(slope * scores + intercept, -60, 60))), dtype=np.float32)
+
+    @torch.inference_mode()
+    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+        """Words for each row of tokens, by beam search; scores are divided by the length."""
+        from retrieval.rerank.captioning import beam_search
+
+        reader, scorer = self._language
+        return [beam_search(reader, scorer, media[None], beams, max_words) for media in self._media(tokens)]
+
+    def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
+        """Of texts after the lower layers; the latest are kept, because captions are asked about again."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._read]
+        for start in range(0, len(missing), 32):
+            part = missing[start : start + 32]
+            fresh = reader.states(part)
+            for row, text in enumerate(part):
+                length = int(fresh.lengths[row])
+                one = (fresh.hidden[row, :length].clone(), fresh.ids[row, :length], fresh.own[row, :length])
+                self._read[text] = one
+        rows = [self._read[text] for text in texts]
+        while len(self._read) > _KEPT_TEXTS:
+            del self._read[next(iter(self._read))]
+        hidden, ids, own = (pad_sequence(list(parts), batch_first=True) for parts in zip(*rows, strict=True))
+        lengths = torch.tensor([len(row[1]) for row in rows], device=ids.device)
+        return TextStates(hidden, lengths, ids, own)
+
+    def _media(self, tokens: TokenRows) -> torch.Tensor:
+        return torch.from_numpy(self.token_spec.unpack(tokens)).to(self._device)
+
+    def _judge(self, scorer: Scorer, reader: Reader, states: Any, media: torch.Tensor) -> NDArray[np.float32]:
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype is torch.bfloat16):
+            return np.asarray(scorer(reader, states, media).float().cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return choose_device(self._asked_device)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return choose_dtype(self._device)
+
+    @cached_property
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return load_weights(self.directory / WEIGHTS, {WEIGHTS: self.config.sha256})
+
+    @cached_property
+    def _language(self) -> tuple[Reader, Scorer]:
+        said = dict(self.config.language_model)
+        reader = Reader(language_model_directory(said.pop("source")), **said).to(self._device, self._dtype)
+        scorer = Scorer(ScorerSpec(**self.config.scorer))
+        self._fill(scorer, "scorer.")
+        return reader, scorer.to(self._device).eval()
+
+    def _fill(self, module: torch.nn.Module, prefix: str) -> None:
+        own = {key.removeprefix(prefix): value for key, value in self._weights.items() if key.startswith(prefix)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise WeightsCorrupt(
+                f"{self.directory / WEIGHTS}: does not fit what {CONFIG} says; train or fetch the reranker again"
+            ) from error
+
+
+def save_reranker(model: Path, config: RerankerConfig, modules: dict[str, torch.nn.Module]) -> RerankerConfig:
+    """Write the ``compressor`` and the ``scorer`` as float16 with ``reranker.json``; returns it with its digest."""
+    from dataclasses import replace
+
+    folder = model / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        f"{name}.{key}": value.detach().half().contiguous()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
+    config = replace(config, sha256=sha256_of(folder / WEIGHTS))
+    (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    return config

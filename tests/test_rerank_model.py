@@ -1,0 +1,318 @@
+"""The reranker's model and training on small models."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_model import save_language_model
+from studio import build_studio
+
+from indexer.encoders import open_encoder
+from indexer.encoders.compressor import Compressor, CompressorSpec
+from indexer.encoders.media_tokens import TokenSpec, token_encoder
+from indexer.encoders.tokenizer import read_reranker
+from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.errors import ModelError, RecipeError, WeightsCorrupt
+from indexer.items import Modality
+from indexer.training.dual import train_dual
+from indexer.training.recipe import load_recipe
+from retrieval.evaluation.calibration import expected_calibration_error, platt
+from retrieval.rerank import open_reranker
+from retrieval.rerank.captioning import beam_search
+from retrieval.rerank.heldout import best_cosine_weight, hit_rates
+from retrieval.rerank.reader import Reader
+from retrieval.rerank.scorer import Scorer, ScorerSpec
+from retrieval.rerank.training import load_rerank_recipe, train_reranker
+
+PROMPT = 'It shows "{text}" in one word: "'
+TEXTS = ["red", "a red square", "a green square on a red one"]
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_language_model(tmp_path_factory.mktemp("lm") / "llama", "llama")
+
+
+@pytest.fixture(scope="module")
+def reader(language_model: Path) -> Reader:
+    return Reader(language_model, layers=0, lower=1, prompt=PROMPT)
+
+
+def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates: bool = True) -> Scorer:
+    torch.manual_seed(3)
+    spec = ScorerSpec(reader.width, len(reader.upper_layers), 12, 5, 16, 2, 8, interaction)  # type: ignore[arg-type]
+    scorer = Scorer(spec).eval()
+    torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
+    if open_gates and len(scorer.gates):
+        torch.nn.init.constant_(scorer.gates, 0.7)
+    return scorer
+
+
+def whole_states(language_model: Path, reader: Reader, text: str) -> torch.Tensor:
+    """What transformers' own model gives for the prompt, ``(t, width)``."""
+    ensure_torchvision()
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(language_model, dtype=torch.float32)
+    with torch.inference_mode():
+        states: torch.Tensor = model(input_ids=torch.tensor([reader.token_ids(text)])).last_hidden_state[0]
+    return states
+
+
+def test_with_closed_gates_the_last_token_is_that_of_the_unchanged_language_model(
+    language_model: Path, reader: Reader
+) -> None:
+    scorer = scorer_of(reader, open_gates=False)
+    keys = scorer._keys(torch.randn(3, 5, 12))
+    with torch.inference_mode():
+        last, text = reader.read(reader.states(TEXTS), 1, lambda layer, rows: scorer._interact(layer, rows, keys))
+    for row, words in enumerate(TEXTS):
+        whole = whole_states(language_model, reader, words)
+        torch.testing.assert_close(last[row, 0], whole[-1], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(text[row, : len(whole)], whole, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("interaction", ["none", "one-way", "bidirectional"])
+def test_a_pair_scores_the_same_alone_and_in_any_batch(reader: Reader, interaction: str) -> None:
+    scorer = scorer_of(reader, interaction)
+    media = torch.randn(4, 5, 12)
+    with torch.inference_mode():
+        batch = scorer(reader, reader.states(TEXTS), media.expand(3, -1, -1, -1))
+        for row, words in enumerate(TEXTS):
+            for column in range(4):
+                alone = scorer(reader, reader.states([words]), media[None, column : column + 1])
+                torch.testing.assert_close(batch[row, column], alone[0, 0], atol=2e-5, rtol=1e-4)
+    assert len(set(batch.flatten().tolist())) == 12
+
+
+def test_media_reach_the_language_model_only_where_it_attends_to_them(reader: Reader) -> None:
+    media = torch.randn(2, 5, 12)
+    for interaction, alike in (("none", True), ("one-way", False)):
+        scorer = scorer_of(reader, interaction)
+        keys = scorer._keys(media)
+        states = reader.states(["red"])
+        with torch.inference_mode():
+            last, _ = reader.read(states, 2, lambda layer, rows, s=scorer, k=keys: s._interact(layer, rows, k))
+        assert torch.equal(last[0, 0], last[0, 1]) is alike
+
+
+def test_the_caption_loss_is_that_of_the_language_model_over_the_captions_own_tokens(
+    language_model: Path, reader: Reader
+) -> None:
+    scorer = scorer_of(reader, open_gates=False)
+    states = reader.states(TEXTS[1:2])
+    with torch.inference_mode():
+        found = scorer.caption_loss(reader, states, torch.randn(1, 5, 12)).item()
+        whole = whole_states(language_model, reader, TEXTS[1])
+        chances = reader.logits(whole).log_softmax(dim=-1)
+    ids = reader.token_ids(TEXTS[1])
+    start, stop = len(reader.before), len(ids) - len(reader.after) + 1  # with the mark that ends it
+    expected = -np.mean([chances[at - 1, ids[at]].item() for at in range(start, stop)])
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_beam_is_greedy_decoding(reader: Reader) -> None:
+    scorer, media = scorer_of(reader, "one-way"), torch.randn(1, 5, 12)
+    words: list[int] = []
+    ending = reader.tokenizer.decode(reader.after[:1])[:1]
+    with torch.inference_mode():
+        for _ in range(5):
+            hidden = scorer.tell(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
+            ranked = reader.logits(hidden).argsort(descending=True).tolist()
+            best = ranked[0]
+            if reader.tokenizer.decode([best]).startswith(ending) and words:
+                break
+            words.append(best if not reader.tokenizer.decode([best]).startswith(ending) else ranked[1])
+        assert beam_search(reader, scorer, media, beams=1, max_tokens=5) == reader.tokenizer.decode(words).strip()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_a_language_model_that_cannot_be_run_layer_by_layer_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    place = save_language_model(tmp_path / kind, kind)
+    with pytest.raises(ModelError, match=r"rotary|causal"):
+        Reader(place, layers=0, lower=1, prompt=PROMPT)
+
+
+def test_qwen2_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    place = save_language_model(tmp_path / "qwen", "qwen2")
+    reader = Reader(place, layers=0, lower=1, prompt=PROMPT)
+    with torch.inference_mode():
+        last, _ = reader.read(reader.states(TEXTS), 1, lambda layer, rows: rows)
+    for row, words in enumerate(TEXTS):
+        torch.testing.assert_close(last[row, 0], whole_states(place, reader, words)[-1], atol=2e-5, rtol=1e-4)
+
+
+def test_the_compressor_gives_pooled_rows_first_and_then_its_queries() -> None:
+    torch.manual_seed(0)
+    spec = CompressorSpec(((1, 6), (9, 4)), queries=3, width=8, heads=2)
+    compressor = Compressor(spec).eval()
+    one, other = torch.randn(2, 1, 6), torch.randn(2, 9, 4)
+    with torch.inference_mode():
+        tokens = compressor([one, other])
+        changed = compressor([one, other + torch.randn_like(other)])
+    assert tokens.shape == (2, 4, 8) and spec.count == 4
+    assert torch.equal(tokens[:, 0], changed[:, 0]) and not torch.equal(tokens[:, 1:], changed[:, 1:])
+
+
+def test_packed_tokens_come_back_within_half_a_step() -> None:
+    spec = TokenSpec(3, 8, "x")
+    tokens = np.random.default_rng(0).normal(size=(5, 3, 8)).astype(np.float32) * 40
+    tokens[0, 0] = 0
+    packed = spec.pack(tokens)
+    assert packed.dtype == np.uint8 and packed.shape == (5, 3 * 10) == (5, spec.row_bytes)
+    steps = np.abs(tokens).max(axis=2, keepdims=True) / 127
+    assert (np.abs(spec.unpack(packed) - tokens) <= 0.5 * steps + 0.07 * steps + 1e-9).all()
+    assert not spec.unpack(packed)[0, 0].any()
+
+
+# ------------------------------------------------------------------------------------------- training
+
+RECIPE = """
+dual = "recipe.toml"
+model = "dual"
+seed = 5
+depth = 8
+[compressor]
+grids = [0]
+queries = 3
+width = 16
+heads = 2
+dropout = 0.1
+[language_model]
+source = "{lm}"
+layers = 0
+lower = 1
+prompt = 'It shows "{{text}}" in one word: "'
+[scorer]
+inner = 16
+heads = 2
+joint = 12
+[align]
+steps = 4
+batch = 6
+evaluate_every = 2
+[match]
+steps = 4
+batch = 4
+near = 1
+evaluate_every = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A studio with a dual encoder that has a reranker."""
+    place = build_studio(tmp_path_factory.mktemp("rerank"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIMODAL_CACHE", str(place / "cache"))
+        train_dual(load_recipe(place / "recipe.toml"), place / "dual")
+        (place / "rerank.toml").write_text(RECIPE.format(lm=place / "lm"))
+        train_reranker(load_rerank_recipe(place / "rerank.toml"), place / "dual")
+    return place
+
+
+def test_a_trained_reranker_scores_pairs_and_tells_captions(trained: Path) -> None:
+    encoder = open_encoder(str(trained / "dual"))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and reranker is not None
+    pictures = [
+        encoder.prepare_image(Image.open(trained / "pool" / f"{name}0.png")) for name in ("red", "blue", "green")
+    ]
+    vectors, tokens = maker.encode_images_with_tokens(pictures)
+    np.testing.assert_allclose(vectors, encoder.encode_images(pictures), atol=1e-2)
+    assert tokens.shape == (3, reranker.token_spec.row_bytes)
+    scores = reranker.score_media("red", tokens, Modality.IMAGE)
+    assert scores.shape == (3,) and np.isfinite(scores).all()
+    texts = ["red", "a blue square", "green"]
+    matrix = np.stack([reranker.score_media(text, tokens, Modality.IMAGE) for text in texts])
+    other = np.stack([reranker.score_texts(tokens[n : n + 1], texts, Modality.IMAGE) for n in range(3)], axis=1)
+    np.testing.assert_allclose(matrix, other, atol=0.2)  # bfloat16 where the machine has it
+    chances = reranker.probability(np.array([-5.0, 0.0, 5.0], dtype=np.float32))
+    assert ((chances > 0) & (chances < 1)).all()
+    assert len(reranker.caption(tokens, beams=2, max_words=4)) == 3
+    assert reranker.supports(Modality.TEXT, Modality.IMAGE) and not reranker.supports(Modality.TEXT, Modality.AUDIO)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMODAL_CACHE", str(trained / "cache"))
+    recipe = load_rerank_recipe(trained / "rerank.toml")
+    whole, broken = trained / "whole", trained / "broken"
+    train_reranker(recipe, whole)
+
+    for nth in (2, 3):  # the point at which it dies, each time counted anew: within the first stage, within the second
+        told = 0
+
+        def kill(step: int, figures: dict[str, float], nth: int = nth) -> None:
+            nonlocal told
+            told += 1
+            if told == nth:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_reranker(recipe, broken, on_point=kill)
+    train_reranker(recipe, broken)
+    one, other = (place / "reranker" / "reranker.safetensors" for place in (whole, broken))
+    assert one.read_bytes() == other.read_bytes()
+    assert not list(broken.glob("*.pt"))
+
+
+def test_near_duplicates_of_the_evaluation_are_not_trained_on(trained: Path) -> None:
+    report = json.loads((trained / "dual" / "reranker" / "training.json").read_text())
+    assert report["trained_on"] == 6 * 5 - 1 and report["heldout_pictures"] == 2 * 5
+
+
+def test_a_reranker_of_another_encoder_or_with_other_weights_is_refused(trained: Path, tmp_path: Path) -> None:
+    config = read_reranker(trained / "dual", open_encoder(str(trained / "dual")).fingerprint)
+    assert config is not None
+    with pytest.raises(ModelError, match="another dual encoder"):
+        read_reranker(trained / "dual", "0" * 32)
+    weights = trained / "dual" / "reranker" / "reranker.safetensors"
+    from retrieval.rerank.trained import TrainedReranker
+
+    wrong = TrainedReranker(trained / "dual", replace(config, sha256="0" * 64))
+    with pytest.raises(WeightsCorrupt, match=weights.name):
+        wrong.score_media("red", np.zeros((1, config.token_spec.row_bytes), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("seed = 5", "seeds = 5", "unknown key seeds"),
+        ("batch = 4", "batch = 1", "match.batch is 1"),
+        ('dual = "recipe.toml"', 'dual = "none.toml"', "none.toml: no such recipe"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_named(trained: Path, tmp_path: Path, old: str, new: str, told: str) -> None:
+    path = trained / "wrong.toml"
+    path.write_text((trained / "rerank.toml").read_text().replace(old, new))
+    with pytest.raises(RecipeError, match=told):
+        train_reranker(load_rerank_recipe(path), tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def test_platt_finds_the_slope_that_made_the_labels_and_lowers_the_calibration_error() -> None:
+    random = np.random.default_rng(3)
+    scores = random.normal(0, 3, 20_000)
+    labels = random.random(20_000) < 1 / (1 + np.exp(-(0.5 * scores - 1.0)))
+    slope, intercept = platt(scores, labels)
+    assert slope == pytest.approx(0.5, abs=0.03) and intercept == pytest.approx(-1.0, abs=0.06)
+    after = expected_calibration_error(1 / (1 + np.exp(-(slope * scores + intercept))), labels)
+    assert after < 0.02 < expected_calibration_error(1 / (1 + np.exp(-scores)), labels)
+    assert all(map(math.isfinite, platt(np.array([0.0, 1.0]), np.array([False, True]))))
+
+
+def test_held_out_hit_rates_break_ties_by_the_lower_index() -> None:
+    scores = np.array([[1.0, 1.0], [0.0, 2.0]], dtype=np.float32)
+    relevant = np.array([[False, True], [False, True]])
+    assert hit_rates(scores, relevant)["text->image @1"] == 0.5
+    weight, figures = best_cosine_weight(np.full((2, 2), -1e4, np.float32), scores, relevant)
+    assert figures["text->image @1"] == 0.5 and weight == 1.0
