@@ -66,6 +66,13 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="SPEC", help="starter, or a directory that `trimodal train` wrote.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RerankOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--rerank/--no-rerank", help="Judge the best again; by default where the model can.", show_default=False
+    ),
+]
+RerankDepthOption = Annotated[int, typer.Option(min=1, max=4096, help="How many of the best are judged again.")]
 ModalityOption = Annotated[
     list[str] | None, typer.Option("--modality", "-m", metavar="image|audio|text", help="Only these; may be repeated.")
 ]
@@ -108,6 +115,7 @@ def index(
     from indexer.collection import Collection
     from indexer.corpus import find_items
     from indexer.encoders import open_encoder
+    from indexer.encoders.media_tokens import token_encoder
     from indexer.items import Modality
     from indexer.limits import MediaLimits
 
@@ -117,6 +125,8 @@ def index(
     exists = Collection.exists(place)
     spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
     encoder = open_encoder(_absolute_spec(spec), device=device)
+    maker = token_encoder(encoder)
+    tokens = maker.token_spec if maker else None
     limits = MediaLimits(
         max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
         max_audio_hours=max_audio_hours,
@@ -131,9 +141,9 @@ def index(
             )  # fmt: skip
 
     if rebuild and exists:
-        report = Collection.rebuild(place, encoder.spec, encoder.fingerprint, encoder.dim, run)
+        report = Collection.rebuild(place, encoder.spec, encoder.fingerprint, encoder.dim, run, tokens=tokens)
     else:
-        report = run(Collection.open_or_create(place, encoder.spec, encoder.fingerprint, encoder.dim))
+        report = run(Collection.open_or_create(place, encoder.spec, encoder.fingerprint, encoder.dim, tokens=tokens))
     if as_json:
         document = asdict(report)
         document["skipped"] = [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
@@ -164,6 +174,11 @@ def search(
         str | None, typer.Option(metavar="CONDITION", help="As in SQL: \"year >= 2020 and suffix = '.jpg'\".")
     ] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out hits that score less.")] = None,
+    rerank: RerankOption = None,
+    rerank_depth: RerankDepthOption = 64,
+    min_probability: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out hits that less probably match; needs a reranker.")
+    ] = None,
     collection: CollectionOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -175,12 +190,12 @@ def search(
 
     query = build_query(
         text, images=image or (), sounds=audio or (), plus=plus or (), minus=minus or (), k=k, modalities=modality,
-        where=where, min_score=min_score,
+        where=where, min_score=min_score, min_probability=min_probability,
     )  # fmt: skip
     from retrieval.search import Searcher
 
     searcher = Searcher.open(_place(collection), model=_absolute_spec(model) if model else None, device=device)
-    result = searcher.search(query)
+    result = searcher.search(query, rerank=rerank, rerank_depth=rerank_depth)
     for warning in result.warnings:
         print(f"trimodal: {warning}", file=sys.stderr)
     if as_json:
@@ -202,6 +217,8 @@ def bench(
     split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
+    rerank: RerankOption = None,
+    rerank_depth: RerankDepthOption = 64,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.md and report.json there.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096)] = 32,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
@@ -212,14 +229,17 @@ def bench(
     from retrieval.evaluation.benchmark import run_benchmark
     from retrieval.evaluation.datasets import load_benchmark
     from retrieval.evaluation.report import render, write_report
+    from retrieval.rerank.reranker import open_reranker
+    from retrieval.rerank.stage import require_reranker
 
     if str(dataset) == "demo" and not dataset.exists():
         dataset = _demo_directory() / "manifest.jsonl"
     benchmark = load_benchmark(dataset, split=split)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
+    reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
     with _progress() as bar:
         result = run_benchmark(
-            benchmark, encoder, batch_size=batch_size, workers=workers,
+            benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
             progress=lambda done, total, stage: bar(stage, done, total, 0),
         )  # fmt: skip
     if as_json:
@@ -229,6 +249,40 @@ def bench(
     if report is not None:
         for path in write_report(result, report):
             print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
+def caption(
+    files: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the beam search.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Words for pictures, by the reranker's language model. Exits with 1 if any was skipped."""
+    from indexer.encoders import open_encoder
+    from indexer.files import display_path
+    from indexer.items import Skipped
+    from retrieval.rerank.captions import caption_files
+    from retrieval.rerank.stage import require_reranker
+
+    encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
+    captions: list[dict[str, str]] = []
+    skipped: list[Skipped] = []
+    for one in caption_files(files, encoder, require_reranker(encoder, device), beams=beams):
+        if isinstance(one, Skipped):
+            skipped.append(one)
+            if not as_json:
+                _show_skipped([one])
+        else:
+            captions.append({"path": str(one.path), "caption": one.caption})
+            if not as_json:
+                print(f"{display_path(one.path)}: {one.caption}")
+    if as_json:
+        rows = [{"path": skip.path, "reason": skip.reason} for skip in skipped]
+        _print_json({"captions": captions, "skipped": rows})
+    if skipped:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -381,6 +435,31 @@ def train_dual_command(
         print(f"  {name}: {100 * value:.1f}")
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items() if name != "all")
     print(f"wrote {out} in {report.seconds['all']:.0f} s ({spent})")
+
+
+@train_app.command("rerank")
+def train_rerank_command(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the model that comes of it.")],
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train the reranker of a dual encoder: which text and picture match, and words for pictures."""
+    from retrieval.rerank.training import load_rerank_recipe, train_reranker
+
+    loaded = load_rerank_recipe(recipe)
+    with _progress() as bar:
+
+        def tell(step: int, figures: dict[str, float]) -> None:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            print(f"step {step}: {shown}", file=sys.stderr)
+
+        report = train_reranker(
+            loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
+        )
+    _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
+    if not as_json:
+        print(f"wrote {out}")
 
 
 def _place(collection: Path | None) -> Path:

@@ -13,8 +13,9 @@ from typing import Any, Literal, overload
 from indexer.items import Modality, Scalar
 from retrieval.query import Query
 
-#: What ``score`` is: the cosine itself, or a standard score that compares modalities (``retrieval.merge``).
-ScoreKind = Literal["cosine", "standard"]
+#: What ``score`` is: the cosine itself, a standard score that compares modalities (``retrieval.merge``), or a
+#: reranker's match logit plus the cosine (``retrieval.rerank.stage``).
+ScoreKind = Literal["cosine", "standard", "match"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Hit:
     cosine: float
     """Of the query and the segment, in [-1, 1]; to be compared within one modality only."""
     match_probability: float | None
-    """Calibrated by a reranker; ``None`` without one."""
+    """Calibrated by a reranker; ``None`` for what none has judged."""
     modality: Modality
     path: Path
     """The file; for a text that stands in a manifest, the manifest."""
@@ -42,6 +43,8 @@ class Hit:
     vector_id: int
     key: str
     """Identity of the item in its collection: its path, or ``manifest#row`` for a text in a manifest."""
+    match_logit: float | None = None
+    """The reranker's, raw; ``None`` for what none has judged."""
 
     def to_json(self) -> dict[str, Any]:
         """One of ``"hits"`` of ``search --json``."""
@@ -50,6 +53,7 @@ class Hit:
             "score": self.score,
             "cosine": self.cosine,
             "match_probability": self.match_probability,
+            "match_logit": self.match_logit,
             "modality": self.modality.value,
             "path": str(self.path),
             "start_s": self.start_s,

@@ -26,7 +26,8 @@ PATH_CHARS = 48
 def hits_table(result: SearchResult, *, cwd: Path | None = None) -> Table | Group:
     """Rank, score, modality, path (with the time range of a sound) and words of every hit, for rich to print."""
     if not result.hits:
-        return Group(Text("nothing found"))
+        judged = result.query.min_probability is not None and result.timings_ms.get("rerank") is not None
+        return Group(Text("nothing matches" if judged else "nothing found"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)

@@ -95,7 +95,8 @@ class Query:
 
     ``modalities``: what hits may be; ``None`` for all. ``where``: a filter as ``--where`` takes it, read by
     the catalog. ``min_score``: hits with a lower score are not given (the score of the result: a cosine when
-    one modality is searched, a standard score when several are).
+    one modality is searched, a standard score when several are, a match score when one is reranked).
+    ``min_probability``: hits that a reranker gives a lower match probability, or has not judged, are not given.
     """
 
     parts: tuple[QueryPart, ...]
@@ -103,6 +104,7 @@ class Query:
     modalities: frozenset[Modality] | None = None
     where: str | None = None
     min_score: float | None = None
+    min_probability: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
@@ -117,6 +119,8 @@ class Query:
             raise UsageError('--where is empty; give a condition such as "duration_s > 5", or leave it out')
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise UsageError(f"--min-score is {self.min_score}; it is a finite number")
+        if self.min_probability is not None and not 0.0 <= self.min_probability <= 1.0:
+            raise UsageError(f"--min-probability is {self.min_probability}; it is a number from 0 to 1")
 
     @classmethod
     def text(
@@ -127,10 +131,11 @@ class Query:
         modalities: Iterable[str] | None = None,
         where: str | None = None,
         min_score: float | None = None,
+        min_probability: float | None = None,
     ) -> Query:
         """A query of one text."""
         chosen = None if modalities is None else parse_modalities(modalities)
-        return cls((QueryPart(Modality.TEXT, words),), k, chosen, where, min_score)
+        return cls((QueryPart(Modality.TEXT, words),), k, chosen, where, min_score, min_probability)
 
     def to_json(self) -> dict[str, Any]:
         """The query as ``search --json`` repeats it."""
@@ -140,6 +145,7 @@ class Query:
             "modalities": None if self.modalities is None else sorted(m.value for m in self.modalities),
             "where": self.where,
             "min_score": self.min_score,
+            "min_probability": self.min_probability,
         }
 
 
@@ -197,6 +203,7 @@ def build_query(
     modalities: Iterable[str] | None = None,
     where: str | None = None,
     min_score: float | None = None,
+    min_probability: float | None = None,
 ) -> Query:
     """The query of a command line: words as they stand, files, ``--plus`` and ``--minus`` parts, in order."""
     parts = [QueryPart(Modality.TEXT, words)] if words is not None else []
@@ -205,4 +212,6 @@ def build_query(
     parts += [parse_part(spec) for spec in plus]
     parts += [parse_part(spec, minus=True) for spec in minus]
     chosen = parse_modalities(modalities) if modalities else None
-    return Query(tuple(parts), k=k, modalities=chosen, where=where, min_score=min_score)
+    return Query(
+        tuple(parts), k=k, modalities=chosen, where=where, min_score=min_score, min_probability=min_probability
+    )

@@ -1,8 +1,9 @@
 """Searching a collection: a query in, ranked hits out.
 
 Encodes the query, searches the index once for each modality among the rows that the filter leaves (so the
-filter can never empty the top k), keeps an item's best segment, and merges the modalities. Knows nothing of
-the terminal or of how a collection is made.
+filter can never empty the top k), keeps an item's best segment, has the best of them judged by the model's
+reranker where it has one (``retrieval.rerank.stage``), and merges the modalities. Knows nothing of the
+terminal or of how a collection is made.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +27,13 @@ from indexer.files import display_path
 from indexer.items import Modality
 from indexer.limits import MediaLimits
 from indexer.rows import Row
-from retrieval.embed import Vector, embed_query
+from retrieval.embed import Vector
 from retrieval.hits import Hit, ScoreKind, SearchResult
 from retrieval.merge import cohort_ids, merge
 from retrieval.query import Query, parse_modalities
+from retrieval.rerank import stage
+from retrieval.rerank.reranker import Reranker, open_reranker
+from retrieval.rerank.stage import RERANK_DEPTH, Judged, Plan
 
 #: How much more is fetched each time that a few items with many segments fill the top of the ranking.
 _GROWTH = 4
@@ -48,9 +54,11 @@ class Searcher:
         *,
         device: str = "auto",
         limits: MediaLimits | None = None,
+        reranker: Reranker | Literal["auto"] | None = "auto",
     ) -> None:
-        """``device`` is the index's; ``limits`` are for pictures and sounds that ask.
+        """``device`` is the index's and the reranker's; ``limits`` are for pictures and sounds that ask.
 
+        ``reranker``: ``"auto"`` is the encoder's own, where it has one, opened by the first search that needs it.
         Raises ``EncoderMismatch`` when another encoder made the collection.
         """
         collection.require_encoder(encoder.fingerprint, encoder.spec)
@@ -58,6 +66,12 @@ class Searcher:
         self.encoder = encoder
         self._device = device
         self._limits = limits
+        self._given = reranker
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """Who judges the best candidates; ``None`` where nobody can."""
+        return open_reranker(self.encoder, self._device) if self._given == "auto" else self._given
 
     @classmethod
     def open(
@@ -102,6 +116,8 @@ class Searcher:
         k: int | None = None,
         modalities: Iterable[str] | None = None,
         where: str | None = None,
+        rerank: bool | None = None,
+        rerank_depth: int = RERANK_DEPTH,
     ) -> SearchResult:
         """The hits of a text, or of a :class:`Query`; ``k``, ``modalities`` and ``where`` replace the query's own.
 
@@ -109,31 +125,65 @@ class Searcher:
         modality. Nothing found is no error: ``warnings`` say what stood in the way. Raises ``UsageError`` for
         what makes no sense, ``FilterError`` for a filter, ``MediaError`` for a picture or sound that asks and
         cannot be read.
+
+        ``rerank``: ``None`` has the ``rerank_depth`` best of each modality judged where the model has a reranker
+        that can (one text against pictures, a picture against texts), and warns where only the collection's media
+        tokens are missing; ``True`` raises what stands in the way; ``False`` is the plain order. Judged candidates
+        come by match logit plus cosine, what is below the depth follows in its order. Where one modality is searched
+        that is the score (``"match"``; below the depth, the least judged score minus ``1 - cosine``). Where several
+        are, the places of each modality in the ranking, and their standard scores, stay those of the cosines, and
+        within a modality that was judged the new order fills its places.
         """
         query = _with_options(query, k, modalities, where)
+        if rerank_depth < 1:
+            raise UsageError(f"--rerank-depth is {rerank_depth}; it is a whole number, at least 1")
         started = time.perf_counter()
         allowed, warnings = self._allowed(query)
+        plan: Plan | None = None
+        if allowed:
+            reranker = None if rerank is False else self.reranker
+            plan, said = stage.planned(query, self.encoder, reranker, self.collection, allowed, rerank)
+            warnings += said
         # Decided before the filter, so that what a score means does not depend on what passes it.
-        score_kind: ScoreKind = "standard" if len(allowed) > 1 else "cosine"
+        score_kind: ScoreKind = "standard" if len(allowed) > 1 else "match" if plan is not None else "cosine"
         if not any(len(ids) for ids in allowed.values()):
             timings = {"encode": None, "search": _since(started), "rerank": None}
             return SearchResult((), query, timings, score_kind, tuple(warnings))
         looked_up = _since(started)
 
         started = time.perf_counter()
-        vector = embed_query(query, self.encoder, self._limits)
+        vector, tokens = stage.embed_with_tokens(query, self.encoder, self._limits, plan)
         encoded = _since(started)
 
         started = time.perf_counter()
         index = self.collection.index(self._device)
         warnings += [str(warning) for warning in self.collection.warnings]
+        judged = plan.modalities if plan is not None else frozenset()
         found = {
-            modality: self._best_items(index, vector, ids, query.k) if len(ids) else []
+            modality: self._best_items(
+                index, vector, ids, max(query.k, rerank_depth) if modality in judged else query.k
+            )
+            if len(ids)
+            else []
             for modality, ids in allowed.items()
         }
-        hits = self._ranked(found, vector, query, score_kind)
-        timings = {"encode": encoded, "search": looked_up + _since(started), "rerank": None}
-        return SearchResult(hits, query, timings, score_kind, tuple(warnings))
+        searched = _since(started)
+
+        started = time.perf_counter()
+        ranked = {modality: [Judged(*one) for one in items] for modality, items in found.items()}
+        if plan is not None:
+            for modality in judged:
+                ranked[modality] = stage.judge(plan, found[modality], modality, self.collection, tokens, rerank_depth)
+        reranked = _since(started)
+
+        started = time.perf_counter()
+        hits, said = self._ranked(found, ranked, vector, query, score_kind)
+        timings = {
+            "encode": encoded,
+            "search": looked_up + searched + _since(started),
+            "rerank": reranked if plan is not None else None,
+        }
+        return SearchResult(hits, query, timings, score_kind, (*warnings, *said))
 
     def _allowed(self, query: Query) -> tuple[dict[Modality, NDArray[np.int64]], list[str]]:
         """Of each modality asked for and there, the vector_ids that pass the filter; and what is missing."""
@@ -193,19 +243,39 @@ class Searcher:
         return np.asarray(self.collection.vectors.get(ids) @ vector)  # (n, d) @ (d,) -> (n,)
 
     def _ranked(
-        self, found: Mapping[Modality, list[tuple[float, Row]]], vector: Vector, query: Query, score_kind: ScoreKind
-    ) -> tuple[Hit, ...]:
-        """One ranking, cut at ``min_score`` and ``k``."""
-        if score_kind == "cosine":
-            scored = [(cosine, cosine, row) for items in found.values() for cosine, row in items]
-        else:
+        self,
+        found: Mapping[Modality, list[tuple[float, Row]]],
+        ranked: Mapping[Modality, list[Judged]],
+        vector: Vector,
+        query: Query,
+        score_kind: ScoreKind,
+    ) -> tuple[tuple[Hit, ...], list[str]]:
+        """One ranking, cut at ``min_score``, ``min_probability`` and ``k``; and a line where that leaves nothing.
+
+        ``found`` is in the order of the cosines, ``ranked`` in the new one.
+        """
+        if score_kind == "standard":
             cosines = {modality: np.array([cosine for cosine, _ in items]) for modality, items in found.items()}
             cohorts = {modality: self._cohort_cosines(modality, vector) for modality in found}
             merged = merge(cosines, cohorts)
-            scored = [(place.score, *found[place.modality][place.position]) for place in merged]
+            scored = [(place.score, ranked[place.modality][place.position]) for place in merged]
+        else:
+            order = [one for items in ranked.values() for one in items]
+            scores = stage.falling_scores(order) if score_kind == "match" else [one.cosine for one in order]
+            scored = list(zip(scores, order, strict=True))
         least = -np.inf if query.min_score is None else query.min_score
-        kept = [entry for entry in scored if entry[0] >= least][: query.k]
-        return tuple(_hit(rank, *entry) for rank, entry in enumerate(kept, start=1))
+        kept = [(score, one) for score, one in scored if score >= least]
+        warnings = []
+        if query.min_probability is not None:
+            asked = query.min_probability
+            chances = [one.probability for _, one in kept if one.probability is not None]
+            kept = [(score, one) for score, one in kept if one.probability is not None and one.probability >= asked]
+            if chances and not kept:
+                warnings.append(
+                    f"nothing matches: no candidate reaches a match probability of {asked:.2f} "
+                    f"(the best has {max(chances):.2f})"
+                )
+        return tuple(_hit(rank, *entry) for rank, entry in enumerate(kept[: query.k], start=1)), warnings
 
 
 def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] | None, where: str | None) -> Query:
@@ -220,12 +290,13 @@ def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] |
     return query
 
 
-def _hit(rank: int, score: float, cosine: float, row: Row) -> Hit:
+def _hit(rank: int, score: float, judged: Judged) -> Hit:
+    row = judged.row
     return Hit(
         rank=rank,
         score=float(score),
-        cosine=cosine,
-        match_probability=None,
+        cosine=judged.cosine,
+        match_probability=judged.probability,
         modality=row.modality,
         path=row.path,
         start_s=row.start_s,
@@ -235,6 +306,7 @@ def _hit(rank: int, score: float, cosine: float, row: Row) -> Hit:
         metadata=row.metadata,
         vector_id=row.vector_id,
         key=row.key,
+        match_logit=judged.logit,
     )
 
 

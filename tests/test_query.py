@@ -142,6 +142,7 @@ def test_a_command_line_becomes_a_query_with_its_parts_in_order() -> None:
         "modalities": ["audio", "image"],
         "where": "duration_s > 5",
         "min_score": 0.2,
+        "min_probability": None,
     }
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,9 @@ from retrieval.evaluation import metrics
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
 from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
+from retrieval.evaluation.reranking import Gain, Pairs, calibration_of, gains, judge_direction
+from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.stage import RERANK_DEPTH
 
 _AT = (1, 5, 10)
 _CHANCE_AT = (1, 10)
@@ -64,10 +67,14 @@ class DirectionResult:
     """What a random order gives."""
     ci95: Mapping[str, tuple[float, float]]
     """Bootstrap interval over queries of each metric, under its JSON name."""
+    gain: Mapping[str, Gain] | None = None
+    """Of a second stage: of each hit rate, over the first stage's."""
+    calibration: Mapping[str, Any] | None = None
+    """Of a second stage: see ``reranking.calibration_of``."""
 
     def to_json(self) -> dict[str, Any]:
         """One of ``"results"`` of ``bench --json``."""
-        return {
+        document: dict[str, Any] = {
             "direction": self.direction,
             "queries": self.queries,
             "candidates": self.candidates,
@@ -80,6 +87,31 @@ class DirectionResult:
             "mrr": self.mrr,
             "chance": dict(self.chance),
             "ci95": {name: list(interval) for name, interval in self.ci95.items()},
+        }
+        if self.gain is not None:
+            document["gain"] = {name: gain.to_json() for name, gain in self.gain.items()}
+        if self.calibration is not None:
+            document["calibration"] = dict(self.calibration)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerFacts:
+    """Which reranker ran, and how."""
+
+    fingerprint: str
+    """Of its media tokens, which depend on its weights."""
+    rerank_depth: int
+    seconds: float
+    pairs_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """``"reranker"`` of ``bench --json``."""
+        return {
+            "fingerprint": self.fingerprint,
+            "rerank_depth": self.rerank_depth,
+            "seconds": round(self.seconds, 3),
+            "pairs_per_s": round(self.pairs_per_s, 1),
         }
 
 
@@ -103,6 +135,8 @@ class BenchmarkResult:
     warnings: tuple[str, ...]
     seconds: float
     seconds_by_stage: Mapping[str, float]
+    reranker: RerankerFacts | None = None
+    """``None`` where no direction was reranked."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``bench --json``."""
@@ -115,7 +149,7 @@ class BenchmarkResult:
             "encoder": self.encoder,
             "encoder_fingerprint": self.encoder_fingerprint,
             "dim": self.dim,
-            "reranker": None,
+            "reranker": None if self.reranker is None else self.reranker.to_json(),
             "results": [result.to_json() for result in self.results],
             "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in self.skipped],
             "warnings": list(self.warnings),
@@ -137,6 +171,8 @@ class Comparison:
     candidate_starts: Ints | None = None
     """First vector of each candidate where one has several; ``None``: a vector each."""
     captions_per_item: float | None = None
+    pairs: Pairs | None = None
+    """What a reranker reads, where the media tokens were made."""
 
 
 def run_benchmark(
@@ -148,27 +184,36 @@ def run_benchmark(
     batch_size: int = 32,
     workers: int = 2,
     seed: int = 0,
+    reranker: Reranker | None = None,
+    rerank_depth: int = RERANK_DEPTH,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
 
-    Decoding runs in ``workers`` threads beside the encoding; ``seed`` is that of the bootstrap. Directions
+    With a ``reranker`` that reads the encoder's media tokens, also those that it supports, the ``rerank_depth`` best
+    candidates of each query judged anew (stage ``"rerank"``). Decoding runs in ``workers`` threads beside the
+    encoding; ``seed`` is that of the bootstrap and of the randomisation. Directions
     whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
     ``MediaError`` naming the manifest when nothing of it could be read.
     """
     report = progress or silent
     started = time.perf_counter()
     encoded = encode_benchmark(
-        benchmark, encoder, progress=report, limits=limits, batch_size=batch_size, workers=workers
-    )
+        benchmark, encoder, progress=report, limits=limits, batch_size=batch_size, workers=workers,
+        with_tokens=reranker is not None,
+    )  # fmt: skip
     encoded_at = time.perf_counter()
     pairs = comparisons(encoded)
     if not pairs:
         _explain_nothing(encoded, encoder)
     results: list[DirectionResult] = []
+    reranking = None if reranker is None else _Reranking(reranker, rerank_depth, report, pairs)
     report(0, len(pairs), "scores")
-    for comparison in pairs:
-        results.append(measure(comparison, seed=seed))
-        report(len(results), len(pairs), "scores")
+    for done, comparison in enumerate(pairs, start=1):
+        ranks = dual_ranks(comparison)
+        results.append(summarise(comparison, ranks, stage="dual", seed=seed))
+        if reranking is not None and reranking.judges(comparison):
+            results.append(reranking.measure(comparison, ranks, seed))
+        report(done, len(pairs), "scores")
     ended = time.perf_counter()
     measured = sorted({row for found in encoded.items.values() for row in found})
     captioned = [captions for row in measured if (captions := benchmark.rows[row].captions)]
@@ -189,7 +234,8 @@ def run_benchmark(
         skipped=(*benchmark.skipped, *encoded.skipped),
         warnings=(*benchmark.warnings, *_left_out(encoded, encoder)),
         seconds=ended - started,
-        seconds_by_stage={"encode": encoded_at - started, "score": ended - encoded_at},
+        seconds_by_stage=_stages(encoded_at - started, ended - encoded_at, reranking),
+        reranker=None if reranking is None else reranking.facts(),
     )
 
 
@@ -205,13 +251,17 @@ def comparisons(encoded: EncodedBenchmark) -> list[Comparison]:
 
 def measure(comparison: Comparison, *, stage: str = "dual", seed: int = 0) -> DirectionResult:
     """Rank one direction by cosine and take its metrics."""
-    ranks = metrics.ranks_of_embeddings(
+    return summarise(comparison, dual_ranks(comparison), stage=stage, seed=seed)
+
+
+def dual_ranks(comparison: Comparison) -> RelevantRanks:
+    """Ranks of one direction by cosine."""
+    return metrics.ranks_of_embeddings(
         comparison.query_vectors,
         comparison.candidate_vectors,
         comparison.relevance,
         candidate_starts=comparison.candidate_starts,
     )
-    return summarise(comparison, ranks, stage=stage, seed=seed)
 
 
 def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed: int = 0) -> DirectionResult:
@@ -239,6 +289,56 @@ def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed:
         chance=chance,
         ci95={name: metrics.bootstrap_ci95(values, seed=seed) for name, values in per_query.items()},
     )
+
+
+# --------------------------------------------------------------------------------------- the second stage
+
+
+class _Reranking:
+    """The second stage over all directions, with one bar of progress and one count of pairs."""
+
+    def __init__(self, reranker: Reranker, depth: int, report: OnProgress, found: Sequence[Comparison]) -> None:
+        self._reranker = reranker
+        self._depth = depth
+        self._report = report
+        self._total = sum(one.relevance.n_queries for one in found if self.judges(one))
+        self._queries = 0
+        self._n_scored = 0
+        self.seconds = 0.0
+
+    def judges(self, comparison: Comparison) -> bool:
+        pairs = comparison.pairs
+        return pairs is not None and self._reranker.supports(pairs.query, pairs.candidate)
+
+    def measure(self, comparison: Comparison, before: RelevantRanks, seed: int) -> DirectionResult:
+        assert comparison.pairs is not None
+        earlier = self._queries
+        self._report(earlier, self._total, "rerank")
+        judgement = judge_direction(
+            comparison.query_vectors, comparison.candidate_vectors, comparison.relevance, comparison.pairs,
+            self._reranker, depth=self._depth,
+            on_queries=lambda done, _: self._report(earlier + done, self._total, "rerank"),
+        )  # fmt: skip
+        self._queries += comparison.relevance.n_queries
+        self._n_scored += judgement.n_scored
+        self.seconds += judgement.seconds
+        return replace(
+            summarise(comparison, judgement.ranks, stage="rerank", seed=seed),
+            gain=gains(before, judgement.ranks, _AT, seed),
+            calibration=calibration_of(judgement, self._reranker),
+        )
+
+    def facts(self) -> RerankerFacts | None:
+        if not self._queries:
+            return None
+        rate = self._n_scored / self.seconds if self.seconds > 0 else 0.0
+        return RerankerFacts(self._reranker.token_spec.fingerprint, self._depth, self.seconds, rate)
+
+
+def _stages(encode_s: float, score_s: float, reranking: _Reranking | None) -> dict[str, float]:
+    if reranking is None:
+        return {"encode": encode_s, "score": score_s}
+    return {"encode": encode_s, "score": score_s - reranking.seconds, "rerank": reranking.seconds}
 
 
 # ------------------------------------------------------------------------------------------ the pools
@@ -284,6 +384,8 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
     if not captions.texts or not encoded.captions:
         return
     item_vectors, text_vectors = np.concatenate(list(items.values())), captions.vectors(encoded)
+    made = encoded.tokens.get(modality, {})
+    tokens = np.concatenate([made[row] for row in rows]) if all(row in made for row in rows) else None
     yield Comparison(
         f"text->{modality}",
         "captions",
@@ -292,6 +394,7 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
         item_vectors,
         captions.relevant_items(len(rows)),
         captions_per_item=captions.per_item(),
+        pairs=None if tokens is None else Pairs(Modality.TEXT, modality, captions.texts, tokens),
     )
     asking = sorted(set(captions.places))
     relevant = [
@@ -306,6 +409,7 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
         text_vectors,
         Relevance.from_lists(relevant, len(captions.texts)),
         captions_per_item=captions.per_item(),
+        pairs=None if tokens is None else Pairs(modality, Modality.TEXT, captions.texts, tokens[asking]),
     )
 
 

@@ -7,7 +7,7 @@ of directions, relevance or metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from indexer.ahead import ReadAhead
 from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.encoders.dual import DualEncoder
+from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
@@ -23,7 +24,7 @@ from indexer.media import decode
 from retrieval.embed import mean_vector
 from retrieval.evaluation.datasets import Benchmark
 
-#: Called with (done, total, stage); stages are image, audio, text, captions and scores.
+#: Called with (done, total, stage); stages are image, audio, text, captions, scores and rerank.
 OnProgress = Callable[[int, int, str], None]
 
 #: Of everything read and not yet encoded.
@@ -43,6 +44,8 @@ class EncodedBenchmark:
     captions: Mapping[str, NDArray[np.float32]]
     """Of each distinct caption, ``(dim,)``."""
     skipped: tuple[Skipped, ...]
+    tokens: Mapping[Modality, Mapping[int, TokenRows]] = field(default_factory=dict)
+    """Where they were asked for: packed media tokens ``(1, row_bytes)`` of each row's item, of its first segment."""
 
 
 def encode_benchmark(
@@ -53,18 +56,20 @@ def encode_benchmark(
     limits: MediaLimits | None = None,
     batch_size: int = 32,
     workers: int = 2,
+    with_tokens: bool = False,
 ) -> EncodedBenchmark:
     """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read."""
     report = progress or silent
     limits = limits_for(encoder.window_s, limits)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
+    tokens: dict[Modality, Mapping[int, TokenRows]] = {}
     skipped: list[Skipped] = []
     for modality in Modality:
         rows = {i: row.items[modality] for i, row in enumerate(benchmark.rows) if modality in row.items}
         if not rows or modality not in encoder.modalities:
             continue
-        reading = _Reading(encoder, modality, limits, batch_size, workers)
-        items[modality], failed = reading.run(rows, report)
+        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens)
+        items[modality], tokens[modality], failed = reading.run(rows, report)
         skipped += failed
     texts: list[str] = []
     if Modality.TEXT in encoder.modalities:
@@ -77,7 +82,7 @@ def encode_benchmark(
                 f"model {encoder.spec}: its vector of the caption {one_line(text, 60)!r} is not finite; "
                 f"check the model's weights"
             )
-    return EncodedBenchmark(benchmark, items, captions, tuple(skipped))
+    return EncodedBenchmark(benchmark, items, captions, tuple(skipped), tokens if with_tokens else {})
 
 
 def encode_captions(
@@ -104,11 +109,15 @@ class _Reading:
     limits: MediaLimits
     batch_size: int
     workers: int
+    with_tokens: bool
 
-    def run(self, items: Mapping[int, Item], report: OnProgress) -> tuple[dict[int, Embeddings], list[Skipped]]:
-        """``(vectors by row, rising; skipped, by row)``."""
+    def run(
+        self, items: Mapping[int, Item], report: OnProgress
+    ) -> tuple[dict[int, Embeddings], dict[int, TokenRows], list[Skipped]]:
+        """``(vectors by row, rising; media tokens by row; skipped, by row)``."""
         rows = {item.key: row for row, item in items.items()}
         vectors: dict[int, Embeddings] = {}
+        tokens: dict[int, TokenRows] = {}
         skipped: dict[int, Skipped] = {}
 
         def keep(done: Sequence[Encoded | Refused]) -> None:
@@ -121,12 +130,14 @@ class _Reading:
                         reason = "its windows cancel each other out; cut the file shorter"
                     else:
                         vectors[rows[item.key]] = vector
+                        if one.tokens is not None:
+                            tokens[rows[item.key]] = one.tokens[:1]
                 if reason is not None:
                     skipped[rows[item.key]] = Skipped(_shown(item), reason)
             report(len(vectors) + len(skipped), len(items), self.modality.value)
 
         report(0, len(items), self.modality.value)
-        batches = Batches(self.encoder, self.batch_size)
+        batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
         ahead: ReadAhead[Item, Prepared | Skipped] = ReadAhead(
             self._read,
             workers=self.workers,
@@ -143,7 +154,7 @@ class _Reading:
             keep(batches.flush())
         finally:
             ahead.stop()
-        return dict(sorted(vectors.items())), [skipped[row] for row in sorted(skipped)]
+        return dict(sorted(vectors.items())), tokens, [skipped[row] for row in sorted(skipped)]
 
     def _read(self, item: Item) -> Prepared | Skipped:
         """In a worker thread. One bad file, whatever it raises, is only itself skipped."""

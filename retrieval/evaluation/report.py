@@ -101,6 +101,7 @@ def _notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
         yield _RECALL_NOTE
     counted = [f"{count:,} {name}" for name, count in result.items.items() if count]
     yield f"items: {', '.join(counted)}; {result.captions_per_item:.2g} captions an item, {result.seconds:.1f} s"
+    yield from _rerank_notes(result)
     yield f"manifest {display_path(result.manifest_name)} sha256 {result.manifest_sha256[:12]}"
     yield from (f"warning: {warning}" for warning in result.warnings)
     if result.skipped:
@@ -108,6 +109,31 @@ def _notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
     yield from (f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped[:_SHOWN_SKIPS])
     if len(result.skipped) > _SHOWN_SKIPS:
         yield f"  and {len(result.skipped) - _SHOWN_SKIPS:,} more; --json lists them all"
+
+
+def _rerank_notes(result: BenchmarkResult) -> Iterator[str]:
+    """What the second stage gave, whether its probabilities can be believed, and what it cost."""
+    for one in result.results:
+        if one.gain is not None:
+            told = []
+            for name, gain in one.gain.items():
+                low, high = (f"{100 * end:+.1f}" for end in gain.ci95)
+                chance = "p < 0.001" if gain.p_value < 0.001 else f"p = {gain.p_value:.3f}"
+                told.append(f"R@{name.rpartition('_')[2]} {100 * gain.gain:+.1f} [{low}, {high}], {chance}")
+            yield f"{one.direction}, gain by reranking: {'; '.join(told)}"
+        if one.calibration is not None:
+            parted = one.calibration["auroc"]
+            yield (
+                f"{one.direction}, match probability: ECE {one.calibration['after']['ece']:.3f} (sigmoid of the logit: "
+                f"{one.calibration['before']['ece']:.3f}), AUROC {'-' if parted is None else f'{parted:.3f}'}, "
+                f"{one.calibration['pairs']:,} pairs"
+            )
+    if result.reranker is not None:
+        facts = result.reranker
+        yield (
+            f"reranker {facts.fingerprint[:12]}: the {facts.rerank_depth:,} best of each query, "
+            f"{facts.pairs_per_s:,.0f} pairs/s, {facts.seconds:.1f} s"
+        )
 
 
 def _percent(share: float) -> str:

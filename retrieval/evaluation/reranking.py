@@ -1,0 +1,200 @@
+"""The second stage on a benchmark: the best of each query judged by a reranker, and what that changed.
+
+LAVIS' protocol: the top k_test of a query by cosine get match logit plus cosine as their score; everything else
+stays below every judged one, in the order of the cosines. Ties: the lower index first. Knows nothing of files,
+captions' owners or the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.encoders.media_tokens import TokenRows
+from indexer.items import Embeddings, Modality
+from retrieval.evaluation import calibration, metrics
+from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
+from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.stage import match_scores
+
+#: Called with (queries judged, of how many).
+OnQueries = Callable[[int, int], None]
+
+_TELL_EVERY = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What a reranker reads of one direction: texts on one side, media tokens on the other."""
+
+    query: Modality
+    candidate: Modality
+    texts: Sequence[str]
+    """Of the queries or the candidates, whichever are texts."""
+    tokens: TokenRows
+    """Packed, ``(n, row_bytes)``, of the other side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Ranks after the second stage, and every pair that it scored, one a query and candidate."""
+
+    ranks: RelevantRanks
+    logits: NDArray[np.float32]  # (pairs,)
+    scores: NDArray[np.float32]  # (pairs,)
+    labels: NDArray[np.bool_]  # (pairs,)
+    n_scored: int
+    """Pairs that went through the model: the same text and picture only once."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a second stage gave over the first one, on the same queries."""
+
+    gain: float
+    ci95: tuple[float, float]
+    p_value: float
+
+    def to_json(self) -> dict[str, Any]:
+        """``gain``, ``ci95`` and ``p_value``."""
+        return {"gain": self.gain, "ci95": list(self.ci95), "p_value": self.p_value}
+
+
+def judge_direction(
+    queries: Embeddings,
+    candidates: Embeddings,
+    relevance: Relevance,
+    pairs: Pairs,
+    reranker: Reranker,
+    *,
+    depth: int,
+    on_queries: OnQueries | None = None,
+) -> Judgement:
+    """Rank one direction anew: ``queries`` ``(q, dim)``, ``candidates`` ``(n, dim)``."""
+    if depth < 1:
+        raise ValueError(f"the depth is {depth}; it is at least 1")
+    judging = _Judging(pairs, reranker)
+    ranks: list[Ints] = []
+    logits: list[NDArray[np.float32]] = []
+    scores: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.bool_]] = []
+    started = time.perf_counter()
+    for first, block in metrics.similarity_blocks(queries, candidates):
+        for query, cosines in enumerate(block, start=first):
+            top = best_first(cosines, depth)
+            judged = judging.logits(query, top)
+            scored = match_scores(reranker, judged, cosines[top])
+            relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
+            ranks.append(np.sort(_ranks(cosines, top, scored, relevant)))
+            logits.append(judged)
+            scores.append(scored)
+            labels.append(np.isin(top, relevant))
+            if on_queries is not None and (query + 1) % _TELL_EVERY == 0:
+                on_queries(query + 1, len(queries))
+    seconds = time.perf_counter() - started
+    if on_queries is not None:
+        on_queries(len(queries), len(queries))
+    return Judgement(
+        RelevantRanks(np.concatenate(ranks), relevance.offsets),
+        np.concatenate(logits),
+        np.concatenate(scores),
+        np.concatenate(labels),
+        judging.n_scored,
+        seconds,
+    )
+
+
+def best_first(similarities: NDArray[Any], depth: int) -> Ints:
+    """Indices of the ``depth`` highest of ``(n,)``, falling; ties: the lower index first.
+
+    >>> best_first(np.array([0.5, 0.9, 0.5, 0.5]), 3).tolist()
+    [1, 0, 2]
+    """
+    n = len(similarities)
+    if depth >= n:
+        return np.argsort(-similarities, kind="stable")
+    least = np.partition(similarities, n - depth)[n - depth]
+    there = np.flatnonzero(similarities >= least)
+    return there[np.argsort(-similarities[there], kind="stable")][:depth]
+
+
+def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: int = 0) -> dict[str, Gain]:
+    """The gain of ``hit_rate_at_k`` for each k, paired over the queries: bootstrap interval and sign-flip p-value."""
+    found = {}
+    for k in at:
+        change = metrics.hits_at_k(after, k) - metrics.hits_at_k(before, k)
+        interval = metrics.bootstrap_ci95(change, seed=seed)
+        found[f"hit_rate_at_{k}"] = Gain(float(change.mean()), interval, metrics.sign_flip_p_value(change, seed=seed))
+    return found
+
+
+def calibration_of(judgement: Judgement, reranker: Reranker) -> Mapping[str, Any]:
+    """How far the match probabilities of all scored pairs are from the shares that are relevant, fit for JSON.
+
+    ``before`` is the sigmoid of the raw logit, ``after`` the reranker's own probability. A pair that fits and that
+    the benchmark does not call relevant counts as false.
+    """
+    labels = judgement.labels
+    raw = 1.0 / (1.0 + np.exp(-np.clip(judgement.logits.astype(np.float64), -60.0, 60.0)))
+    chances = np.asarray(reranker.probability(judgement.scores), dtype=np.float64)
+    document: dict[str, Any] = {
+        "pairs": len(labels),
+        "relevant": int(labels.sum()),
+        "auroc": calibration.auroc(judgement.scores, labels),
+    }
+    for name, values in (("before", raw), ("after", chances)):
+        bins = calibration.reliability_bins(values, labels)
+        document[name] = {"ece": calibration.error_of_bins(bins), "bins": [one.to_json() for one in bins]}
+    return document
+
+
+class _Judging:
+    """Match logits of a query and its best candidates; equal texts are scored once a picture."""
+
+    def __init__(self, pairs: Pairs, reranker: Reranker) -> None:
+        self._pairs = pairs
+        self._reranker = reranker
+        self._known: dict[str, dict[int, np.float32]] = {}
+        self._repeated = {text for text, n in Counter(pairs.texts).items() if n > 1}
+        self.n_scored = 0
+
+    def logits(self, query: int, top: Ints) -> NDArray[np.float32]:
+        pairs = self._pairs
+        if pairs.query is not Modality.TEXT:
+            texts = [pairs.texts[place] for place in top.tolist()]
+            distinct = list(dict.fromkeys(texts))
+            found = self._reranker.score_texts(pairs.tokens[query : query + 1], distinct, pairs.query)
+            self.n_scored += len(distinct)
+            by_text = dict(zip(distinct, found, strict=True))
+            return np.array([by_text[text] for text in texts], dtype=np.float32)
+        text = pairs.texts[query]
+        known = self._known.get(text, {})
+        missing = [place for place in top.tolist() if place not in known]
+        if missing:
+            found = self._reranker.score_media(text, pairs.tokens[missing], pairs.candidate)
+            self.n_scored += len(missing)
+            known = {**known, **dict(zip(missing, found, strict=True))}
+        if text in self._repeated:
+            self._known[text] = known
+        return np.array([known[place] for place in top.tolist()], dtype=np.float32)
+
+
+def _ranks(cosines: NDArray[Any], top: Ints, scores: NDArray[np.float32], relevant: Ints) -> Ints:
+    """Rank of each of ``relevant`` in one query's new order."""
+    order = np.lexsort((top, -scores.astype(np.float64)))
+    place = {candidate: rank for rank, candidate in enumerate(top[order].tolist(), start=1)}
+    found = np.empty(len(relevant), dtype=np.int64)
+    for i, candidate in enumerate(relevant.tolist()):
+        rank = place.get(candidate)
+        if rank is None:  # below the depth the order is that of the cosines, and all above it are counted in
+            own = cosines[candidate]
+            rank = 1 + int(np.count_nonzero(cosines > own)) + int(np.count_nonzero(cosines[:candidate] == own))
+        found[i] = rank
+    return found
