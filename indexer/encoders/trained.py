@@ -96,6 +96,10 @@ class TrainedDualEncoder:
         """The picture tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.IMAGE, features)
 
+    def project_texts(self, features: NDArray[np.float32]) -> Embeddings:
+        """The text towers' features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.TEXT, features)
+
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.AUDIO, self.audio_tower.features(prepared)) if len(prepared) else self._none()

@@ -179,13 +179,14 @@ class _Pool:
         self.labels = list(self.by_label)
         weights = np.sqrt([len(self.by_label[label]) for label in self.labels])
         self.weights: NDArray[np.float64] = weights / weights.sum()
-        of_labels = encoder.encode_queries([texts[label] for label in self.labels])
+        vectors = self._embedded(encoder, towers, texts)
+        of_labels = vectors[self.labels]
         self.likeness = of_labels @ of_labels.T  # (labels, labels)
         self.draws = np.random.default_rng(recipe.seed)
         asked = sorted({number for own in self.captions[len(self.train) :] for number in own})
         self.asked = torch.tensor(asked)
         held = encoder.project_images(rows[len(self.train) :])
-        self.cosines = encoder.encode_queries([texts[number] for number in asked]) @ held.T
+        self.cosines = vectors[asked] @ held.T
         self.relevant = np.zeros(self.cosines.shape, dtype=bool)
         place = {number: n for n, number in enumerate(asked)}
         for column, own in enumerate(self.captions[len(self.train) :]):
@@ -224,6 +225,13 @@ class _Pool:
             max_tokens=said.max_tokens,
         )  # fmt: skip
         return reader.to(self.where, choose_dtype(self.where))
+
+    @staticmethod
+    def _embedded(encoder: TrainedDualEncoder, towers: RecipeTowers, texts: list[str]) -> NDArray[np.float32]:
+        """The dual encoder's vectors of the texts; features of towers that were not adapted come from the cache."""
+        if any(spec.adapter for spec in encoder.config.text):
+            return encoder.encode_queries(texts)
+        return encoder.project_texts(towers.texts(texts))
 
     def _states(self, texts: list[str], on_progress: OnProgress) -> TextStates:
         """The lower layers' states of every text, from the cache or run now."""
