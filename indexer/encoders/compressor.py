@@ -80,16 +80,20 @@ class Compressor(nn.Module):
 
 def load_compressor(model: Path, config: RerankerConfig) -> Compressor:
     """The compressor of a model's directory, in eval mode. Raises :class:`ModelError` naming what is wrong."""
-    path = model / FOLDER / WEIGHTS
     module = Compressor(CompressorSpec(config.image.sources, **config.compressor))
-    prefix = "compressor."
+    fill_part(model, config, "compressor", module)
+    return module.eval()
+
+
+def fill_part(model: Path, config: RerankerConfig, name: str, module: nn.Module) -> None:
+    """Put the part ``name`` of the reranker's weights into ``module``. Raises :class:`ModelError` for what is wrong."""
+    path, prefix = model / FOLDER / WEIGHTS, f"{name}."
     weights = load_weights(path, {WEIGHTS: config.sha256})
     own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
         raise WeightsCorrupt(f"{path}: does not fit what {CONFIG} says; train or fetch the reranker again") from error
-    return module.eval()
 
 
 class CrossAttention(nn.Module):

@@ -61,8 +61,7 @@ class ImageTower(nn.Module):
         device = next(self.parameters()).device
         if not len(prepared):
             return torch.zeros((0, self.width), device=device)
-        stacked = torch.from_numpy(np.stack(prepared)).to(device)
-        pictures = stacked.permute(0, 3, 1, 2).float() / 255.0  # (n, h, w, 3) -> (n, 3, h, w)
+        pictures = self._pictures(prepared)
         rows = []
         for trunk in self.trunks:
             assert isinstance(trunk, Trunk)
@@ -77,8 +76,7 @@ class ImageTower(nn.Module):
 
         One forward pass gives both; no gradients.
         """
-        device = next(self.parameters()).device
-        pictures = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float() / 255.0
+        pictures = self._pictures(prepared)
         rows, found = [], []
         for number, trunk in enumerate(self.trunks):
             assert isinstance(trunk, Trunk)
@@ -95,6 +93,11 @@ class ImageTower(nn.Module):
     def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """As :meth:`forward`, as an array, without gradients."""
         return np.asarray(self(prepared).cpu().numpy(), dtype=np.float32)
+
+    def _pictures(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
+        """Prepared pictures -> float32 ``(n, 3, h, w)`` in 0..1 on the tower's device."""
+        stacked = torch.from_numpy(np.stack(prepared)).to(next(self.parameters()).device)
+        return stacked.permute(0, 3, 1, 2).float() / 255.0  # (n, h, w, 3) -> (n, 3, h, w)
 
     def unlock(self, groups: int) -> None:
         """Make the last ``groups`` groups of layers of every trunk trainable and lock all else; 0 locks everything.

@@ -10,6 +10,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -199,15 +200,28 @@ class Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises :class:`RecipeError`."""
+    built: Recipe = read_recipe_file(path, Recipe, example="data/recipes/starter.toml")
+    recipe = dataclasses.replace(built, path=path.resolve())
+    _check(recipe, path)
+    return recipe
+
+
+def read_recipe_file(path: Path, kind: Any, *, example: str) -> Any:
+    """A TOML file as the dataclass ``kind``, its keys and types checked. Raises :class:`RecipeError`."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe; data/recipes/starter.toml is one to copy") from error
+        raise RecipeError(f"{path}: no such recipe; {example} is one to copy") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: can't be read as TOML ({error})") from error
-    recipe: Recipe = dataclasses.replace(build_value(Recipe, document, str(path)), path=path.resolve())
-    _check(recipe, path)
-    return recipe
+    return _build(kind, document, str(path))
+
+
+def check_ranges(path: Path, ranges: Iterable[tuple[str, float, float, float]]) -> None:
+    """(key, value, lowest, highest); raises :class:`RecipeError` for the first value out of its range."""
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
 
 
 def _check(recipe: Recipe, path: Path) -> None:
@@ -246,9 +260,7 @@ def _check(recipe: Recipe, path: Path) -> None:
             ("hubness.neighbours", recipe.hubness.neighbours, 1, recipe.hubness.bank),
             ("hubness.weight", recipe.hubness.weight, 1e-3, 2.0),
         ]
-    for name, value, low, high in ranges:
-        if not low <= value <= high:
-            raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
+    check_ranges(path, ranges)
     if not recipe.image.trunks:
         raise RecipeError(f"{path}: image.trunks is empty; name at least one trunk")
     if recipe.image.prototypes is not None and not 0 <= recipe.image.prototypes.trunk < len(recipe.image.trunks):
@@ -275,16 +287,16 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise RecipeError(f"{path}: audio needs a tower or a directory, one of the two")
 
 
-def build_value(kind: Any, value: Any, where: str) -> Any:
+def _build(kind: Any, value: Any, where: str) -> Any:
     """A value of TOML as ``kind``: a dataclass from a table, a list item by item, or a plain value."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(kind) if part is not type(None)]
-        return build_value(parts[0] if len(parts) == 1 else _by_kind(parts, value, where), value, where)
+        return _build(parts[0] if len(parts) == 1 else _by_kind(parts, value, where), value, where)
     if origin in (list, tuple):
         if not isinstance(value, list):
             raise RecipeError(f"{where}: must be a list")
-        items = [build_value(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
+        items = [_build(typing.get_args(kind)[0], item, f"{where}[{n}]") for n, item in enumerate(value)]
         return items if origin is list else tuple(items)
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
@@ -318,7 +330,7 @@ def _build_table(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in fields:
             raise RecipeError(f"{where}: unknown key {key}; allowed are {', '.join(fields)}")
-    arguments = {key: build_value(hints[key], item, f"{where}: {key}") for key, item in value.items()}
+    arguments = {key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()}
     missing = [
         name
         for name, f in fields.items()

@@ -142,7 +142,7 @@ def calibration_of(judgement: Judgement, reranker: Reranker) -> Mapping[str, Any
     the benchmark does not call relevant counts as false.
     """
     labels = judgement.labels
-    raw = 1.0 / (1.0 + np.exp(-np.clip(judgement.logits.astype(np.float64), -60.0, 60.0)))
+    raw = calibration.sigmoid(judgement.logits)
     chances = np.asarray(reranker.probability(judgement.scores), dtype=np.float64)
     document: dict[str, Any] = {
         "pairs": len(labels),

@@ -6,13 +6,11 @@ Data, split and towers are the dual encoder's (``dual``); every key is checked a
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from indexer.errors import RecipeError
-from indexer.training.recipe import Recipe, build_value, load_recipe
+from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,9 @@ class RerankRecipe:
 
 def load_rerank_recipe(path: Path) -> RerankRecipe:
     """Read and check a recipe. Raises :class:`RecipeError`."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe; data/recipes/reranker.toml is one to copy") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: can't be read as TOML ({error})") from error
-    built: RerankRecipe = build_value(RerankRecipe, document, str(path))
+    built: RerankRecipe = read_recipe_file(path, RerankRecipe, example="data/recipes/reranker.toml")
     recipe = dataclasses.replace(built, path=path.resolve())
-    for name, value, low, high in (
+    ranges: list[tuple[str, float, float, float]] = [
         ("match.batch", recipe.match.batch, 2, 4096), ("match.steps", recipe.match.steps, 1, 1e7),
         ("match.near", recipe.match.near, 0, 64), ("match.evaluate_every", recipe.match.evaluate_every, 1, 1e7),
         ("align.batch", recipe.align.batch, 2, 1e6), ("align.steps", recipe.align.steps, 1, 1e7),
@@ -125,7 +117,6 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
         ("compressor.queries", recipe.compressor.queries, 1, 64), ("compressor.width", recipe.compressor.width, 8, 512),
         ("compressor.dropout", recipe.compressor.dropout, 0, 0.95), ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
         ("first_caption", recipe.first_caption, 0, 1),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
+    ]  # fmt: skip
+    check_ranges(path, ranges)
     return recipe

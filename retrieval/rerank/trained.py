@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
+from indexer.encoders.compressor import fill_part
 from indexer.encoders.devices import choose_device, choose_dtype
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.encoders.tokenizer import CONFIG, FOLDER, WEIGHTS, RerankerConfig
-from indexer.encoders.towers import language_model_directory, load_weights
+from indexer.encoders.towers import language_model_directory
 from indexer.encoders.weights import sha256_of
-from indexer.errors import WeightsCorrupt
 from indexer.items import Modality
+from retrieval.evaluation.calibration import sigmoid
 from retrieval.rerank.reader import Reader, TextStates
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
@@ -35,7 +36,7 @@ class TrainedReranker:
     """See :class:`retrieval.rerank.reranker.Reranker`; judges texts against pictures."""
 
     def __init__(self, model: Path, config: RerankerConfig, device: str = "auto") -> None:
-        self.directory = model / FOLDER
+        self._model = model
         self.config = config
         self._asked_device = device
         self._read: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
@@ -84,7 +85,7 @@ class TrainedReranker:
     def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores -> calibrated match probabilities."""
         slope, intercept = self.config.calibration["slope"], self.config.calibration["intercept"]
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(slope * scores + intercept, -60, 60))), dtype=np.float32)
+        return np.asarray(sigmoid(slope * scores + intercept), dtype=np.float32)
 
     @torch.inference_mode()
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
@@ -127,25 +128,12 @@ class TrainedReranker:
         return choose_dtype(self._device)
 
     @cached_property
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return load_weights(self.directory / WEIGHTS, {WEIGHTS: self.config.sha256})
-
-    @cached_property
     def _language(self) -> tuple[Reader, Scorer]:
         said = dict(self.config.language_model)
         reader = Reader(language_model_directory(said.pop("source")), **said).to(self._device, self._dtype)
         scorer = Scorer(ScorerSpec(**self.config.scorer))
-        self._fill(scorer, "scorer.")
+        fill_part(self._model, self.config, "scorer", scorer)
         return reader, scorer.to(self._device).eval()
-
-    def _fill(self, module: torch.nn.Module, prefix: str) -> None:
-        own = {key.removeprefix(prefix): value for key, value in self._weights.items() if key.startswith(prefix)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise WeightsCorrupt(
-                f"{self.directory / WEIGHTS}: does not fit what {CONFIG} says; train or fetch the reranker again"
-            ) from error
 
 
 def save_reranker(model: Path, config: RerankerConfig, modules: dict[str, torch.nn.Module]) -> RerankerConfig:

@@ -34,7 +34,7 @@ from indexer.items import Modality
 from indexer.training.dual import Clock, TrainingData
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.towers import RecipeTowers
-from retrieval.evaluation.calibration import expected_calibration_error, platt
+from retrieval.evaluation.calibration import expected_calibration_error, platt, sigmoid
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.reader import Reader, TextStates
 from retrieval.rerank.recipe import RerankRecipe, load_rerank_recipe
@@ -117,8 +117,8 @@ def train_reranker(
     report = {
         "trained_on": len(pool.train), "heldout_pictures": len(pool.heldout), "heldout": heldout,
         "cosine_weight": weight,
-        "ece_before": expected_calibration_error(_sigmoid(logits[scored]), labels),
-        "ece_after": expected_calibration_error(_sigmoid(slope * scores + intercept), labels),
+        "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
+        "ece_after": expected_calibration_error(sigmoid(slope * scores + intercept), labels),
         "curves": {stage: [asdict(point) for point in curve] for stage, curve in curves.items()},
         "seconds": round(time.monotonic() - started, 1), "torch": torch.__version__, "device": str(where),
     }  # fmt: skip
@@ -389,7 +389,3 @@ class _Run:
     def _autocast(self) -> torch.autocast:
         where = self.pool.where
         return torch.autocast(where.type, dtype=torch.bfloat16, enabled=choose_dtype(where) is torch.bfloat16)
-
-
-def _sigmoid(values: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -60, 60))))
