@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,6 +100,10 @@ def index(
     modality: ModalityOption = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove items whose file is gone from PATHS.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Encode everything anew (another model).")] = False,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Have the model caption the collection's pictures that have no caption.")
+    ] = False,
+    caption_beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the captions' beam search.")] = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was skipped.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Segments a tower reads at once.")] = 32,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
@@ -112,12 +117,14 @@ def index(
     from dataclasses import asdict
 
     from indexer.build import build
+    from indexer.captioning import fill_captions, require_captionable
     from indexer.collection import Collection
     from indexer.corpus import find_items
     from indexer.encoders import open_encoder
     from indexer.encoders.media_tokens import token_encoder
     from indexer.items import Modality
     from indexer.limits import MediaLimits
+    from retrieval.rerank.stage import require_reranker
 
     place = _place(collection)
     wanted = _modalities(modality) or frozenset(Modality)
@@ -125,6 +132,7 @@ def index(
     exists = Collection.exists(place)
     spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
     encoder = open_encoder(_absolute_spec(spec), device=device)
+    reranker = require_reranker(encoder, device) if caption else None
     maker = token_encoder(encoder)
     tokens = maker.token_spec if maker else None
     limits = MediaLimits(
@@ -135,10 +143,17 @@ def index(
     def run(target: Collection) -> Any:
         with target, _progress() as bar:
             target.require_encoder(encoder.fingerprint, encoder.spec)
-            return build(
+            if reranker is not None:
+                require_captionable(target, encoder, reranker.token_spec)
+            report = build(
                 target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
                 on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
             )  # fmt: skip
+            if reranker is None or report.interrupted:
+                return report
+            captioner = partial(reranker.caption, beams=caption_beams)
+            tell = partial(bar, "captioning", skipped=0)
+            return report.then(fill_captions(target, encoder, captioner, on_progress=tell))
 
     if rebuild and exists:
         report = Collection.rebuild(place, encoder.spec, encoder.fingerprint, encoder.dim, run, tokens=tokens)
@@ -219,6 +234,10 @@ def bench(
     device: DeviceOption = "auto",
     rerank: RerankOption = None,
     rerank_depth: RerankDepthOption = 64,
+    captions: Annotated[
+        bool, typer.Option("--captions", help="Caption the pictures, too: BLEU-4, METEOR and CIDEr; needs a reranker.")
+    ] = False,
+    captions_beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the captions' beam search.")] = 3,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.md and report.json there.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096)] = 32,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
@@ -237,9 +256,16 @@ def bench(
     benchmark = load_benchmark(dataset, split=split)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
     reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
+    captioner = None
+    if captions:
+        from retrieval.evaluation.caption_metrics import require_caption_metrics
+
+        require_caption_metrics()
+        captioner = reranker or require_reranker(encoder, device)
     with _progress() as bar:
         result = run_benchmark(
             benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
+            captioner=captioner, caption_beams=captions_beams,
             progress=lambda done, total, stage: bar(stage, done, total, 0),
         )  # fmt: skip
     if as_json:
@@ -531,7 +557,12 @@ def _report_line(report: Any, place: Path) -> str:
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
-    return f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"
+    line = f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"
+    if report.captions is not None:
+        line += f"\n{report.captions.captioned} captioned ({report.captions.seconds:.1f} s)"
+        if report.captions.without_words:
+            line += f"; the model said nothing of {report.captions.without_words}"
+    return line
 
 
 @contextmanager

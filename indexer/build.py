@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import decode
-from indexer.rows import BadFile, ItemRow, Place, describes_same, with_words_of
+from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
@@ -61,6 +61,23 @@ class BuildReport:
     pruned: int
     segments: int
     skipped: list[Skipped]
+    seconds: float
+    interrupted: bool
+    captions: CaptionReport | None = None
+    """Of :mod:`indexer.captioning`, where it ran after the build."""
+
+    def then(self, captions: CaptionReport) -> BuildReport:
+        """The report of the build and of the captions that were told after it."""
+        return replace(self, captions=captions, interrupted=captions.interrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionReport:
+    """What filling in captions did, counted in pictures."""
+
+    captioned: int
+    without_words: int
+    """The model said nothing of them; the next run asks again."""
     seconds: float
     interrupted: bool
 
@@ -105,6 +122,9 @@ def build(
 @dataclass(frozen=True, slots=True)
 class _ToRead:
     item: Item
+    """As it is if its content is new."""
+    same: Item
+    """As it is if its content is what is stored: with the caption that a model made for that."""
     stored: ItemRow | None
 
 
@@ -258,10 +278,11 @@ class _Build:
                 stored = rows.get(item.key)
                 if stored is not None:
                     item = with_words_of(item, stored)
-                if not self._settled(item, stored, bad.get(item.key)):
+                unread = item if stored is None else with_generated_caption_of(item, stored)
+                if not self._settled(unread, stored, bad.get(item.key)):
                     if stored is not None:
                         self.stored_keys.add(item.key)
-                    yield _ToRead(item, stored)
+                    yield _ToRead(item, unread, stored)
 
     def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None) -> bool:
         if item.modality not in self.encoder.modalities:
@@ -300,7 +321,7 @@ class _Build:
         item, stored = task.item, task.stored
         digest = content_hash(item, self.limits)
         if stored is not None and (stored.content_hash, stored.modality) == (digest, item.modality):
-            return _SameContent(item)
+            return _SameContent(task.same)
         if not self._claim(digest, item.modality):
             return _KnownContent(item, digest)
         return self._decode(item, digest)
@@ -379,7 +400,7 @@ class _Build:
         for source in sources:
             place = Place(source.key, source.path, source.manifest)
             if item.text is None and source.text is None and is_gone(place) and self.roots.hold(place):
-                self.pending.renamed[source.key] = with_words_of(item, source)
+                self.pending.renamed[source.key] = with_generated_caption_of(with_words_of(item, source), source)
                 self.counts.moved += 1
                 self._settle()
                 return True

@@ -1,7 +1,8 @@
 """The catalog: what is in a collection, in SQLite. The only file that imports SQLAlchemy.
 
     items      one row an item: where it is, what a manifest said of it, what reading it told
-    segments   one row a segment: its item, and the row of the vector store that holds its vector
+    segments   one row a segment: its item, and the row of the vector store that holds its vector. A picture whose
+               caption a model made has a second one, a text, for the words
     skipped    files that could not be read, so that unchanged ones are reported again without being read
     meta       how many vectors are committed, their generation, whether an index file was saved
 
@@ -34,7 +35,20 @@ from indexer import filters
 from indexer.errors import CollectionError, CollectionLocked, FilterError, IndexDamaged, StorageError
 from indexer.files import one_line
 from indexer.items import Item, Modality, Segment, Skipped
-from indexer.rows import BadFile, ItemRow, Place, Record, Row, StoredSegment, clean, encodable, said
+from indexer.rows import (
+    GENERATED_BY,
+    BadFile,
+    GeneratedCaption,
+    ItemRow,
+    Place,
+    Record,
+    Row,
+    StoredSegment,
+    Uncaptioned,
+    clean,
+    encodable,
+    said,
+)
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -143,6 +157,11 @@ _meta = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Integer, nullable=False),
 )
+
+#: A text of a picture: the words of its caption that a model made. Of another caption it would be stale.
+_IS_CAPTION = sa.and_(_segments.c.modality == "text", _items.c.modality == "image")
+_SAYS_THE_CAPTION = sa.and_(_segments.c.text.is_not(None), _segments.c.text.is_not_distinct_from(_items.c.caption))
+_OF_ANOTHER_KIND = sa.and_(_segments.c.modality != _items.c.modality, sa.not_(sa.and_(_IS_CAPTION, _SAYS_THE_CAPTION)))
 
 #: What ``--where`` may name beside the keys of the metadata.
 _FILTER_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
@@ -336,6 +355,7 @@ class Catalog:
                 for row in connection.execute(query.where(_segments.c.vector_id.in_(chunk))):
                     values = row._mapping
                     item = _item_values(values)
+                    item["modality"] = Modality(values[_segments.c.modality])
                     if values[_segments.c.text] is not None:
                         item["text"] = values[_segments.c.text]
                     found[values[_segments.c.vector_id]] = Row(
@@ -384,13 +404,21 @@ class Catalog:
         return self._item_rows(query.order_by(_items.c.item_id))
 
     def segments_of(self, item_id: int) -> list[StoredSegment]:
-        """The segments of an item, by ordinal."""
-        query = sa.select(_segments).where(_segments.c.item_id == item_id).order_by(_segments.c.ordinal)
+        """The segments of an item's own content, by ordinal: not that of a caption that a model made."""
+        query = sa.select(_segments).join(_items).where(_segments.c.item_id == item_id, sa.not_(_IS_CAPTION))
+        query = query.order_by(_segments.c.ordinal)
         with self._reading() as connection:
             return [
                 StoredSegment(Segment(row.ordinal, row.start_s, row.end_s, row.text), row.vector_id)
                 for row in connection.execute(query)
             ]
+
+    def uncaptioned(self) -> list[Uncaptioned]:
+        """The pictures without a caption, in the order of adding."""
+        query = sa.select(_items.c.item_id, _items.c.content_hash, _segments.c.vector_id).join(_segments)
+        query = query.where(_segments.c.modality == str(Modality.IMAGE), _items.c.captions == "[]")
+        with self._reading() as connection:
+            return [Uncaptioned(*row) for row in connection.execute(query.order_by(_items.c.item_id))]
 
     def bad_files(self, keys: Iterable[str] | None = None) -> dict[str, BadFile]:
         """What was recorded of files that could not be read; all of them, or of these keys."""
@@ -460,11 +488,35 @@ class Catalog:
             if segments:
                 self._connection.execute(sa.insert(_segments), segments)
 
+    def put_generated(self, captions: Sequence[GeneratedCaption]) -> None:
+        """Give pictures the captions that a model made, marked as such, each with a text segment for its vector."""
+        with self.transaction():
+            for one in captions:
+                stored = sa.select(_items.c.metadata).where(_items.c.item_id == one.item_id)
+                metadata = json.loads(self._connection.execute(stored).scalar_one())
+                words = clean(one.caption)
+                values = {
+                    "caption": words,
+                    "captions": json.dumps([words], ensure_ascii=False),
+                    "metadata": json.dumps({**metadata, GENERATED_BY: clean(one.model)}, ensure_ascii=False),
+                }
+                self._connection.execute(sa.update(_items).where(_items.c.item_id == one.item_id).values(**values))
+                last = sa.select(sa.func.max(_segments.c.ordinal)).where(_segments.c.item_id == one.item_id)
+                segment = {
+                    "item_id": one.item_id,
+                    "ordinal": int(self._connection.execute(last).scalar_one()) + 1,
+                    "vector_id": one.vector_id,
+                    "modality": str(Modality.TEXT),
+                    "text": words,
+                }
+                self._connection.execute(sa.insert(_segments), [segment])
+
     def touch(self, items: Sequence[Item]) -> None:
         """Write again what each item says of itself; content, vectors and id stay."""
         with self.transaction():
             for item in items:
                 self._connection.execute(sa.update(_items).where(_items.c.key == item.key).values(**said(item)))
+            self._drop_stale_captions(item.key for item in items)
             self._forget_skipped(item.key for item in items)
 
     def rename(self, old_key: str, item: Item) -> None:
@@ -474,6 +526,7 @@ class Catalog:
                 return  # nothing is moved, so nothing may be replaced
             self._delete([item.key])
             self._connection.execute(sa.update(_items).where(_items.c.key == old_key).values(**said(item)))
+            self._drop_stale_captions([item.key])
 
     def remove(self, keys: Iterable[str]) -> int:
         """Remove items with their segments and skip records; returns how many items there were."""
@@ -578,7 +631,7 @@ class Catalog:
         return self._integers(query.having(sa.func.count() > 1))
 
     def _mixed_segments(self) -> list[int]:
-        query = sa.select(_segments.c.item_id).join(_items).where(_segments.c.modality != _items.c.modality)
+        query = sa.select(_segments.c.item_id).join(_items).where(_OF_ANOTHER_KIND)
         return self._integers(query)
 
     # -- filters --------------------------------------------------------------------------------------------
@@ -635,6 +688,12 @@ class Catalog:
             removed += self._connection.execute(sa.delete(_items).where(_items.c.key.in_(chunk))).rowcount
         self._forget_skipped(keys)
         return removed
+
+    def _drop_stale_captions(self, keys: Iterable[str]) -> None:
+        """Of pictures whose caption is no more the one that a model made, the segment of those words."""
+        for chunk in _chunks(list(keys)):
+            stale = sa.select(_segments.c.segment_id).join(_items).where(_items.c.key.in_(chunk), _OF_ANOTHER_KIND)
+            self._connection.execute(sa.delete(_segments).where(_segments.c.segment_id.in_(stale)))
 
     def _forget_skipped(self, keys: Iterable[str]) -> None:
         for chunk in _chunks(list(keys)):

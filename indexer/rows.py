@@ -10,6 +10,9 @@ from typing import Any
 
 from indexer.items import Item, Modality, Scalar, Segment
 
+#: Key of the metadata that marks an item whose caption a model made; its value is the model's spec.
+GENERATED_BY = "caption_generated_by"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemRow:
@@ -41,7 +44,10 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(ItemRow):
-    """One segment with its item; ``text`` is the passage's, or the item's where a segment has none."""
+    """One segment with its item; ``text`` is the passage's, or the item's where a segment has none.
+
+    ``modality`` is the segment's: text for the generated caption of a picture, else that of the item.
+    """
 
     segment_id: int
     ordinal: int
@@ -67,6 +73,25 @@ class Record:
     facts: Mapping[str, Scalar]
     segments: Sequence[Segment]
     first_vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uncaptioned:
+    """A picture without a caption: its media tokens are at ``vector_id``."""
+
+    item_id: int
+    content_hash: str
+    vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedCaption:
+    """What a model says of a picture; ``vector_id`` is the row of the vector of these words."""
+
+    item_id: int
+    caption: str
+    model: str
+    vector_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +160,27 @@ def encodable(text: str) -> bool:
 def with_words_of(item: Item, row: ItemRow) -> Item:
     """``item``, with what a manifest said of ``row`` where no manifest says anything now.
 
-    So a folder can be indexed again without losing the captions of a manifest that was indexed before.
+    So a folder can be indexed again without losing the captions of a manifest that was indexed before. What a model
+    said of the picture is not in it: it may not be true of a new content.
     """
     if item.manifest is not None or row.manifest is None:
         return item
+    metadata = {key: value for key, value in row.metadata.items() if key != GENERATED_BY}
     return replace(
         item,
-        captions=row.captions,
-        metadata=row.metadata,
+        captions=() if GENERATED_BY in row.metadata else row.captions,
+        metadata=metadata,
         row_id=row.row_id,
         split=row.split,
         manifest=row.manifest,
     )
+
+
+def with_generated_caption_of(item: Item, row: ItemRow) -> Item:
+    """``item``, with the caption that a model made for the same content, where it has no caption of its own."""
+    if item.captions or GENERATED_BY not in row.metadata:
+        return item
+    return replace(item, captions=row.captions, metadata={**item.metadata, GENERATED_BY: row.metadata[GENERATED_BY]})
 
 
 def clean(value: Any) -> Any:

@@ -275,7 +275,11 @@ class Searcher:
                     f"nothing matches: no candidate reaches a match probability of {asked:.2f} "
                     f"(the best has {max(chances):.2f})"
                 )
-        return tuple(_hit(rank, *entry) for rank, entry in enumerate(kept[: query.k], start=1)), warnings
+        once: dict[int, tuple[float, Judged]] = {}
+        for entry in kept:  # a picture may be found as such and by the words that a model said of it
+            once.setdefault(entry[1].row.item_id, entry)
+        best = list(once.values())[: query.k]
+        return tuple(_hit(rank, *entry) for rank, entry in enumerate(best, start=1)), warnings
 
 
 def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] | None, where: str | None) -> Query:

@@ -24,7 +24,8 @@ from indexer.media import decode
 from retrieval.embed import mean_vector
 from retrieval.evaluation.datasets import Benchmark
 
-#: Called with (done, total, stage); stages are image, audio, text, captions, scores and rerank.
+#: Called with (done, total, stage); stages are image, audio, text, captions, scores, rerank, captioning and caption
+#: metrics.
 OnProgress = Callable[[int, int, str], None]
 
 #: Of everything read and not yet encoded.

@@ -17,10 +17,14 @@ from rich.text import Text
 from indexer.errors import StorageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
+from retrieval.evaluation.caption_metrics import TOKENS
+from retrieval.evaluation.captioning import CaptionResult
 
 _HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rate), % [95% interval]"
 _RECALL_NOTE = "recall@k: mean share of a query's relevant ones in the top k, %"
 _SHOWN_SKIPS = 10
+_CAPTION_COLUMNS = ["BLEU-4", "METEOR", "CIDEr", "pictures", "references", "beams"]
+_SAID_NOTHING = "(nothing)"
 
 
 def render(result: BenchmarkResult) -> Group:
@@ -31,7 +35,17 @@ def render(result: BenchmarkResult) -> Group:
         table.add_column(Text(name), justify="left" if name == "direction" else "right", no_wrap=True)
     for direction in result.results:
         table.add_row(*(Text(cell) for cell in _cells(direction, columns)))
-    return Group(table, *(Text(line) for line in _notes(result, columns)))
+    parts: list[Table | Text] = [table, *(Text(line) for line in _notes(result, columns))]
+    if result.captions is not None:
+        table = Table(title="captions", title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for name in _CAPTION_COLUMNS:
+            table.add_column(Text(name), justify="right", no_wrap=True)
+        table.add_row(*(Text(cell) for cell in _caption_cells(result.captions)))
+        parts += [Text(""), table, *(Text(line) for line in _caption_notes(result.captions))]
+        for example in result.captions.examples:
+            parts.append(Text(f"{example.path}: {display_path(example.caption) or _SAID_NOTHING}"))
+            parts += [Text(f"    {display_path(reference)}") for reference in example.references]
+    return Group(*parts)
 
 
 def as_text(result: BenchmarkResult, width: int = 110) -> str:
@@ -47,6 +61,20 @@ def as_markdown(result: BenchmarkResult) -> str:
     lines = [f"# {_escaped(_title(result))}", "", _markdown_row(columns), _markdown_row(["---"] * len(columns))]
     lines += [_markdown_row(_cells(direction, columns)) for direction in result.results]
     lines += ["", *(f"- {_escaped(note)}" for note in _notes(result, columns))]
+    if result.captions is not None:
+        lines += [
+            "",
+            "## Captions",
+            "",
+            _markdown_row(_CAPTION_COLUMNS),
+            _markdown_row(["---"] * len(_CAPTION_COLUMNS)),
+        ]
+        lines += [_markdown_row(_caption_cells(result.captions)), ""]
+        lines += [f"- {_escaped(note)}" for note in _caption_notes(result.captions)]
+        lines += ["", _markdown_row(["picture", "caption", "references"]), _markdown_row(["---"] * 3)]
+        for example in result.captions.examples:
+            references = " / ".join(map(display_path, example.references))
+            lines.append(_markdown_row([example.path, display_path(example.caption) or _SAID_NOTHING, references]))
     return "\n".join(lines) + "\n"
 
 
@@ -134,6 +162,18 @@ def _rerank_notes(result: BenchmarkResult) -> Iterator[str]:
             f"reranker {facts.fingerprint[:12]}: the {facts.rerank_depth:,} best of each query, "
             f"{facts.pairs_per_s:,.0f} pairs/s, {facts.seconds:.1f} s"
         )
+
+
+def _caption_cells(captions: CaptionResult) -> list[str]:
+    scores = captions.scores
+    counts = [f"{number:,}" for number in (captions.pictures, captions.references, captions.beams)]
+    return [f"{scores.bleu4:.1f}", f"{scores.meteor:.3f}", f"{scores.cider:.3f}", *counts]
+
+
+def _caption_notes(captions: CaptionResult) -> Iterator[str]:
+    yield "BLEU-4 of 100 (sacrebleu, corpus), METEOR of 1 (nltk), CIDEr of 10 (pycocoevalcap, CIDEr-D)"
+    yield f"words: {TOKENS}; METEOR matches: {captions.scores.meteor_matches}"
+    yield f"{captions.pictures:,} pictures captioned in {captions.seconds:.1f} s; some of them, with their references:"
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,130 @@
+"""A benchmark's pictures told by the model, and how near that comes to the captions that the manifest has.
+
+Reads the media tokens that the benchmark has made. Knows nothing of files, directions or the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from indexer.encoders.media_tokens import TokenRows
+from indexer.errors import ModelError, UsageError
+from indexer.files import display_path
+from indexer.items import Modality
+from retrieval.evaluation.caption_metrics import (
+    TOKENS,
+    CaptionScores,
+    find_wordnet,
+    require_caption_metrics,
+    score_captions,
+)
+from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, silent
+from retrieval.rerank.reranker import Reranker
+
+#: Examples in a report, spread evenly over the pictures.
+EXAMPLES = 20
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionExample:
+    """A picture, what the model says of it, and what the manifest says."""
+
+    path: str
+    """Relative to the manifest where it is below it."""
+    caption: str
+    references: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"examples"`` of ``"captions"``."""
+        return {"path": self.path, "caption": self.caption, "references": list(self.references)}
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionResult:
+    """Metrics of the captions of a benchmark's pictures."""
+
+    scores: CaptionScores
+    pictures: int
+    references: int
+    """Captions of those pictures in the manifest."""
+    beams: int
+    seconds: float
+    """That the telling took."""
+    examples: tuple[CaptionExample, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """``"captions"`` of ``bench --json``."""
+        return {
+            "bleu4": self.scores.bleu4,
+            "meteor": self.scores.meteor,
+            "cider": self.scores.cider,
+            "meteor_matches": self.scores.meteor_matches,
+            "tokens": TOKENS,
+            "pictures": self.pictures,
+            "references": self.references,
+            "beams": self.beams,
+            "seconds": round(self.seconds, 3),
+            "examples": [example.to_json() for example in self.examples],
+        }
+
+
+def caption_benchmark(
+    encoded: EncodedBenchmark, reranker: Reranker, *, beams: int = 3, progress: OnProgress | None = None
+) -> CaptionResult:
+    """Caption every picture that has captions and score that; the media tokens of ``encoded`` were made.
+
+    Raises ``UsageError`` where no picture has a caption, and ``MissingExtra`` without the metrics' libraries.
+    """
+    require_caption_metrics()
+    tokens = encoded.tokens.get(Modality.IMAGE, {})
+    rows = [row for row in tokens if encoded.benchmark.rows[row].captions]
+    if not rows:
+        shown = display_path(encoded.benchmark.path)
+        raise UsageError(f"{shown}: no picture that can be read has captions; leave out --captions")
+    started = time.perf_counter()
+    captions = tell([tokens[row] for row in rows], reranker, beams, progress)
+    seconds = time.perf_counter() - started
+    references = [encoded.benchmark.rows[row].captions for row in rows]
+    report = progress or silent
+    report(0, 1, "caption metrics")
+    scores = score_captions(captions, references, wordnet=find_wordnet())
+    report(1, 1, "caption metrics")
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)).tolist()
+    return CaptionResult(
+        scores=scores,
+        pictures=len(rows),
+        references=sum(map(len, references)),
+        beams=beams,
+        seconds=seconds,
+        examples=tuple(CaptionExample(_path(encoded, rows[n]), captions[n], references[n]) for n in chosen),
+    )
+
+
+def tell(
+    tokens: Sequence[TokenRows], reranker: Reranker, beams: int = 3, progress: OnProgress | None = None
+) -> list[str]:
+    """A caption on one line for each picture's tokens ``(1, row_bytes)``."""
+    captions: list[str] = []
+    report = progress or silent
+    report(0, len(tokens), "captioning")
+    for start in range(0, len(tokens), _AT_ONCE):
+        part = np.concatenate(tokens[start : start + _AT_ONCE])
+        told = reranker.caption(part, beams=beams)
+        if len(told) != len(part):
+            raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
+        captions += [" ".join(caption.split()) for caption in told]
+        report(len(captions), len(tokens), "captioning")
+    return captions
+
+
+def _path(encoded: EncodedBenchmark, row: int) -> str:
+    benchmark = encoded.benchmark
+    path = benchmark.rows[row].items[Modality.IMAGE].path
+    folder = benchmark.path.parent
+    return display_path(path.relative_to(folder) if path.is_relative_to(folder) else path)
