@@ -48,7 +48,13 @@ class Table:
         self.n_pairs += len(texts)
         return self.table[[int(text) for text in texts], int(tokens[0, 0])]
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def cosine_weight(self, modality: Modality) -> float:
+        return 1.0
+
+    def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         return np.asarray(1.0 / (1.0 + np.exp(-scores)), dtype=np.float32)
 
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from small_model import save_language_model
 from studio import build_studio
 
 from indexer.encoders import open_encoder
-from indexer.encoders.compressor import Compressor, CompressorSpec
+from indexer.encoders.compressor import Compressor, CompressorSpec, fill_part
 from indexer.encoders.media_tokens import TokenSpec, token_encoder
+from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokenizer import read_reranker
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, WeightsCorrupt
@@ -29,6 +31,7 @@ from retrieval.rerank.captioning import beam_search
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer, ScorerSpec
+from retrieval.rerank.trained import TrainedReranker
 from retrieval.rerank.training import load_rerank_recipe, train_reranker
 
 PROMPT = 'It shows "{text}" in one word: "'
@@ -49,6 +52,7 @@ def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates:
     torch.manual_seed(3)
     spec = ScorerSpec(reader.width, len(reader.upper_layers), 12, 5, 16, 2, 8, interaction)  # type: ignore[arg-type]
     scorer = Scorer(spec).eval()
+    scorer.whiten(torch.randn(60, reader.width))
     torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
     if open_gates and len(scorer.gates):
         torch.nn.init.constant_(scorer.gates, 0.7)
@@ -149,16 +153,32 @@ def test_qwen2_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
         torch.testing.assert_close(last[row, 0], whole_states(place, reader, words)[-1], atol=2e-5, rtol=1e-4)
 
 
-def test_the_compressor_gives_pooled_rows_first_and_then_its_queries() -> None:
+def test_the_compressor_sums_up_the_pooled_rows_first_and_then_gives_its_queries() -> None:
     torch.manual_seed(0)
-    spec = CompressorSpec(((1, 6), (9, 4)), queries=3, width=8, heads=2)
+    spec = CompressorSpec(((1, 6), (9, 4)), queries=3, width=8, heads=2, summary=1, whitened=4, hidden=8)
     compressor = Compressor(spec).eval()
+    compressor.whiten(torch.randn(30, 6))
     one, other = torch.randn(2, 1, 6), torch.randn(2, 9, 4)
     with torch.inference_mode():
         tokens = compressor([one, other])
         changed = compressor([one, other + torch.randn_like(other)])
     assert tokens.shape == (2, 4, 8) and spec.count == 4
     assert torch.equal(tokens[:, 0], changed[:, 0]) and not torch.equal(tokens[:, 1:], changed[:, 1:])
+
+
+def test_a_trunk_dropped_in_training_is_read_as_its_mean() -> None:
+    torch.manual_seed(0)
+    spec = CompressorSpec(((1, 6), (1, 4)), queries=1, width=8, heads=2, summary=1, whitened=4, hidden=8)
+    compressor = Compressor(spec, trunk_dropout=1.0)
+    compressor.whiten(torch.randn(30, 10))
+    rows = [torch.randn(64, 1, 6), torch.randn(64, 1, 4)]
+    with torch.inference_mode():
+        tokens = compressor.train()(rows)
+        mean = compressor.head.mean
+        without_first = compressor.eval()([mean[:6].expand(64, 1, 6), rows[1]])
+        without_second = compressor([rows[0], mean[6:].expand(64, 1, 4)])
+    lost = [torch.isclose(tokens, other, atol=1e-5).all(dim=(1, 2)) for other in (without_first, without_second)]
+    assert (lost[0] ^ lost[1]).all() and lost[0].any() and lost[1].any()
 
 
 def test_packed_tokens_come_back_within_half_a_step() -> None:
@@ -194,6 +214,9 @@ prompt = 'It shows "{{text}}" in one word: "'
 inner = 16
 heads = 2
 joint = 12
+[shares]
+audio = 0.6
+text = 0.6
 [align]
 steps = 4
 batch = 6
@@ -234,10 +257,73 @@ def test_a_trained_reranker_scores_pairs_and_tells_captions(trained: Path) -> No
     matrix = np.stack([reranker.score_media(text, tokens, Modality.IMAGE) for text in texts])
     other = np.stack([reranker.score_texts(tokens[n : n + 1], texts, Modality.IMAGE) for n in range(3)], axis=1)
     np.testing.assert_allclose(matrix, other, atol=0.2)  # bfloat16 where the machine has it
-    chances = reranker.probability(np.array([-5.0, 0.0, 5.0], dtype=np.float32))
+    chances = reranker.probability(np.array([-5.0, 0.0, 5.0], dtype=np.float32), Modality.IMAGE)
     assert ((chances > 0) & (chances < 1)).all()
     assert len(reranker.caption(tokens, beams=2, max_words=4)) == 3
-    assert reranker.supports(Modality.TEXT, Modality.IMAGE) and not reranker.supports(Modality.TEXT, Modality.AUDIO)
+
+
+def test_sounds_and_texts_are_judged_where_they_were_trained_on(trained: Path, tmp_path: Path) -> None:
+    encoder = open_encoder(str(trained / "dual"))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and reranker is not None
+    image, audio, text = Modality.IMAGE, Modality.AUDIO, Modality.TEXT
+    assert all(reranker.supports(*pair) for pair in [(text, image), (audio, text), (text, audio), (text, text)])
+    assert not reranker.supports(image, audio) and not reranker.supports(image, image)
+    windows = [np.sin(np.arange(n) / 9).astype(np.float32) for n in (8_000, 16_000)]
+    prepared = [encoder.prepare_audio(window) for window in windows]
+    vectors, tokens = maker.encode_audio_with_tokens(prepared)
+    np.testing.assert_allclose(vectors, encoder.encode_audio(prepared), atol=1e-2)
+    alone = maker.encode_audio_with_tokens(prepared[1:])[1]
+    near = [reranker.token_spec.unpack(rows) for rows in (tokens[1:], alone)]
+    np.testing.assert_allclose(near[0], near[1], atol=0.1)
+    assert len(set(reranker.score_media("red", tokens, audio).tolist())) == 2
+    texts = ["a red square", "blue", "green"]
+    pairs = reranker.score_pairs("red", texts)
+    single = [reranker.score_pairs("red", [one])[0] for one in texts]
+    np.testing.assert_allclose(pairs, single, atol=0.2)
+    assert len(set(pairs.tolist())) == 3
+    alike = [reranker.probability(np.zeros(1, np.float32), modality)[0] for modality in (image, audio, text)]
+    assert all(0 < chance < 1 for chance in alike)
+
+
+def test_without_shares_only_pictures_are_judged(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIMODAL_CACHE", str(trained / "cache"))
+    shutil.copytree(trained / "dual", tmp_path / "dual")
+    path = trained / "pictures.toml"
+    path.write_text((trained / "rerank.toml").read_text().replace("audio = 0.6\ntext = 0.6", ""))
+    train_reranker(load_rerank_recipe(path), tmp_path / "dual")
+    encoder = open_encoder(str(tmp_path / "dual"))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and reranker is not None
+    assert reranker.supports(Modality.IMAGE, Modality.TEXT) and not reranker.supports(Modality.TEXT, Modality.AUDIO)
+    assert not reranker.supports(Modality.TEXT, Modality.TEXT)
+    window = encoder.prepare_audio(np.ones(8_000, np.float32))
+    assert not maker.encode_audio_with_tokens([window])[1].any()
+
+
+def test_adapters_in_the_upper_layers_are_trained_kept_and_folded_in(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "studio")
+    place = tmp_path / "studio"
+    lora = "learning_rate = 0.05\n[lora]\nrank = 2\ntargets = ['q_proj', 'o_proj']\n"
+    (place / "rerank.toml").write_text((place / "rerank.toml").read_text() + lora)
+    shutil.rmtree(place / "dual" / "reranker")
+    train_reranker(load_rerank_recipe(place / "rerank.toml"), place / "dual")
+    encoder = open_encoder(str(place / "dual"))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and isinstance(reranker, TrainedReranker) and reranker.config.lora is not None
+    _, tokens = maker.encode_images_with_tokens([encoder.prepare_image(Image.open(place / "pool" / "red0.png"))])
+    merged, _ = reranker._language
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+    adapted = reranker.score_media("red", tokens, Modality.IMAGE)
+    locked = TrainedReranker(place / "dual", replace(reranker.config, lora=None))
+    assert not np.allclose(adapted, locked.score_media("red", tokens, Modality.IMAGE), atol=1e-3)
+    beside = locked._language[0]
+    beside.add_lora(LoraSpec(2, 16.0, 0.1, ("q_proj", "o_proj")))
+    fill_part(place / "dual", reranker.config, "lora", beside.upper_layers)
+    beside.eval()
+    np.testing.assert_allclose(adapted, locked.score_media("red", tokens, Modality.IMAGE), atol=0.2)
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +351,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained: Path, monkeyp
 
 def test_near_duplicates_of_the_evaluation_are_not_trained_on(trained: Path) -> None:
     report = json.loads((trained / "dual" / "reranker" / "training.json").read_text())
-    assert report["trained_on"] == 6 * 5 - 1 and report["heldout_pictures"] == 2 * 5
+    assert report["trained_on"]["image"] == 6 * 5 - 1 and report["heldout"]["image"]["things"] == 2 * 5
 
 
 def test_a_reranker_of_another_encoder_or_with_other_weights_is_refused(trained: Path, tmp_path: Path) -> None:

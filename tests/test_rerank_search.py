@@ -61,7 +61,13 @@ class Dice:
         digest = hashlib.blake2s(text.encode() + row.tobytes()).digest()
         return 6.0 * int.from_bytes(digest[:4], "big") / 2**32 - 3.0
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def cosine_weight(self, modality: Modality) -> float:
+        return 1.0
+
+    def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         return np.asarray(1.0 / (1.0 + np.exp(-scores)), dtype=np.float32)
 
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
@@ -131,6 +137,31 @@ def brute_force(collection: Collection, dice: Dice, text: str, depth: int) -> li
 
 
 # ------------------------------------------------------------------------------------------- the order
+
+
+class WithTexts(Dice):
+    """Judges texts against texts too."""
+
+    def supports(self, query: Modality, candidate: Modality) -> bool:
+        return (query, candidate) == (TEXT, TEXT) or super().supports(query, candidate)
+
+    def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked.append(len(texts))
+        return np.array([-float(len(one)) for one in texts], dtype=np.float32)
+
+
+def test_texts_against_texts_are_judged_when_that_is_asked_for(opened: Collection) -> None:
+    reranker = WithTexts()
+    query = Query((QueryPart(TEXT, "red"),), k=5, modalities=frozenset({TEXT}))
+    plain = searcher(opened, reranker).search(query)
+    assert not reranker.asked and all(hit.match_logit is None for hit in plain)
+    judged = searcher(opened, reranker).search(query, rerank=True)
+    assert reranker.asked == [5] and {*ids(judged)} == {*ids(plain)}
+    logits = [hit.match_logit for hit in judged]
+    assert logits == [-float(len(hit.text or "")) for hit in judged]
+    scores = [hit.score for hit in judged]
+    assert scores == sorted(scores, reverse=True)
+
 
 
 @pytest.mark.parametrize("depth", [1, 3, 8, 100])

@@ -520,7 +520,7 @@ def test_the_fake_reranker_prefers_the_picture_of_the_colour_and_says_it() -> No
     assert scores[0] > 0 > scores[1]
     assert np.allclose(reranker.score_texts(tokens[:1], ["something red", "blue"], Modality.IMAGE)[0], scores[0])
     assert reranker.caption(tokens) == ["a red picture", "a blue picture"]
-    assert reranker.probability(np.zeros(1, np.float32)).tolist() == [0.5]
+    assert reranker.probability(np.zeros(1, np.float32), Modality.IMAGE).tolist() == [0.5]
     assert reranker.supports(Modality.TEXT, Modality.AUDIO)
     assert not reranker.supports(Modality.IMAGE, Modality.AUDIO)
     assert not reranker.supports(Modality.TEXT, Modality.TEXT)

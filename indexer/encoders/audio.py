@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _RATE_HZ = 16_000
 _HOP_SAMPLES = 160  # Whisper's: 100 mel frames a second, 50 encoder frames
+GRID_FRAMES = 50
+"""Frames of a window that a reranker's compressor reads: of ten seconds, 0.2 s each."""
 
 
 def open_audio_tower(spec: AudioSpec) -> AudioTower | ClapTower:
@@ -82,9 +84,24 @@ class AudioTower(nn.Module):
 
     def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         """Prepared windows -> float32 ``(n, width)``, not normalised, on the tower's device; differentiable."""
-        parameter = next(self.parameters())
         if not len(prepared):
-            return torch.zeros((0, self.width), device=parameter.device)
+            return torch.zeros((0, self.width), device=next(self.parameters()).device)
+        return self._read(prepared)[0]
+
+    @torch.inference_mode()
+    def with_grids(self, prepared: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """As :meth:`forward`, and one grid: means of the last layer's frames, float32 ``(n, GRID_FRAMES, width)``.
+
+        Frames past the sound's end are zeros.
+        """
+        rows, last, held = self._read(prepared)
+        grid = nn.functional.adaptive_avg_pool1d((last * held).transpose(1, 2), GRID_FRAMES).transpose(1, 2)
+        share = nn.functional.adaptive_avg_pool1d(held.transpose(1, 2), GRID_FRAMES).transpose(1, 2)
+        return rows, [grid / share.clamp(min=1e-3)]
+
+    def _read(self, prepared: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Feature rows, the last layer's frames float32 ``(n, f, width)``, and where sound is ``(n, f, 1)``."""
+        parameter = next(self.parameters())
         stacked = torch.from_numpy(np.stack(prepared)).to(parameter.device)
         mel, marks = stacked[:, :-1].to(parameter.dtype), stacked[:, -1]
         output = self.encoder(mel, output_hidden_states=True)
@@ -94,7 +111,7 @@ class AudioTower(nn.Module):
         means = [(layer.float() * held).sum(dim=1) / count for layer in layers]  # each (n, width)
         last = output.last_hidden_state.float()
         variance = (((last - means[-1][:, None]) ** 2) * held).sum(dim=1) / count
-        return torch.cat([*means, variance.sqrt()], dim=1)
+        return torch.cat([*means, variance.sqrt()], dim=1), last, held
 
     @torch.inference_mode()
     def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:

@@ -108,6 +108,11 @@ class ClapTower(nn.Module):
         return rows.float()
 
     @torch.inference_mode()
+    def with_grids(self, prepared: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """As :meth:`forward`, and no grid: CLAP's embedding is all that a reranker reads of it."""
+        return self(prepared), []
+
+    @torch.inference_mode()
     def features(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """As :meth:`forward`, as an array, without gradients."""
         return np.asarray(self(prepared).cpu().numpy(), dtype=np.float32)

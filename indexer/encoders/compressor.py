@@ -1,8 +1,9 @@
 """From what the towers see of a picture or sound to a few media tokens: learned queries read it by cross-attention.
 
 What goes in are *sources*: one row of pooled features or a grid of patch or frame features a trunk. What comes out are
-the pooled rows, one token each, and the learned queries' tokens (Perceiver resampler, Jaegle et al. 2021; for offline
-tokens of a reranker: EDJE, 2026). Knows nothing of texts or of language models.
+a few tokens that sum up the pooled rows, by a head as the dual encoder's, and the learned queries' tokens (Perceiver
+resampler, Jaegle et al. 2021; for offline tokens of a reranker: EDJE, 2026). Knows nothing of texts or of language
+models.
 """
 
 from __future__ import annotations
@@ -16,39 +17,59 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from indexer.encoders.tokenizer import CONFIG, FOLDER, WEIGHTS, RerankerConfig
+from indexer.encoders.adapter import put_trained
+from indexer.encoders.heads import ProjectionHead, whitening
+from indexer.encoders.specs import HeadSpec
+from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
 from indexer.encoders.towers import load_weights
 from indexer.errors import WeightsCorrupt
 
 
 @dataclass(frozen=True)
 class CompressorSpec:
-    """Sizes: ``sources`` are (tokens, width) of everything that is read, in order; one token is a pooled row."""
+    """Sizes: ``sources`` are (tokens, width) of everything that is read, in order; one token is a pooled row.
+
+    The pooled rows, joined and whitened to ``whitened`` components, become ``summary`` tokens by a linear map and a
+    residual MLP ``hidden`` wide.
+    """
 
     sources: tuple[tuple[int, int], ...]
     queries: int = 16
     width: int = 192
     heads: int = 4
+    summary: int = 3
+    whitened: int = 768
+    hidden: int = 1536
 
     @property
     def count(self) -> int:
         """Tokens that come out."""
-        return self.queries + sum(tokens == 1 for tokens, _ in self.sources)
+        return self.queries + self.summary
+
+    @property
+    def pooled(self) -> int:
+        """Width of the joined pooled rows."""
+        return sum(width for tokens, width in self.sources if tokens == 1)
 
 
 class Compressor(nn.Module):
-    """Sources, each ``(n, tokens, width)`` -> media tokens float32 ``(n, count, width)``."""
+    """Sources, each ``(n, tokens, width)`` -> media tokens float32 ``(n, count, width)``.
 
-    def __init__(self, spec: CompressorSpec, dropout: float = 0.0) -> None:
+    While training, whole components of the features are dropped (``dropout``), and the row of one trunk of several
+    (``trunk_dropout``: the chance of it).
+    """
+
+    def __init__(self, spec: CompressorSpec, dropout: float = 0.0, trunk_dropout: float = 0.0) -> None:
         super().__init__()
         self.spec = spec
-        self.dropout = dropout
+        self.dropout, self.trunk_dropout = dropout, trunk_dropout
         width = spec.width
-        self.means = nn.ParameterList(nn.Parameter(torch.zeros(inputs), False) for _, inputs in spec.sources)
-        self.deviations = nn.ParameterList(nn.Parameter(torch.ones(inputs), False) for _, inputs in spec.sources)
-        self.norms = nn.ModuleList(nn.LayerNorm(inputs) for _, inputs in spec.sources)
-        self.projections = nn.ModuleList(nn.Linear(inputs, width) for _, inputs in spec.sources)
-        self.places = nn.ParameterList(nn.Parameter(torch.randn(tokens, width) * 0.02) for tokens, _ in spec.sources)
+        grids = [source for source in spec.sources if source[0] > 1]
+        sizes = HeadSpec(spec.pooled, min(spec.whitened, spec.pooled), spec.hidden, spec.summary * width)
+        self.head = ProjectionHead(sizes, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(inputs) for _, inputs in grids)
+        self.projections = nn.ModuleList(nn.Linear(inputs, width) for _, inputs in grids)
+        self.places = nn.ParameterList(nn.Parameter(torch.randn(tokens, width) * 0.02) for tokens, _ in grids)
         self.queries = nn.Parameter(torch.randn(spec.queries, width) * 0.02)
         self.attention = CrossAttention(width, width, width, spec.heads)
         self.mlp = nn.Sequential(
@@ -56,17 +77,21 @@ class Compressor(nn.Module):
         )
         self.out = nn.LayerNorm(width)
 
-    def standardise(self, number: int, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Features of a source are first brought to mean 0 and deviation 1 with these, ``(width,)`` each."""
-        self.means[number].data = mean.float()
-        self.deviations[number].data = deviation.float()
+    def whiten(self, rows: torch.Tensor) -> None:
+        """Measure the whitening of the joined pooled rows on training rows ``(n, pooled)``."""
+        self.head.set_whitening(*whitening(rows, self.head.spec.whitened, 1.0))
 
     def forward(self, sources: Sequence[torch.Tensor]) -> torch.Tensor:
-        """While training, whole components of the features are dropped."""
-        read = []
-        for number, source in enumerate(sources):
-            norm, projection, place = self.norms[number], self.projections[number], self.places[number]
-            rows = norm((source.float() - self.means[number]) / self.deviations[number])
+        """Tokens of items, the summary first."""
+        pooled = [rows[:, 0].float() for rows in sources if rows.shape[1] == 1]
+        joined = torch.cat(self._without_a_trunk(pooled) if self.training else pooled, dim=1)
+        with torch.autocast(joined.device.type, enabled=False):  # small components drown in bfloat16
+            whitened = self.head.whitened(joined)
+        summary = self.head.rows(whitened).view(len(joined), self.spec.summary, self.spec.width)
+        read = [summary]
+        grids = [rows for rows in sources if rows.shape[1] > 1]
+        for norm, projection, place, grid in zip(self.norms, self.projections, self.places, grids, strict=True):
+            rows = norm(grid.float())
             if self.training and self.dropout:  # a component is dropped in all tokens of an item alike
                 rows = rows * functional.dropout(torch.ones_like(rows[:, :1]), self.dropout)
             read.append(projection(rows) + place)
@@ -74,14 +99,26 @@ class Compressor(nn.Module):
         queries = self.queries.expand(len(seen), -1, -1)
         queries = queries + self.attention(queries, seen)
         queries = queries + self.mlp(queries)
-        pooled = [rows for rows in read if rows.shape[1] == 1]
-        return torch.as_tensor(self.out(torch.cat([*pooled, queries], dim=1)))
+        return torch.as_tensor(self.out(torch.cat([summary, queries], dim=1)))
+
+    def _without_a_trunk(self, pooled: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Of some items one trunk's row becomes the mean, as where it sees nothing."""
+        if not self.trunk_dropout or len(pooled) < 2:
+            return pooled
+        count, where = len(pooled[0]), pooled[0].device
+        lost = torch.randint(len(pooled), (count,), device=where)
+        lost[torch.rand(count, device=where) >= self.trunk_dropout] = -1
+        means = torch.split(self.head.mean, [rows.shape[1] for rows in pooled])
+        return [
+            torch.where((lost == number)[:, None], mean, rows)
+            for number, (rows, mean) in enumerate(zip(pooled, means, strict=True))
+        ]
 
 
-def load_compressor(model: Path, config: RerankerConfig) -> Compressor:
-    """The compressor of a model's directory, in eval mode. Raises :class:`ModelError` naming what is wrong."""
-    module = Compressor(CompressorSpec(config.image.sources, **config.compressor))
-    fill_part(model, config, "compressor", module)
+def load_compressor(model: Path, config: RerankerConfig, modality: str) -> Compressor:
+    """A modality's compressor of a model's directory, in eval mode. Raises :class:`ModelError` for what is wrong."""
+    module = Compressor(CompressorSpec(config.sources[modality].sources, **config.compressor))
+    fill_part(model, config, f"compressor.{modality}", module)
     return module.eval()
 
 
@@ -90,6 +127,9 @@ def fill_part(model: Path, config: RerankerConfig, name: str, module: nn.Module)
     path, prefix = model / FOLDER / WEIGHTS, f"{name}."
     weights = load_weights(path, {WEIGHTS: config.sha256})
     own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    if name == LORA:  # adapters alone stand in the file, not what they adapt
+        put_trained(module, own, path)
+        return
     try:
         module.load_state_dict(own)
     except RuntimeError as error:

@@ -140,8 +140,18 @@ class FakeReranker:
         del modality
         return self._logits(self._encoder.encode_queries(texts), _seen(tokens)[:1]).reshape(-1)
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Never: it supports no texts against texts."""
+        raise NotImplementedError
+
+    def cosine_weight(self, modality: Modality) -> float:
+        """As LAVIS."""
+        del modality
+        return 1.0
+
+    def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """The logistic function of the scores."""
+        del modality
         return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(scores, dtype=np.float32))), dtype=np.float32)
 
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:

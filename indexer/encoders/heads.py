@@ -38,11 +38,13 @@ class ProjectionHead(nn.Module):
 
     def project(self, whitened: torch.Tensor) -> torch.Tensor:
         """Whitened features -> unit rows: the trained step."""
+        return nn.functional.normalize(self.rows(whitened), dim=-1)
+
+    def rows(self, whitened: torch.Tensor) -> torch.Tensor:
+        """The trained step before its rows are brought to unit length."""
         kept = self.dropout(whitened)
-        rows = self.linear(kept)
-        if self.mlp is not None:
-            rows = rows + self.mlp(kept)
-        return nn.functional.normalize(rows, dim=-1)
+        rows: torch.Tensor = self.linear(kept)
+        return rows if self.mlp is None else rows + self.mlp(kept)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.project(self.whitened(features))

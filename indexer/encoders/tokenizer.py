@@ -19,14 +19,17 @@ from indexer.errors import ModelError
 FOLDER = "reranker"
 CONFIG = "reranker.json"
 WEIGHTS = "reranker.safetensors"
+LORA = "lora"
+"""The part of the weights that adapts the language model's upper layers."""
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class ImageSources:
-    """What the compressor reads of a picture: every trunk's row, in pieces ``rows`` wide, and the grids of ``grids``.
+class MediaSources:
+    """What a compressor reads of a picture: every trunk's row, in pieces ``rows`` wide, and the grids of ``grids``.
 
-    ``tokens`` are the patches of each of those grids, ``widths`` their features' width.
+    ``tokens`` are the patches of each of those grids, ``widths`` their features' width. Of a sound it is the tower's
+    row and its frames; of a text two rows of the language model's.
     """
 
     rows: tuple[int, ...]
@@ -54,17 +57,20 @@ class RerankerConfig:
 
     encoder: str
     """Fingerprint of the dual encoder whose towers it reads, and whose candidates it was trained on."""
-    image: ImageSources
+    sources: dict[str, MediaSources]
+    """What is read of each modality that it judges texts against: a compressor for each."""
     compressor: dict[str, Any]
-    """``queries``, ``width`` and ``heads`` of the compressor."""
+    """Sizes of the compressors, but for their sources."""
     language_model: dict[str, Any]
     """``source``, ``layers``, ``lower``, ``prompt`` and ``max_tokens`` of the reader."""
     scorer: dict[str, Any]
-    calibration: dict[str, float]
-    """Platt's: probability = sigmoid(slope * score + intercept), score = logit + cosine weight * cosine."""
-    cosine_weight: float
+    calibration: dict[str, dict[str, float]]
+    """Of each modality ``cosine_weight``, ``slope`` and ``intercept``: score = logit + cosine weight * cosine, and by
+    Platt's scaling probability = sigmoid(slope * score + intercept)."""
     sha256: str
     """Of the weights."""
+    lora: dict[str, Any] | None = None
+    """Adapters in the language model's upper layers (:class:`LoraSpec`); none: the layers are locked."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``reranker.json``."""
@@ -73,8 +79,9 @@ class RerankerConfig:
     @property
     def token_spec(self) -> TokenSpec:
         """How the media tokens look."""
-        count = self.compressor["queries"] + len(self.image.rows)
-        content = json.dumps([self.encoder, asdict(self.image), self.compressor, self.sha256], sort_keys=True)
+        count = self.compressor["queries"] + self.compressor["summary"]
+        read = {name: asdict(sources) for name, sources in self.sources.items()}
+        content = json.dumps([self.encoder, read, self.compressor, self.sha256], sort_keys=True)
         return TokenSpec(count, self.compressor["width"], hashlib.sha256(content.encode()).hexdigest()[:32])
 
 
@@ -87,8 +94,11 @@ def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | Non
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("format") != FORMAT:
             raise ValueError(f"not format {FORMAT}")
-        image = ImageSources(**{key: tuple(value) for key, value in document.pop("image").items()})
-        config = RerankerConfig(image=image, **document)
+        sources = {
+            modality: MediaSources(**{key: tuple(value) for key, value in read.items()})
+            for modality, read in document.pop("sources").items()
+        }
+        config = RerankerConfig(sources=sources, **document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: no reranker.json of this version ({error}); train or fetch it again") from error
     if config.encoder != encoder_fingerprint:

@@ -96,6 +96,10 @@ class TrainedDualEncoder:
         """The picture tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.IMAGE, features)
 
+    def project_audio(self, features: NDArray[np.float32]) -> Embeddings:
+        """The sound tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.AUDIO, features)
+
     def project_texts(self, features: NDArray[np.float32]) -> Embeddings:
         """The text towers' features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
         return self._project(Modality.TEXT, features)
@@ -119,22 +123,32 @@ class TrainedDualEncoder:
 
     def encode_images_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
         """float32 ``(n, dim)`` and packed media tokens uint8 ``(n, row_bytes)``, from one forward pass."""
+        assert self._reranker is not None
+        wanted = self._reranker.sources["image"].grids
+        return self._with_tokens(Modality.IMAGE, prepared, lambda: self.image_tower.with_grids(prepared, wanted))
+
+    def encode_audio_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
+        """As for pictures; rows of zeros where the reranker was not trained on sounds."""
+        assert self._reranker is not None
+        if Modality.AUDIO not in self._reranker.sources:
+            return self.encode_audio(prepared), np.zeros((len(prepared), self._reranker.token_spec.row_bytes), np.uint8)
+        return self._with_tokens(Modality.AUDIO, prepared, lambda: self.audio_tower.with_grids(prepared))
+
+    def _with_tokens(
+        self, modality: Modality, prepared: Sequence[NDArray[Any]],
+        read: Callable[[], tuple[torch.Tensor, list[torch.Tensor]]],
+    ) -> tuple[Embeddings, TokenRows]:  # fmt: skip
         import torch
 
         assert self._reranker is not None
         spec = self._reranker.token_spec
         if not len(prepared):
             return self._none(), spec.pack(np.zeros((0, spec.count, spec.width), np.float32))
-        rows, grids = self.image_tower.with_grids(prepared, self._reranker.image.grids)
+        rows, grids = read()
         with torch.inference_mode():
-            tokens = self._compressor(self._reranker.image.split(rows, grids))
-        vectors = self._project(Modality.IMAGE, np.asarray(rows.cpu().numpy(), dtype=np.float32))
+            tokens = self._compressor(modality)(self._reranker.sources[modality].split(rows, grids))
+        vectors = self._project(modality, np.asarray(rows.cpu().numpy(), dtype=np.float32))
         return vectors, spec.pack(np.asarray(tokens.float().cpu().numpy(), dtype=np.float32))
-
-    def encode_audio_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
-        """Embeddings, and rows of zeros: this reranker does not read sound."""
-        assert self._reranker is not None
-        return self.encode_audio(prepared), np.zeros((len(prepared), self._reranker.token_spec.row_bytes), np.uint8)
 
     @cached_property
     def _reranker(self) -> RerankerConfig | None:
@@ -142,12 +156,16 @@ class TrainedDualEncoder:
 
         return read_reranker(self.directory, self.fingerprint)
 
-    @cached_property
-    def _compressor(self) -> Compressor:
+    def _compressor(self, modality: Modality) -> Compressor:
         from indexer.encoders.compressor import load_compressor
 
         assert self._reranker is not None
-        return load_compressor(self.directory, self._reranker).to(self.device)
+        with self._lock:
+            name = f"compressor of {modality}"
+            if name not in self._loaded:
+                self._loaded[name] = load_compressor(self.directory, self._reranker, modality).to(self.device)
+            found: Compressor = self._loaded[name]
+        return found
 
     def _none(self) -> Embeddings:
         return np.zeros((0, self.dim), dtype=np.float32)

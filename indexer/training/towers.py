@@ -140,22 +140,44 @@ class RecipeTowers:
         _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[arg-type]
         tower = tower.to(self.device, self.dtype)
         blank = np.full((tower.size_px, tower.size_px, 3), 255, dtype=np.uint8)
-        patches, width = tower.with_grids([blank], [0])[1][0].shape[1:]
-        content = json.dumps({**asdict(spec), "weights": sha256_of(path), "dtype": str(self.dtype)}, sort_keys=True)
-        name = f"grid-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-        cache = FeatureCache(cache_dir() / "features" / name, patches * width, half=True)
-
-        wanted = {example.key: example.item.path for example in examples}
-
-        def flat(prepared: list[Any]) -> NDArray[np.float32]:
-            grid = tower.with_grids(prepared, [0])[1][0]
-            return np.asarray(grid.flatten(1).cpu().numpy(), dtype=np.float32)
-
-        self.complaints += fill(
-            cache, wanted, _picture_reader(tower, MediaLimits()), flat,
-            stage=f"patches by {spec.arch}", on_progress=self.on_progress,
+        found = self._grids(
+            examples, {**asdict(spec), "weights": sha256_of(path)}, blank, _picture_reader(tower, MediaLimits()),
+            lambda prepared: tower.with_grids(prepared, [0])[1], f"patches by {spec.arch}",
         )  # fmt: skip
-        return cache.raw([example.key for example in examples]).reshape(len(examples), patches, width)
+        return found[0]
+
+    def sound_grids(self, examples: Sequence[Example]) -> list[NDArray[np.float16]]:
+        """Frames' features of readable sounds' first windows, float16 ``(n, frames, width)``; none of a CLAP.
+
+        Sounds without a row of :meth:`sounds` must have been left out.
+        """
+        spec, path = self._audio_file()
+        tower = open_audio_tower(spec)
+        tower.load(load_weights(path, {}))
+        running: AudioTower | ClapTower = tower.to(self.device, self.dtype)
+        return self._grids(
+            examples, {**asdict(spec), "weights": sha256_of(path)}, running.prepare(np.zeros(1600, dtype=np.float32)),
+            self._sound_reader(running), lambda prepared: running.with_grids(prepared)[1], "frames of sounds",
+        )  # fmt: skip
+
+    def _grids(
+        self, examples: Sequence[Example], identity: dict[str, Any], blank: NDArray[Any],
+        read: Callable[[Path], Any], grids_of: Callable[[list[Any]], list[torch.Tensor]], stage: str,
+    ) -> list[NDArray[np.float16]]:  # fmt: skip
+        """The one grid that ``grids_of`` gives of each, or none; kept in the cache. ``blank`` tells its shape."""
+        shapes = [grid.shape[1:] for grid in grids_of([blank])]
+        if not shapes:
+            return []
+        ((count, width),) = shapes
+        content = json.dumps({**identity, "dtype": str(self.dtype)}, sort_keys=True)
+        name = f"grid-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        cache = FeatureCache(cache_dir() / "features" / name, count * width, half=True)
+        self.complaints += fill(
+            cache, {example.key: example.item.path for example in examples}, read,
+            lambda prepared: np.asarray(grids_of(prepared)[0].flatten(1).cpu().numpy(), dtype=np.float32),
+            stage=stage, on_progress=self.on_progress,
+        )  # fmt: skip
+        return [cache.raw([example.key for example in examples]).reshape(len(examples), count, width)]
 
     def sounds(self, examples: Sequence[Example]) -> None:
         """Make sure that every readable sound has the row of its first window."""
@@ -167,11 +189,9 @@ class RecipeTowers:
             return
         tower.load(load_weights(path, {}))
         running: AudioTower | ClapTower = tower.to(self.device, self.dtype)
-        limits = limits_for(spec.window_s)
         self.complaints += fill(
-            self._audio, wanted,
-            lambda file: running.prepare(sound_windows(read_sound(file, limits)[0], limits)[0][2]),
-            running.features, stage="sounds", on_progress=self.on_progress, batch_size=16,
+            self._audio, wanted, self._sound_reader(running), running.features,
+            stage="sounds", on_progress=self.on_progress, batch_size=16,
         )  # fmt: skip
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -231,6 +251,11 @@ class RecipeTowers:
             return self._images
         assert self._audio is not None
         return [self._audio]
+
+    def _sound_reader(self, tower: AudioTower | ClapTower) -> Callable[[Path], NDArray[np.float32]]:
+        """A sound's first window, prepared."""
+        limits = limits_for(self._audio_file()[0].window_s)
+        return lambda file: tower.prepare(sound_windows(read_sound(file, limits)[0], limits)[0][2])
 
     def _open_text(self, number: int) -> TextTower:
         spec, adapter = self.text_specs[number], self.adapters[number]

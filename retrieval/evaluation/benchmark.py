@@ -35,6 +35,7 @@ from indexer.files import display_path
 from indexer.items import Embeddings, Modality, Skipped
 from indexer.limits import MediaLimits
 from retrieval.evaluation import metrics
+from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
 from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
@@ -137,6 +138,8 @@ class BenchmarkResult:
     seconds_by_stage: Mapping[str, float]
     reranker: RerankerFacts | None = None
     """``None`` where no direction was reranked."""
+    captions: CaptionResult | None = None
+    """Of the pictures; ``None`` where it was not asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``bench --json``."""
@@ -151,6 +154,7 @@ class BenchmarkResult:
             "dim": self.dim,
             "reranker": None if self.reranker is None else self.reranker.to_json(),
             "results": [result.to_json() for result in self.results],
+            "captions": None if self.captions is None else self.captions.to_json(),
             "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in self.skipped],
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
@@ -186,12 +190,15 @@ def run_benchmark(
     seed: int = 0,
     reranker: Reranker | None = None,
     rerank_depth: int = RERANK_DEPTH,
+    captioner: Reranker | None = None,
+    caption_beams: int = 3,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
 
     With a ``reranker`` that reads the encoder's media tokens, also those that it supports, the ``rerank_depth`` best
-    candidates of each query judged anew (stage ``"rerank"``). Decoding runs in ``workers`` threads beside the
-    encoding; ``seed`` is that of the bootstrap and of the randomisation. Directions
+    candidates of each query judged anew (stage ``"rerank"``). With a ``captioner``, which reads them too, every picture
+    with captions is told, by a search of ``caption_beams`` beams, and that is compared with them. Decoding runs in
+    ``workers`` threads beside the encoding; ``seed`` is that of the bootstrap and of the randomisation. Directions
     whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
     ``MediaError`` naming the manifest when nothing of it could be read.
     """
@@ -199,7 +206,7 @@ def run_benchmark(
     started = time.perf_counter()
     encoded = encode_benchmark(
         benchmark, encoder, progress=report, limits=limits, batch_size=batch_size, workers=workers,
-        with_tokens=reranker is not None,
+        with_tokens=reranker is not None or captioner is not None,
     )  # fmt: skip
     encoded_at = time.perf_counter()
     pairs = comparisons(encoded)
@@ -215,6 +222,10 @@ def run_benchmark(
             results.append(reranking.measure(comparison, ranks, seed))
         report(done, len(pairs), "scores")
     ended = time.perf_counter()
+    told: CaptionResult | None = None
+    if captioner is not None:
+        told = caption_benchmark(encoded, captioner, beams=caption_beams, progress=report)
+    captioned_at = time.perf_counter()
     measured = sorted({row for found in encoded.items.values() for row in found})
     captioned = [captions for row in measured if (captions := benchmark.rows[row].captions)]
     return BenchmarkResult(
@@ -233,9 +244,13 @@ def run_benchmark(
         results=tuple(results),
         skipped=(*benchmark.skipped, *encoded.skipped),
         warnings=(*benchmark.warnings, *_left_out(encoded, encoder)),
-        seconds=ended - started,
-        seconds_by_stage=_stages(encoded_at - started, ended - encoded_at, reranking),
+        seconds=captioned_at - started,
+        seconds_by_stage={
+            **_stages(encoded_at - started, ended - encoded_at, reranking),
+            **({"captions": captioned_at - ended} if told is not None else {}),
+        },
         reranker=None if reranking is None else reranking.facts(),
+        captions=told,
     )
 
 
@@ -325,7 +340,7 @@ class _Reranking:
         return replace(
             summarise(comparison, judgement.ranks, stage="rerank", seed=seed),
             gain=gains(before, judgement.ranks, _AT, seed),
-            calibration=calibration_of(judgement, self._reranker),
+            calibration=calibration_of(judgement, self._reranker, comparison.pairs.told_of),
         )
 
     def facts(self) -> RerankerFacts | None:

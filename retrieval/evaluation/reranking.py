@@ -40,6 +40,11 @@ class Pairs:
     tokens: TokenRows
     """Packed, ``(n, row_bytes)``, of the other side."""
 
+    @property
+    def told_of(self) -> Modality:
+        """What texts are judged against."""
+        return self.candidate if self.query is Modality.TEXT else self.query
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -90,7 +95,7 @@ def judge_direction(
         for query, cosines in enumerate(block, start=first):
             top = best_first(cosines, depth)
             judged = judging.logits(query, top)
-            scored = match_scores(reranker, judged, cosines[top])
+            scored = match_scores(reranker, judged, cosines[top], pairs.told_of)
             relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
             ranks.append(np.sort(_ranks(cosines, top, scored, relevant)))
             logits.append(judged)
@@ -135,7 +140,7 @@ def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: 
     return found
 
 
-def calibration_of(judgement: Judgement, reranker: Reranker) -> Mapping[str, Any]:
+def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) -> Mapping[str, Any]:
     """How far the match probabilities of all scored pairs are from the shares that are relevant, fit for JSON.
 
     ``before`` is the sigmoid of the raw logit, ``after`` the reranker's own probability. A pair that fits and that
@@ -143,7 +148,7 @@ def calibration_of(judgement: Judgement, reranker: Reranker) -> Mapping[str, Any
     """
     labels = judgement.labels
     raw = calibration.sigmoid(judgement.logits)
-    chances = np.asarray(reranker.probability(judgement.scores), dtype=np.float64)
+    chances = np.asarray(reranker.probability(judgement.scores, told_of), dtype=np.float64)
     document: dict[str, Any] = {
         "pairs": len(labels),
         "relevant": int(labels.sum()),

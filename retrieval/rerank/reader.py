@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from indexer.encoders.adapter import add_lora, merge_lora
 from indexer.encoders.language_model import LanguageModel, open_language_model
+from indexer.encoders.specs import LoraSpec
 from indexer.errors import ModelError
 
 #: Before layer ``n`` of the upper layers: hidden ``(rows, t, width)`` -> hidden of the same shape.
@@ -90,6 +92,14 @@ class Reader(nn.Module):
         self.norm = norm
         self.eval().requires_grad_(False)
 
+    def add_lora(self, spec: LoraSpec) -> None:
+        """Put trainable adapters into the upper layers; the lower ones stay as they are, so cached states stay true."""
+        add_lora(self, "upper_layers", spec)
+
+    def merge_lora(self) -> None:
+        """Fold the adapters into the upper layers."""
+        merge_lora(self.upper_layers)
+
     def token_ids(self, text: str) -> list[int]:
         """Prompt, text in lower case (cut to ``max_tokens``), rest of the prompt."""
         words = " ".join(text.split()).lower().rstrip(".")
@@ -142,6 +152,10 @@ class Reader(nn.Module):
                                 position_embeddings=rotated))  # fmt: skip
         judged: torch.Tensor = self.norm(one[:, 0])
         return judged.view(count, candidates, -1), self.norm(text)
+
+    def last(self, states: TextStates) -> torch.Tensor:
+        """States of the last tokens without media ``(n, width)``, after the final norm."""
+        return self.read(states, 1, lambda layer, hidden: hidden)[0][:, 0]
 
     def tell(self, states: TextStates, interact: Interact) -> torch.Tensor:
         """Texts with one media each, every token from the text on reading it -> states ``(n, t, width)``, normed."""
@@ -201,3 +215,11 @@ class _Kept:
 def _hidden(output: Any) -> torch.Tensor:
     found: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return found
+
+
+def text_sources(last: torch.Tensor, states: TextStates, rows: Any = slice(None)) -> list[torch.Tensor]:
+    """What the compressor reads of texts: last tokens ``(n, 1, width)``, and the mean of own tokens, lower states."""
+    picked = rows if isinstance(rows, slice) else torch.as_tensor(rows)
+    own = states.own[picked][:, :, None].float()
+    mean = (states.hidden[picked].float() * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
+    return [last[picked][:, None].float(), mean[:, None]]

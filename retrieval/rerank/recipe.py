@@ -10,18 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from indexer.encoders.specs import LoraSpec
 from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
 
 
 @dataclass(frozen=True)
 class CompressorRecipe:
-    """Media tokens: how many learned queries beside the pooled rows, how wide, and which trunks' grids are read."""
+    """Media tokens: learned queries over the trunks' grids, and a summary of their pooled rows; how many, how wide."""
 
     grids: list[int]
     queries: int = 16
     width: int = 192
     heads: int = 4
+    summary: int = 3
+    whitened: int = 768
+    hidden: int = 1536
     dropout: float = 0.35
+    trunk_dropout: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,21 @@ class ReaderRecipe:
 
 
 @dataclass(frozen=True)
+class LoraRecipe:
+    """Adapters in the language model's upper layers, trained while matching; see :class:`LoraSpec`."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.1
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+
+    @property
+    def spec(self) -> LoraSpec:
+        """As the encoders take it."""
+        return LoraSpec(self.rank, self.alpha, self.dropout, tuple(self.targets))
+
+
+@dataclass(frozen=True)
 class ScorerRecipe:
     """Cross-attention and match head; see :class:`retrieval.rerank.scorer.ScorerSpec`."""
 
@@ -43,7 +63,10 @@ class ScorerRecipe:
     heads: int = 4
     joint: int = 384
     interaction: Literal["none", "one-way", "bidirectional"] = "bidirectional"
+    whitened: int = 576
+    hidden: int = 1536
     dropout: float = 0.3
+    text_dropout: float = 0.45
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,14 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Of the steps, how many are of sounds and of texts told by other texts, for each one of pictures; 0: none."""
+
+    audio: float = 0.0
+    text: float = 0.0
+
+
+@dataclass(frozen=True)
 class RerankRecipe:
     """The whole file."""
 
@@ -86,9 +117,16 @@ class RerankRecipe:
     compressor: CompressorRecipe
     language_model: ReaderRecipe
     scorer: ScorerRecipe = field(default_factory=ScorerRecipe)
+    lora: LoraRecipe | None = None
+    """Without it the language model is locked."""
     align: Align = field(default_factory=Align)
     match: Match = field(default_factory=Match)
-    first_caption: float = 0.6
+    shares: Shares = field(default_factory=Shares)
+    first_caption: float = 0.5
+    paraphrase: float = 0.25
+    """Chance that a picture's text is one of its label's paraphrases in the dual encoder's recipe."""
+    same_concept: Literal["masked", "mismatch"] = "mismatch"
+    """What a pair of one concept (the split's: a head noun) is that shares no text: neither, or a mismatch."""
     depth: int = 32
     """How many of the dual encoder's candidates are reranked held out."""
     seed: int = 0
@@ -116,7 +154,13 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
         ("align.evaluate_every", recipe.align.evaluate_every, 1, 1e7), ("depth", recipe.depth, 1, 4096),
         ("compressor.queries", recipe.compressor.queries, 1, 64), ("compressor.width", recipe.compressor.width, 8, 512),
         ("compressor.dropout", recipe.compressor.dropout, 0, 0.95), ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
-        ("first_caption", recipe.first_caption, 0, 1),
+        ("scorer.text_dropout", recipe.scorer.text_dropout, 0, 0.95),
+        ("compressor.trunk_dropout", recipe.compressor.trunk_dropout, 0, 1),
+        ("compressor.summary", recipe.compressor.summary, 1, 16), ("first_caption", recipe.first_caption, 0, 1),
+        ("paraphrase", recipe.paraphrase, 0, 1), ("shares.audio", recipe.shares.audio, 0, 1),
+        ("shares.text", recipe.shares.text, 0, 1),
     ]  # fmt: skip
+    if recipe.lora is not None:
+        ranges += [("lora.rank", recipe.lora.rank, 1, 1024), ("lora.dropout", recipe.lora.dropout, 0, 0.95)]
     check_ranges(path, ranges)
     return recipe

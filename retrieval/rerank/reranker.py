@@ -20,14 +20,14 @@ Logits = NDArray[np.float32]
 
 
 class Reranker(Protocol):
-    """Scores pairs; the score of a pair is its match logit plus the pair's cosine (LAVIS)."""
+    """Scores pairs; the score of a pair is its match logit plus the pair's cosine (LAVIS), weighted."""
 
     @property
     def token_spec(self) -> TokenSpec:
         """The tokens that it reads."""
 
     def supports(self, query: Modality, candidate: Modality) -> bool:
-        """Whether it can judge that direction: one side must be text, the other one that it was trained on."""
+        """Whether it can judge that direction: one side must be text, the other what it was trained on."""
 
     def score_media(self, text: str, tokens: TokenRows, modality: Modality) -> Logits:
         """One text against media ``(n, row_bytes)`` -> match logits float32 ``(n,)``; the text is encoded once."""
@@ -35,8 +35,14 @@ class Reranker(Protocol):
     def score_texts(self, tokens: TokenRows, texts: Sequence[str], modality: Modality) -> Logits:
         """One picture's or sound's tokens ``(1, row_bytes)`` against ``n`` texts -> match logits float32 ``(n,)``."""
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores (logit + cosine) ``(n,)`` -> calibrated match probabilities ``(n,)`` in 0..1; rises with the score."""
+    def score_pairs(self, text: str, texts: Sequence[str]) -> Logits:
+        """One text against ``n`` texts -> match logits float32 ``(n,)``; where it supports text against text."""
+
+    def cosine_weight(self, modality: Modality) -> float:
+        """What the cosine counts beside the match logit (1: LAVIS); of texts against ``modality``, either way."""
+
+    def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
+        """Scores (logit + weight * cosine) ``(n,)`` -> calibrated match probabilities ``(n,)``, rising."""
 
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         """Words for each row of tokens, by beam search."""

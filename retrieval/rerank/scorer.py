@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from indexer.encoders.compressor import CrossAttention
+from indexer.encoders.heads import ProjectionHead, whitening
+from indexer.encoders.specs import HeadSpec
 from indexer.errors import ModelError
 from retrieval.rerank.reader import Reader, TextStates
 
@@ -23,7 +25,11 @@ Interaction = Literal["none", "one-way", "bidirectional"]
 
 @dataclass(frozen=True)
 class ScorerSpec:
-    """Sizes: the language model's width and upper layers; media tokens; widths of cross-attention and head."""
+    """Sizes: the language model's width and upper layers; media tokens; widths of cross-attention and head.
+
+    The language model's last state goes into the joint space by a head as the dual encoder's: ``whitened`` components,
+    then a linear map and a residual MLP ``hidden`` wide.
+    """
 
     width: int
     layers: int
@@ -33,12 +39,14 @@ class ScorerSpec:
     heads: int = 4
     joint: int = 384
     interaction: Interaction = "bidirectional"
+    whitened: int = 576
+    hidden: int = 1536
 
 
 class Scorer(nn.Module):
     """Everything that is trained on the text's side: gated cross-attention, the way back, and the match head."""
 
-    def __init__(self, spec: ScorerSpec, dropout: float = 0.0) -> None:
+    def __init__(self, spec: ScorerSpec, dropout: float = 0.0, text_dropout: float = 0.0) -> None:
         super().__init__()
         if spec.interaction not in get_args(Interaction):
             raise ModelError(f"reranker: interaction {spec.interaction} is none of {', '.join(get_args(Interaction))}")
@@ -52,7 +60,8 @@ class Scorer(nn.Module):
         self.gates = nn.Parameter(torch.zeros(layers))
         back = spec.interaction == "bidirectional"
         self.back = CrossAttention(spec.media_width, spec.width, spec.media_width, spec.heads) if back else None
-        self.text = nn.Sequential(nn.LayerNorm(spec.width), nn.Dropout(dropout), nn.Linear(spec.width, spec.joint))
+        sizes = HeadSpec(spec.width, min(spec.whitened, spec.width), spec.hidden, spec.joint)
+        self.text = ProjectionHead(sizes, text_dropout)
         media_in = spec.media_width * spec.media_count
         self.media = nn.Sequential(nn.LayerNorm(media_in), nn.Dropout(dropout), nn.Linear(media_in, spec.joint))
         self.judge = nn.Sequential(
@@ -74,7 +83,7 @@ class Scorer(nn.Module):
             seen = seen.repeat_interleave(candidates, dim=0)
             shared = self.back.keys(text.float()).repeat_interleave(candidates, dim=1)
             media = flat + self.back.read(flat, shared, seen)
-        left = self.text(last.float())  # (n, c, joint)
+        left = self._said(last)  # (n, c, joint)
         right = self.media(media.flatten(1)).view(count, candidates, -1)
         likeness = functional.normalize(left, dim=-1) * functional.normalize(right, dim=-1)
         judged = self.judge(torch.cat([left, right, left * right], dim=-1)).squeeze(-1)
@@ -82,7 +91,7 @@ class Scorer(nn.Module):
 
     def likeness(self, last: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Cosines ``(n, c)`` of last tokens without media ``(n, width)`` and media ``(c, count, media_width)``."""
-        left = functional.normalize(self.text(last.float()), dim=-1)
+        left = functional.normalize(self._said(last), dim=-1)
         return left @ functional.normalize(self.media(tokens.flatten(1)), dim=-1).T
 
     def tell(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
@@ -101,6 +110,15 @@ class Scorer(nn.Module):
         logits = reader.logits(hidden[:, :-1][target[:, 1:]])
         told: torch.Tensor = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]])
         return told
+
+    def whiten(self, last: torch.Tensor) -> None:
+        """Measure the whitening of last tokens on those of training texts without media ``(n, width)``."""
+        self.text.set_whitening(*whitening(last.float(), self.text.spec.whitened, 1.0))
+
+    def _said(self, last: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(last.device.type, enabled=False):  # small components drown in bfloat16
+            whitened = self.text.whitened(last.float())
+        return self.text.rows(whitened)
 
     def _keys(self, tokens: torch.Tensor) -> list[torch.Tensor]:
         """What each layer's cross-attention reads of media tokens ``(n, count, media_width)``."""

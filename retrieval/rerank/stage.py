@@ -64,13 +64,12 @@ def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
     return reranker
 
 
-def match_scores(reranker: Reranker, logits: NDArray[Any], cosines: NDArray[Any]) -> NDArray[np.float32]:
-    """Match logits ``(n,)`` and cosines ``(n,)`` -> scores ``(n,)``: their sum.
-
-    A trained reranker may say how much the cosine counts (``cosine_weight``); it is 1 where nothing is said.
-    """
-    weight = float(getattr(reranker, "cosine_weight", 1.0))
-    scores = np.asarray(logits, dtype=np.float32) + np.float32(weight) * np.asarray(cosines, dtype=np.float32)
+def match_scores(
+    reranker: Reranker, logits: NDArray[Any], cosines: NDArray[Any], modality: Modality
+) -> NDArray[np.float32]:
+    """Match logits ``(n,)`` and cosines ``(n,)`` of texts and ``modality`` -> scores ``(n,)``: their weighted sum."""
+    weight = np.float32(reranker.cosine_weight(modality))
+    scores = np.asarray(logits, dtype=np.float32) + weight * np.asarray(cosines, dtype=np.float32)
     if not np.isfinite(scores).all():
         raise ModelError("the reranker gives scores that are not finite; check its weights, or search with --no-rerank")
     return np.asarray(scores, dtype=np.float32)
@@ -84,6 +83,8 @@ def supported_directions(reranker: Reranker) -> str:
             told.append(f"text against {noun}")
         if reranker.supports(modality, Modality.TEXT):
             told.append(f"{noun} against texts")
+    if reranker.supports(Modality.TEXT, Modality.TEXT):
+        told.append("texts against texts (when asked: --rerank)")
     return ", and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or "nothing"
 
 
@@ -105,7 +106,7 @@ def make_plan(
         raise UsageError(
             f"the reranker cannot judge {asked}: it reranks {supported_directions(reranker)}; search with --no-rerank"
         )
-    if part.kind is Modality.TEXT:
+    if part.kind is Modality.TEXT and found != {Modality.TEXT}:
         collection.require_tokens(reranker.token_spec)
     return Plan(reranker, part, frozenset(found))
 
@@ -140,15 +141,19 @@ def judge(
     if not top:
         return []
     reranker = plan.reranker
-    if plan.part.kind is Modality.TEXT:
+    told_of = modality if plan.part.kind is Modality.TEXT else plan.part.kind
+    if told_of is Modality.TEXT:
+        assert isinstance(plan.part.value, str)
+        logits = reranker.score_pairs(plan.part.value, [row.text or "" for _, row in top])
+    elif plan.part.kind is Modality.TEXT:
         assert isinstance(plan.part.value, str) and collection.tokens is not None
         ids = np.array([row.vector_id for _, row in top], dtype=np.int64)
         logits = reranker.score_media(plan.part.value, collection.tokens.get(ids), modality)
     else:
         assert query_tokens is not None
-        logits = reranker.score_texts(query_tokens, [row.text or "" for _, row in top], plan.part.kind)
-    scores = match_scores(reranker, logits, np.array([cosine for cosine, _ in top]))
-    chances = reranker.probability(scores)
+        logits = reranker.score_texts(query_tokens, [row.text or "" for _, row in top], told_of)
+    scores = match_scores(reranker, logits, np.array([cosine for cosine, _ in top]), told_of)
+    chances = reranker.probability(scores, told_of)
     order = np.lexsort((np.array([row.vector_id for _, row in top]), -scores.astype(np.float64)))
     judged = []
     for place in order.tolist():
@@ -184,6 +189,9 @@ def planned(
     try:
         if reranker is None:
             raise ModelError(f"model {encoder.spec}: has no reranker; search without --rerank")
+        if query.parts[0].kind is Modality.TEXT and not rerank and not chance:
+            # reading 64 texts anew takes seconds, and of long ones the reader sees the beginning
+            modalities = [modality for modality in modalities if modality is not Modality.TEXT]
         return make_plan(query, encoder, reranker, collection, modalities), []
     except (CollectionError, ModelError, UsageError) as error:
         if chance:
@@ -194,8 +202,7 @@ def planned(
 
 
 def _judges(reranker: Reranker, query: Modality, candidate: Modality) -> bool:
-    one_is_text = (query is Modality.TEXT) != (candidate is Modality.TEXT)
-    return one_is_text and reranker.supports(query, candidate)
+    return Modality.TEXT in (query, candidate) and reranker.supports(query, candidate)
 
 
 class _KeepsTokens:

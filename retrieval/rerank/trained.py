@@ -6,7 +6,7 @@ Knows nothing of collections or of search; weights are read on first use.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
-from indexer.encoders.compressor import fill_part
+from indexer.encoders.compressor import Compressor, fill_part, load_compressor
 from indexer.encoders.devices import choose_device, choose_dtype
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
-from indexer.encoders.tokenizer import CONFIG, FOLDER, WEIGHTS, RerankerConfig
+from indexer.encoders.specs import LoraSpec
+from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
 from indexer.encoders.towers import language_model_directory
 from indexer.encoders.weights import sha256_of
 from indexer.items import Modality
 from retrieval.evaluation.calibration import sigmoid
-from retrieval.rerank.reader import Reader, TextStates
+from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
 _PAIRS = 256  # that go through the language model at once
@@ -46,14 +47,17 @@ class TrainedReranker:
         """The tokens that it reads."""
         return self.config.token_spec
 
-    @property
-    def cosine_weight(self) -> float:
+    def cosine_weight(self, modality: Modality) -> float:
         """What the cosine is multiplied by before it is added to the match logit."""
-        return self.config.cosine_weight
+        return self.config.calibration[modality]["cosine_weight"]
 
     def supports(self, query: Modality, candidate: Modality) -> bool:
-        """Text against pictures, and pictures against texts."""
-        return {query, candidate} == {Modality.TEXT, Modality.IMAGE}
+        """Texts against what it was trained on, and the other way round."""
+        pair = [query, candidate]
+        if Modality.TEXT not in pair:
+            return False
+        pair.remove(Modality.TEXT)
+        return pair[0] in self.config.sources
 
     @torch.inference_mode()
     def score_media(self, text: str, tokens: TokenRows, modality: Modality = Modality.IMAGE) -> NDArray[np.float32]:
@@ -82,9 +86,20 @@ class TrainedReranker:
             found[some] = self._judge(scorer, reader, states, pairs)[:, 0]
         return found
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    @torch.inference_mode()
+    def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A text against texts -> float32 ``(n,)``: they read the first one's tokens as they read a picture's."""
+        reader, _ = self._language
+        states = self._states(reader, [text])
+        with self._autocast():
+            last = reader.last(states).float()
+            tokens = self._text_compressor(text_sources(last, states)).float()
+        return self.score_texts(self.token_spec.pack(tokens.cpu().numpy()), texts, Modality.TEXT)
+
+    def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """Scores -> calibrated match probabilities."""
-        slope, intercept = self.config.calibration["slope"], self.config.calibration["intercept"]
+        said = self.config.calibration[modality]
+        slope, intercept = said["slope"], said["intercept"]
         return np.asarray(sigmoid(slope * scores + intercept), dtype=np.float32)
 
     @torch.inference_mode()
@@ -116,8 +131,15 @@ class TrainedReranker:
         return torch.from_numpy(self.token_spec.unpack(tokens)).to(self._device)
 
     def _judge(self, scorer: Scorer, reader: Reader, states: Any, media: torch.Tensor) -> NDArray[np.float32]:
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype is torch.bfloat16):
+        with self._autocast():
             return np.asarray(scorer(reader, states, media).float().cpu().numpy(), dtype=np.float32)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype is torch.bfloat16)
+
+    @cached_property
+    def _text_compressor(self) -> Compressor:
+        return load_compressor(self._model, self.config, Modality.TEXT).to(self._device)
 
     @cached_property
     def _device(self) -> torch.device:
@@ -130,22 +152,32 @@ class TrainedReranker:
     @cached_property
     def _language(self) -> tuple[Reader, Scorer]:
         said = dict(self.config.language_model)
-        reader = Reader(language_model_directory(said.pop("source")), **said).to(self._device, self._dtype)
+        reader = Reader(language_model_directory(said.pop("source")), **said)
+        if self.config.lora is not None:
+            reader.add_lora(LoraSpec(**{**self.config.lora, "targets": tuple(self.config.lora["targets"])}))
+            fill_part(self._model, self.config, LORA, reader.upper_layers)
+            reader.merge_lora()
+        reader.to(self._device, self._dtype)
         scorer = Scorer(ScorerSpec(**self.config.scorer))
         fill_part(self._model, self.config, "scorer", scorer)
         return reader, scorer.to(self._device).eval()
 
 
-def save_reranker(model: Path, config: RerankerConfig, modules: dict[str, torch.nn.Module]) -> RerankerConfig:
-    """Write the ``compressor`` and the ``scorer`` as float16 with ``reranker.json``; returns it with its digest."""
+def save_reranker(
+    model: Path, config: RerankerConfig, parts: Mapping[str, Mapping[str, torch.Tensor]]
+) -> RerankerConfig:
+    """Write the states of compressors, ``scorer`` and perhaps ``lora`` as float16 with ``reranker.json``.
+
+    Returns the config with the digest of the weights.
+    """
     from dataclasses import replace
 
     folder = model / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         f"{name}.{key}": value.detach().half().contiguous()
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
+        for name, state in parts.items()
+        for key, value in state.items()
     }
     save_file(weights, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)
