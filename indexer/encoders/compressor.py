@@ -117,7 +117,7 @@ class Compressor(nn.Module):
 
 def load_compressor(model: Path, config: RerankerConfig, modality: str) -> Compressor:
     """A modality's compressor of a model's directory, in eval mode. Raises :class:`ModelError` for what is wrong."""
-    module = Compressor(CompressorSpec(config.sources[modality].sources, **config.compressor))
+    module = Compressor(CompressorSpec(config.sources[modality].sources, **config.compressors[modality]))
     fill_part(model, config, f"compressor.{modality}", module)
     return module.eval()
 

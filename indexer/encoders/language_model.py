@@ -27,7 +27,7 @@ _OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 
 @dataclass
 class LanguageModel:
-    """An opened language model: float32 on the CPU, in eval mode, locked."""
+    """An opened language model: on the CPU, in eval mode, locked."""
 
     directory: Path
     tokenizer: Any
@@ -124,8 +124,8 @@ class LanguageModel:
         return whole
 
 
-def open_language_model(directory: Path) -> LanguageModel:
-    """Open a directory in transformers' layout: ``config.json``, safetensors, tokenizer files.
+def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    """Open a directory in transformers' layout: ``config.json``, safetensors, tokenizer files; weights as ``dtype``.
 
     Raises :class:`ModelError` where something is missing, is pickled, needs code of its own, or is neither a causal
     LM nor a BERT-family encoder; :class:`WeightsCorrupt` where weights are lacking or broken.
@@ -148,7 +148,7 @@ def open_language_model(directory: Path) -> LanguageModel:
     with stated_errors(directory), quiet_transformers():
         tokenizer: Any = AutoTokenizer.from_pretrained(directory, **_OPTIONS)
         loaded: Any = AutoModel.from_pretrained(
-            directory, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_OPTIONS
+            directory, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **_OPTIONS
         )
     model, info = loaded
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # its output is not used

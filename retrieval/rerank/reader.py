@@ -54,9 +54,11 @@ class Reader(nn.Module):
     Raises :class:`ModelError` for an encoder, and for an architecture whose layers can't be run one by one.
     """
 
-    def __init__(self, directory: Path, *, layers: int, lower: int, prompt: str, max_tokens: int = 32) -> None:
+    def __init__(self, directory: Path, *, layers: int, lower: int, prompt: str, max_tokens: int = 32,
+                 dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+        """``dtype``: of the weights as they are read, so that a large model is never held twice."""
         super().__init__()
-        language_model: LanguageModel = open_language_model(directory)
+        language_model: LanguageModel = open_language_model(directory, dtype)
         if language_model.is_encoder:
             raise ModelError(f"language model {directory}: is an encoder; a reranker needs a causal language model")
         language_model.keep_layers(layers)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.specs import LoraSpec
+from indexer.items import Modality
 from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
 
 
@@ -27,6 +28,18 @@ class CompressorRecipe:
     hidden: int = 1536
     dropout: float = 0.35
     trunk_dropout: float = 0.3
+    other_whitened: int = 256
+    """Of sounds and texts, of which there is less to learn from."""
+    other_hidden: int = 384
+
+    def sizes(self, modality: Modality) -> dict[str, int]:
+        """What a modality's :class:`CompressorSpec` has but for its sources."""
+        image = modality is Modality.IMAGE
+        return {
+            "queries": self.queries, "width": self.width, "heads": self.heads, "summary": self.summary,
+            "whitened": self.whitened if image else self.other_whitened,
+            "hidden": self.hidden if image else self.other_hidden,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ class RerankRecipe:
     align: Align = field(default_factory=Align)
     match: Match = field(default_factory=Match)
     shares: Shares = field(default_factory=Shares)
+    captions_each: int = 0
+    """How many captions of a thing are trained on, the first ones (0: all)."""
     first_caption: float = 0.5
     paraphrase: float = 0.25
     """Chance that a picture's text is one of its label's paraphrases in the dual encoder's recipe."""
@@ -157,7 +172,8 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
         ("scorer.text_dropout", recipe.scorer.text_dropout, 0, 0.95),
         ("compressor.trunk_dropout", recipe.compressor.trunk_dropout, 0, 1),
         ("compressor.summary", recipe.compressor.summary, 1, 16), ("first_caption", recipe.first_caption, 0, 1),
-        ("paraphrase", recipe.paraphrase, 0, 1), ("shares.audio", recipe.shares.audio, 0, 1),
+        ("paraphrase", recipe.paraphrase, 0, 1),
+        ("captions_each", recipe.captions_each, 0, 1e6), ("shares.audio", recipe.shares.audio, 0, 1),
         ("shares.text", recipe.shares.text, 0, 1),
     ]  # fmt: skip
     if recipe.lora is not None:

@@ -152,12 +152,12 @@ class TrainedReranker:
     @cached_property
     def _language(self) -> tuple[Reader, Scorer]:
         said = dict(self.config.language_model)
-        reader = Reader(language_model_directory(said.pop("source")), **said)
+        reader = Reader(language_model_directory(said.pop("source")), **said, dtype=self._dtype)
         if self.config.lora is not None:
             reader.add_lora(LoraSpec(**{**self.config.lora, "targets": tuple(self.config.lora["targets"])}))
             fill_part(self._model, self.config, LORA, reader.upper_layers)
             reader.merge_lora()
-        reader.to(self._device, self._dtype)
+        reader.to(self._device)
         scorer = Scorer(ScorerSpec(**self.config.scorer))
         fill_part(self._model, self.config, "scorer", scorer)
         return reader, scorer.to(self._device).eval()

@@ -31,7 +31,7 @@ from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from retrieval.evaluation.calibration import expected_calibration_error, platt, sigmoid
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.pool import Pool, Rows, Side
-from retrieval.rerank.recipe import CompressorRecipe, RerankRecipe, load_rerank_recipe
+from retrieval.rerank.recipe import RerankRecipe, load_rerank_recipe
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 from retrieval.rerank.trained import save_reranker
 
@@ -98,7 +98,7 @@ def train_reranker(
     config = RerankerConfig(
         encoder=encoder.fingerprint,
         sources={str(modality): side.sources for modality, side in pool.sides.items()},
-        compressor=_sizes(recipe.compressor),
+        compressors={str(modality): recipe.compressor.sizes(modality) for modality in pool.sides},
         language_model=asdict(recipe.language_model), scorer=asdict(run.scorer.spec),
         calibration={str(modality): one.calibration for modality, one in judged.items()}, sha256="",
         lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
@@ -113,11 +113,6 @@ def train_reranker(
     for stage in curves:
         (out / f"{stage}.pt").unlink(missing_ok=True)
     return report
-
-
-def _sizes(said: CompressorRecipe) -> dict[str, int]:
-    """What the recipe says of the compressor but for what is of training alone."""
-    return {name: value for name, value in asdict(said).items() if name != "grids" and "dropout" not in name}
 
 
 @dataclass(frozen=True)
@@ -137,7 +132,7 @@ class _Run:
         self.compressors = nn.ModuleDict()
         for modality, side in pool.sides.items():
             compressor = Compressor(
-                CompressorSpec(side.sources.sources, **_sizes(said)), said.dropout, said.trunk_dropout
+                CompressorSpec(side.sources.sources, **said.sizes(modality)), said.dropout, said.trunk_dropout
             )
             compressor.whiten(side.joined)
             self.compressors[str(modality)] = compressor.to(where)
