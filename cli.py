@@ -64,8 +64,12 @@ CollectionOption = Annotated[
 ]  # fmt: skip
 DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where towers and FAISS run.")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="SPEC", help="starter, or a directory that `trimodal train` wrote.")
-]
+    str | None,
+    typer.Option(
+        "--model", metavar="SPEC",
+        help="starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote.",
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RerankOption = Annotated[
     bool | None,
@@ -228,8 +232,20 @@ def search(
 
 @app.command()
 def bench(
-    dataset: Annotated[Path, typer.Argument(help="A manifest (.jsonl, .csv, .parquet), or: demo.")],
-    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A manifest (.jsonl, .csv, .parquet), demo, or LAYOUT:PATH[@MEDIA], with LAYOUT coco, flickr30k, "
+            "karpathy, coco-captions, audiocaps, clotho, classes or webdataset.",
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="Only the rows of this split; of Karpathy's files: test by default.")
+    ] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="For classes: 'a photo of a {}.'; may be repeated.")
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     rerank: RerankOption = None,
@@ -238,22 +254,33 @@ def bench(
         bool, typer.Option("--captions", help="Caption the pictures, too: BLEU-4, METEOR and CIDEr; needs a reranker.")
     ] = False,
     captions_beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the captions' beam search.")] = 3,
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.md and report.json there.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report.html, .md, .json and .csv there.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096)] = 32,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read files.")] = 2,
+    ann: Annotated[
+        bool, typer.Option("--ann", help="Compare the FAISS index of a collection of this size with exact search.")
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing of it for the next run.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Recall@k of a manifest with captions, both ways for every pair of modalities that it holds."""
+    from contextlib import nullcontext
+
     from indexer.encoders import open_encoder
+    from indexer.encoders.weights import cache_dir
     from retrieval.evaluation.benchmark import run_benchmark
-    from retrieval.evaluation.datasets import load_benchmark
+    from retrieval.evaluation.cache import BenchCache
+    from retrieval.evaluation.layouts import open_dataset
     from retrieval.evaluation.report import render, write_report
     from retrieval.rerank.reranker import open_reranker
     from retrieval.rerank.stage import require_reranker
 
-    if str(dataset) == "demo" and not dataset.exists():
-        dataset = _demo_directory() / "manifest.jsonl"
-    benchmark = load_benchmark(dataset, split=split)
+    kept = cache_dir() / "bench"
+    benchmark = open_dataset(str(_dataset(Path(dataset))), split, templates=template or (), cache=kept)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
     reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
     captioner = None
@@ -262,18 +289,58 @@ def bench(
 
         require_caption_metrics()
         captioner = reranker or require_reranker(encoder, device)
-    with _progress() as bar:
+    store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
+    with _progress() as bar, store as cache:
         result = run_benchmark(
             benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
-            captioner=captioner, caption_beams=captions_beams,
+            captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
             progress=lambda done, total, stage: bar(stage, done, total, 0),
         )  # fmt: skip
     if as_json:
         _print_json(result.to_json())
     else:
         _console().print(render(result))
+        for note in result.more_notes():
+            print(note)
     if report is not None:
-        for path in write_report(result, report):
+        from retrieval.evaluation.provenance import of_run
+
+        made = of_run(encoder, ["trimodal", *sys.argv[1:]])
+        for path in write_report(result, report, provenance=made, benchmark=benchmark):
+            print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
+def compare(
+    reports: Annotated[list[Path], typer.Argument(help="report.json of two or more runs; the first is the baseline.")],
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write comparison.html, .json and .csv there.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="As for bench; for the page's pictures and sounds.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs of `bench --report` query by query: differences with intervals and p-values."""
+    from retrieval.evaluation.compare import compare_runs, load_runs, to_json
+    from retrieval.evaluation.comparison_report import render, write_comparison
+
+    runs = load_runs(reports)
+    comparisons = compare_runs(runs)
+    benchmark = None
+    if dataset is not None:
+        from indexer.encoders.weights import cache_dir
+        from retrieval.evaluation.compare import require_same
+        from retrieval.evaluation.layouts import open_dataset
+
+        place, split = str(_dataset(Path(dataset))), runs[0].document["split"]
+        benchmark = require_same(open_dataset(place, split, cache=cache_dir() / "bench"), runs[0])
+    if as_json:
+        _print_json(to_json(comparisons))
+    else:
+        _console().print(render(comparisons))
+    if report is not None:
+        for path in write_comparison(comparisons, report, benchmark=benchmark):
             print(f"wrote {path}", file=sys.stderr)
 
 
@@ -392,9 +459,7 @@ def models_list(as_json: JsonOption = False) -> None:
 
 
 @models_app.command("show")
-def models_show(
-    spec: Annotated[str, typer.Argument(help="starter, or a directory.")], as_json: JsonOption = False
-) -> None:
+def models_show(spec: Annotated[str, typer.Argument(help="What --model takes.")], as_json: JsonOption = False) -> None:
     """What a model is made of, what it can do, its licences and its card."""
     from indexer.encoders.models import describe_model
 
@@ -408,7 +473,7 @@ def models_show(
 
 
 @models_app.command("pull")
-def models_pull(spec: Annotated[str, typer.Argument(help="starter.")] = "starter") -> None:
+def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")] = "starter") -> None:
     """Fetch what a model needs and this machine lacks."""
     from indexer.encoders.models import pull_model
 
@@ -511,10 +576,13 @@ def _modalities(names: list[str] | None) -> Any:
     return parse_modalities(names)
 
 
-def _demo_directory() -> Path:
+def _dataset(dataset: Path) -> Path:
+    """The manifest that was asked for; ``demo`` is the demo collection's, unless there is such a file."""
+    if str(dataset) != "demo" or dataset.exists():
+        return dataset
     from importlib.resources import files
 
-    return Path(str(files("trimodal.data"))) / "demo"
+    return Path(str(files("trimodal.data"))) / "demo" / "manifest.jsonl"
 
 
 def _console(stderr: bool = False) -> Console:

@@ -13,7 +13,7 @@ from indexer.errors import StorageError
 from indexer.items import Skipped
 from retrieval.evaluation.benchmark import BenchmarkResult, Comparison, measure
 from retrieval.evaluation.metrics import Relevance
-from retrieval.evaluation.report import as_markdown, as_text, write_report
+from retrieval.evaluation.report import as_csv, as_document, as_html, as_markdown, as_text, write_report
 
 
 def result(*, captions: int = 1, skipped: int = 0) -> BenchmarkResult:
@@ -82,11 +82,14 @@ def test_the_page_is_a_markdown_table_and_escapes_what_would_break_it() -> None:
     assert lines[4].startswith("| text->image | 4 captions | 4 pictures | 50.0 [0.0, 100.0] |")
 
 
-def test_a_report_is_a_page_and_the_json_of_the_same_result(tmp_path: Path) -> None:
+def test_a_report_is_pages_and_the_json_and_csv_of_the_same_result(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "report"
-    page, data = write_report(result(), folder)
+    html, page, data, rows = write_report(result(), folder)
     assert page.read_text(encoding="utf-8") == as_markdown(result())
-    assert json.loads(data.read_text(encoding="utf-8")) == json.loads(json.dumps(result().to_json()))
+    assert json.loads(data.read_text(encoding="utf-8")) == json.loads(json.dumps(as_document(result())))
+    assert as_document(result()) == {**result().to_json(), "provenance": None}
+    assert html.read_text(encoding="utf-8") == as_html(as_document(result()))
+    assert rows.read_text(encoding="utf-8") == as_csv(result())
 
 
 def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:

@@ -163,7 +163,6 @@ def test_texts_against_texts_are_judged_when_that_is_asked_for(opened: Collectio
     assert scores == sorted(scores, reverse=True)
 
 
-
 @pytest.mark.parametrize("depth", [1, 3, 8, 100])
 def test_the_best_are_sorted_by_logit_plus_cosine_and_the_rest_follows_as_it_was(
     opened: Collection, depth: int

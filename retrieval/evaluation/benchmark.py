@@ -9,6 +9,7 @@ The protocol is the usual one of image-text and sound-text retrieval (CLIP_bench
 - ``text->audio``, ``audio->text``: the same with sounds.
 - ``image->audio``, ``audio->image``: over the rows that hold both; a row's own partner is relevant.
 - ``text->text``: captions of rows with a text are queries, those texts are candidates.
+- ``image->class``: every picture of a class is a query, every class a candidate (see ``zero_shot.py``).
 
 Items without captions are candidates that nobody asks for. A caption is a caption on either side: it goes
 through ``encode_queries``, once for each distinct wording; the texts of ``text->text`` are documents and go
@@ -25,6 +26,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,11 +37,15 @@ from indexer.files import display_path
 from indexer.items import Embeddings, Modality, Skipped
 from indexer.limits import MediaLimits
 from retrieval.evaluation import metrics
+from retrieval.evaluation.ann import AnnResult, measure_ann
+from retrieval.evaluation.cache import BenchCache, CachedReranker
 from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.details import DirectionDetails, Entry, examples_of, fingerprint, similarities_of
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
 from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
 from retrieval.evaluation.reranking import Gain, Pairs, calibration_of, gains, judge_direction
+from retrieval.evaluation.zero_shot import ZeroShot, class_vectors, classification
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import RERANK_DEPTH
 
@@ -72,9 +78,13 @@ class DirectionResult:
     """Of a second stage: of each hit rate, over the first stage's."""
     calibration: Mapping[str, Any] | None = None
     """Of a second stage: see ``reranking.calibration_of``."""
+    zero_shot: ZeroShot | None = None
+    """Of ``image->class``."""
+    details: DirectionDetails | None = None
+    """Where they were asked for; in ``report.json`` only."""
 
-    def to_json(self) -> dict[str, Any]:
-        """One of ``"results"`` of ``bench --json``."""
+    def to_json(self, *, details: bool = False) -> dict[str, Any]:
+        """One of ``"results"`` of ``bench --json``, in ``report.json`` with its ``details``."""
         document: dict[str, Any] = {
             "direction": self.direction,
             "queries": self.queries,
@@ -93,6 +103,10 @@ class DirectionResult:
             document["gain"] = {name: gain.to_json() for name, gain in self.gain.items()}
         if self.calibration is not None:
             document["calibration"] = dict(self.calibration)
+        if self.zero_shot is not None:
+            document.update(self.zero_shot.to_json())
+        if details and self.details is not None:
+            document["details"] = self.details.to_json()
         return document
 
 
@@ -140,12 +154,27 @@ class BenchmarkResult:
     """``None`` where no direction was reranked."""
     captions: CaptionResult | None = None
     """Of the pictures; ``None`` where it was not asked for."""
+    layout: str = "manifest"
+    ann: tuple[AnnResult, ...] = ()
+    """The approximate index beside exact search, where that was asked for."""
+    cache: Mapping[str, Mapping[str, int]] | None = None
+    """How much of each kind was found in the cache; ``None`` without one."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``bench --json``."""
+    def more_notes(self) -> list[str]:
+        """Lines for people: zero-shot accuracies, the approximate index, what came from the cache."""
+        lines = [one.zero_shot.note() for one in self.results if one.zero_shot is not None]
+        lines += [f"index, {one.note()}" for one in self.ann]
+        found = {kind: counts for kind, counts in (self.cache or {}).items() if counts["found"]}
+        if found:
+            told = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())
+            lines.append(f"from the cache: {told} (--no-cache computes them anew)")
+        return lines
+
+    def to_json(self, *, details: bool = False) -> dict[str, Any]:
+        """The document of ``bench --json``, with ``details`` that of ``report.json``."""
         return {
             "dataset": self.dataset,
-            "manifest": {"name": self.manifest_name, "sha256": self.manifest_sha256},
+            "manifest": {"name": self.manifest_name, "sha256": self.manifest_sha256, "layout": self.layout},
             "split": self.split,
             "items": dict(self.items),
             "captions_per_item": self.captions_per_item,
@@ -153,8 +182,10 @@ class BenchmarkResult:
             "encoder_fingerprint": self.encoder_fingerprint,
             "dim": self.dim,
             "reranker": None if self.reranker is None else self.reranker.to_json(),
-            "results": [result.to_json() for result in self.results],
+            "results": [result.to_json(details=details) for result in self.results],
             "captions": None if self.captions is None else self.captions.to_json(),
+            "ann": [one.to_json() for one in self.ann],
+            "cache": None if self.cache is None else {kind: dict(counts) for kind, counts in self.cache.items()},
             "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in self.skipped],
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
@@ -177,6 +208,11 @@ class Comparison:
     captions_per_item: float | None = None
     pairs: Pairs | None = None
     """What a reranker reads, where the media tokens were made."""
+    asked: Sequence[Entry] = ()
+    """What the queries are; as ``pool`` empty where nobody will look."""
+    pool: Sequence[Entry] = ()
+    labels: Sequence[int] | None = None
+    """Of ``image->class``: the class of each query."""
 
 
 def run_benchmark(
@@ -192,34 +228,49 @@ def run_benchmark(
     rerank_depth: int = RERANK_DEPTH,
     captioner: Reranker | None = None,
     caption_beams: int = 3,
+    details: bool = False,
+    ann: bool = False,
+    cache: BenchCache | None = None,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
 
     With a ``reranker`` that reads the encoder's media tokens, also those that it supports, the ``rerank_depth`` best
     candidates of each query judged anew (stage ``"rerank"``). With a ``captioner``, which reads them too, every picture
-    with captions is told, by a search of ``caption_beams`` beams, and that is compared with them. Decoding runs in
-    ``workers`` threads beside the encoding; ``seed`` is that of the bootstrap and of the randomisation. Directions
-    whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
-    ``MediaError`` naming the manifest when nothing of it could be read.
+    with captions is told, by a search of ``caption_beams`` beams, and that is compared with them. With ``details``
+    every direction has its ranks, similarities and examples. Decoding runs in ``workers`` threads beside the encoding;
+    ``seed`` is that of the bootstrap and of the randomisation. Directions whose tower the encoder lacks are left out
+    with a warning. Raises ``ModelError`` when none is left, and ``MediaError`` naming the manifest when nothing of it
+    could be read. With ``ann`` a collection's index is compared with exact search; what a ``cache`` holds is not
+    computed again.
     """
     report = progress or silent
     started = time.perf_counter()
     encoded = encode_benchmark(
         benchmark, encoder, progress=report, limits=limits, batch_size=batch_size, workers=workers,
-        with_tokens=reranker is not None or captioner is not None,
+        with_tokens=reranker is not None or captioner is not None, cache=cache,
     )  # fmt: skip
     encoded_at = time.perf_counter()
     pairs = comparisons(encoded)
     if not pairs:
         _explain_nothing(encoded, encoder)
     results: list[DirectionResult] = []
-    reranking = None if reranker is None else _Reranking(reranker, rerank_depth, report, pairs)
+    compared: list[AnnResult] = []
+    judge = cache.reranker(reranker) if cache is not None and reranker is not None else reranker
+    reranking = None if judge is None else _Reranking(judge, rerank_depth, report, pairs)
     report(0, len(pairs), "scores")
     for done, comparison in enumerate(pairs, start=1):
         ranks = dual_ranks(comparison)
-        results.append(summarise(comparison, ranks, stage="dual", seed=seed))
+        if ann and comparison.candidate_starts is None:
+            queries, candidates = comparison.query_vectors, comparison.candidate_vectors
+            compared.append(measure_ann(comparison.direction, queries, candidates, comparison.relevance, ranks))
+        measured_here = summarise(comparison, ranks, stage="dual", seed=seed)
+        if details:
+            mirrored = "->".join(reversed(comparison.direction.split("->")))
+            new = mirrored == comparison.direction or all(one.direction != mirrored for one in results)
+            measured_here = replace(measured_here, details=detail(comparison, ranks, similarities=new))
+        results.append(measured_here)
         if reranking is not None and reranking.judges(comparison):
-            results.append(reranking.measure(comparison, ranks, seed))
+            results.append(reranking.measure(comparison, ranks, seed, details=details))
         report(done, len(pairs), "scores")
     ended = time.perf_counter()
     told: CaptionResult | None = None
@@ -251,6 +302,9 @@ def run_benchmark(
         },
         reranker=None if reranking is None else reranking.facts(),
         captions=told,
+        layout=benchmark.layout,
+        ann=tuple(compared),
+        cache=None if cache is None else cache.to_json(),
     )
 
 
@@ -261,6 +315,7 @@ def comparisons(encoded: EncodedBenchmark) -> list[Comparison]:
         found += _with_captions(encoded, modality)
     found += _pictures_with_sounds(encoded)
     found += _captions_to_texts(encoded)
+    found += _pictures_with_classes(encoded)
     return found
 
 
@@ -303,7 +358,42 @@ def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed:
         mrr=metrics.mrr(ranks),
         chance=chance,
         ci95={name: metrics.bootstrap_ci95(values, seed=seed) for name, values in per_query.items()},
+        zero_shot=None
+        if comparison.labels is None
+        else classification(ranks, comparison.labels, comparison.relevance.n_candidates),
     )
+
+
+def detail(
+    comparison: Comparison, ranks: RelevantRanks, *, similarities: bool = False, best: Ints | None = None
+) -> DirectionDetails:
+    """What a report shows of one direction; ``best`` is the order of a second stage, see ``details.examples_of``."""
+    queries, candidates, relevance = comparison.query_vectors, comparison.candidate_vectors, comparison.relevance
+    starts = comparison.candidate_starts
+    misses, hits = examples_of(
+        queries, candidates, relevance, ranks, comparison.asked, comparison.pool, candidate_starts=starts, best=best
+    )
+    return DirectionDetails(
+        fingerprint(comparison.asked),
+        fingerprint(comparison.pool),
+        ranks,
+        similarities_of(queries, candidates, relevance, starts) if similarities else None,
+        misses,
+        hits,
+    )
+
+
+def entry_of(benchmark: Benchmark, row: int, modality: Modality) -> Entry:
+    """A row's item as an example names it."""
+    there = benchmark.rows[row]
+    item = there.items[modality]
+    if item.text is not None:
+        return Entry(there.row_id, modality, text=item.text)
+    folder = benchmark.path.parent
+    # of a file elsewhere only the end: a report is shown to people whom the rest does not concern
+    inside = item.path.is_relative_to(folder)
+    path = item.path.relative_to(folder) if inside else Path("…", *item.path.parts[-3:])
+    return Entry(there.row_id, modality, display_path(path), there.captions[0] if there.captions else None)
 
 
 # --------------------------------------------------------------------------------------- the second stage
@@ -325,7 +415,9 @@ class _Reranking:
         pairs = comparison.pairs
         return pairs is not None and self._reranker.supports(pairs.query, pairs.candidate)
 
-    def measure(self, comparison: Comparison, before: RelevantRanks, seed: int) -> DirectionResult:
+    def measure(
+        self, comparison: Comparison, before: RelevantRanks, seed: int, *, details: bool = False
+    ) -> DirectionResult:
         assert comparison.pairs is not None
         earlier = self._queries
         self._report(earlier, self._total, "rerank")
@@ -341,12 +433,14 @@ class _Reranking:
             summarise(comparison, judgement.ranks, stage="rerank", seed=seed),
             gain=gains(before, judgement.ranks, _AT, seed),
             calibration=calibration_of(judgement, self._reranker, comparison.pairs.told_of),
+            details=detail(comparison, judgement.ranks, best=judgement.best) if details else None,
         )
 
     def facts(self) -> RerankerFacts | None:
         if not self._queries:
             return None
-        rate = self._n_scored / self.seconds if self.seconds > 0 else 0.0
+        found = self._reranker.counts.found if isinstance(self._reranker, CachedReranker) else 0
+        rate = (self._n_scored - found) / self.seconds if self.seconds > 0 else 0.0
         return RerankerFacts(self._reranker.token_spec.fingerprint, self._depth, self.seconds, rate)
 
 
@@ -388,6 +482,10 @@ class _Captions:
         """Captions ask: relevant are all carriers of the same words."""
         return Relevance.from_lists([self.carriers[text] for text in self.texts], n_items)
 
+    def entries(self, encoded: EncodedBenchmark, rows: Sequence[int]) -> list[Entry]:
+        ids = [encoded.benchmark.rows[rows[place]].row_id for place in self.places]
+        return [Entry(row_id, Modality.TEXT, text=text) for row_id, text in zip(ids, self.texts, strict=True)]
+
     def per_item(self) -> float:
         return len(self.places) / len(set(self.places))
 
@@ -410,6 +508,8 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
         captions.relevant_items(len(rows)),
         captions_per_item=captions.per_item(),
         pairs=None if tokens is None else Pairs(Modality.TEXT, modality, captions.texts, tokens),
+        asked=captions.entries(encoded, rows),
+        pool=_entries(encoded, rows, modality),
     )
     asking = sorted(set(captions.places))
     relevant = [
@@ -425,6 +525,8 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
         Relevance.from_lists(relevant, len(captions.texts)),
         captions_per_item=captions.per_item(),
         pairs=None if tokens is None else Pairs(modality, Modality.TEXT, captions.texts, tokens[asking]),
+        asked=_entries(encoded, [rows[place] for place in asking], modality),
+        pool=captions.entries(encoded, rows),
     )
 
 
@@ -436,8 +538,9 @@ def _pictures_with_sounds(encoded: EncodedBenchmark) -> Iterator[Comparison]:
     here = np.concatenate([pictures[row] for row in rows])
     there = np.concatenate([sounds[row] for row in rows])
     own = Relevance.from_lists([[place] for place in range(len(rows))], len(rows))
-    yield Comparison("image->audio", "pictures", "sounds", here, there, own)
-    yield Comparison("audio->image", "sounds", "pictures", there, here, own)
+    seen, heard = (_entries(encoded, rows, modality) for modality in (Modality.IMAGE, Modality.AUDIO))
+    yield Comparison("image->audio", "pictures", "sounds", here, there, own, asked=seen, pool=heard)
+    yield Comparison("audio->image", "sounds", "pictures", there, here, own, asked=heard, pool=seen)
 
 
 def _captions_to_texts(encoded: EncodedBenchmark) -> Iterator[Comparison]:
@@ -455,7 +558,32 @@ def _captions_to_texts(encoded: EncodedBenchmark) -> Iterator[Comparison]:
         captions.relevant_items(len(texts)),
         candidate_starts=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         captions_per_item=captions.per_item(),
+        asked=captions.entries(encoded, list(texts)),
+        pool=_entries(encoded, list(texts), Modality.TEXT),
     )
+
+
+def _pictures_with_classes(encoded: EncodedBenchmark) -> Iterator[Comparison]:
+    benchmark, pictures = encoded.benchmark, encoded.items.get(Modality.IMAGE, {})
+    labels = {row: label for row in pictures if (label := benchmark.rows[row].label) is not None}
+    if not labels or not encoded.captions:
+        return
+    yield Comparison(
+        "image->class",
+        "pictures",
+        "classes",
+        np.concatenate([pictures[row] for row in labels]),
+        class_vectors(benchmark.classes, benchmark.templates, encoded.captions),
+        Relevance.from_lists([[label] for label in labels.values()], len(benchmark.classes)),
+        asked=_entries(encoded, list(labels), Modality.IMAGE),
+        pool=[Entry(name, Modality.TEXT, text=name) for name in benchmark.classes],
+        labels=list(labels.values()),
+    )
+
+
+def _entries(encoded: EncodedBenchmark, rows: Sequence[int], modality: Modality) -> list[Entry]:
+    """The items of the rows, in order."""
+    return [entry_of(encoded.benchmark, row, modality) for row in rows]
 
 
 # ------------------------------------------------------------------------------------------- helpers
@@ -465,7 +593,7 @@ def _left_out(encoded: EncodedBenchmark, encoder: DualEncoder) -> Iterator[str]:
     """A line for each modality that the benchmark holds and that could not be measured."""
     rows = encoded.benchmark.rows
     held = {modality for row in rows for modality in row.items}
-    if any(row.captions for row in rows):
+    if encoded.benchmark.classes or any(row.captions for row in rows):
         held.add(Modality.TEXT)
     for modality in Modality:
         if modality in held and modality not in encoder.modalities:
@@ -480,7 +608,7 @@ def _explain_nothing(encoded: EncodedBenchmark, encoder: DualEncoder) -> None:
     for modality in Modality:
         if any(modality in row.items for row in benchmark.rows):
             require_tower(encoder, modality)
-    if any(row.captions for row in benchmark.rows):
+    if benchmark.classes or any(row.captions for row in benchmark.rows):
         require_tower(encoder, Modality.TEXT)
     first = f"; the first: {encoded.skipped[0].path}: {encoded.skipped[0].reason}" if encoded.skipped else ""
     raise MediaError(

@@ -113,6 +113,22 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     return above / (positives * negatives)
 
 
+def false_shows_at_recall(scores: ArrayLike, labels: ArrayLike, recall: float) -> float:
+    """Share of false ones shown by the highest cut-off that shows at least ``recall`` of the true ones.
+
+    What scores the cut-off itself is shown. ``ValueError`` where all labels are equal, or a recall outside (0, 1].
+
+    >>> false_shows_at_recall([0.9, 0.5, 0.1, 0.6, 0.2], [1, 1, 1, 0, 0], 0.6)
+    0.5
+    """
+    given, true = _checked(scores, labels)
+    held = np.sort(given[true > 0])[::-1]
+    if not 0 < recall <= 1 or not len(held) or len(held) == len(given):
+        raise ValueError("it takes true and false ones, and a recall in (0, 1]")
+    cut = held[int(np.ceil(recall * len(held) - 1e-9)) - 1]
+    return float((given[true == 0] >= cut).mean())
+
+
 def platt(scores: ArrayLike, labels: ArrayLike, *, n_steps: int = 100) -> tuple[float, float]:
     """``(slope, intercept)`` of ``probability = sigmoid(slope * score + intercept)`` that fits the pairs best.
 

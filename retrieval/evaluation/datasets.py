@@ -1,7 +1,8 @@
-"""A manifest as a benchmark: its rows, their files as items, and their captions.
+"""A benchmark: its rows, their files as items, and their captions; and how a manifest becomes one.
 
-Reads the manifest through ``indexer.corpus`` (the rows that ``trimodal index`` takes too) and opens no media.
-Knows nothing of encoders or metrics; which pairs are compared is decided in ``benchmark.py``.
+Reads the manifest through ``indexer.corpus`` (the rows that ``trimodal index`` takes too) and opens no media; other
+layouts are read in ``layouts``. Knows nothing of encoders or metrics; which pairs are compared is decided in
+``benchmark.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.corpus import ManifestRow, read_manifest
@@ -30,6 +31,8 @@ class BenchmarkRow:
     row_id: str
     items: Mapping[Modality, Item]
     captions: tuple[str, ...]
+    label: int | None = None
+    """Which of the benchmark's classes it is of; ``None`` where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,25 @@ class Benchmark:
     """The rows that are compared with each other."""
 
     path: Path
-    """Of the manifest, absolute."""
+    """Of the manifest, absolute; of some layouts a folder."""
     sha256: str
-    """Of the manifest's bytes: which captions, ids and splits a number was measured on."""
+    """Of the manifest's bytes (of class folders: of class names, file names and sizes): which captions, ids and
+    splits a number was measured on."""
     split: str | None
     rows: tuple[BenchmarkRow, ...]
     skipped: tuple[Skipped, ...]
     """Rows of the manifest that cannot be used."""
     warnings: tuple[str, ...] = ()
+    layout: str = "manifest"
+    """How it lay on disk: a name of ``layouts.LAYOUTS``."""
+    classes: tuple[str, ...] = ()
+    """What the classes are called, by label; none: no zero-shot classification."""
+    templates: tuple[str, ...] = ()
+    """The sentences that a class is put into, at ``{}``."""
+
+    def warned(self, warning: str) -> Benchmark:
+        """The same with one warning more."""
+        return replace(self, warnings=(*self.warnings, warning))
 
     @property
     def name(self) -> str:

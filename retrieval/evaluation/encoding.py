@@ -1,12 +1,13 @@
 """A benchmark's files and captions -> vectors: threads decode and prepare, the calling thread encodes.
 
-A file that cannot be read is skipped with its reason, and every other item keeps its own row. Knows nothing
-of directions, relevance or metrics.
+A file that cannot be read is skipped with its reason, and every other item keeps its own row. With a cache, what it
+holds is not encoded again. Knows nothing of directions, relevance or metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,14 +15,16 @@ from numpy.typing import NDArray
 
 from indexer.ahead import ReadAhead
 from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.corpus import content_hash
 from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import TokenRows
+from indexer.encoders.media_tokens import TokenRows, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import decode
 from retrieval.embed import mean_vector
+from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets import Benchmark
 
 #: Called with (done, total, stage); stages are image, audio, text, captions, scores, rerank, captioning and caption
@@ -43,7 +46,7 @@ class EncodedBenchmark:
     items: Mapping[Modality, Mapping[int, Embeddings]]
     """Of each row's item, rising by row: ``(1, dim)``, for a text ``(passages, dim)``."""
     captions: Mapping[str, NDArray[np.float32]]
-    """Of each distinct caption, ``(dim,)``."""
+    """Of each distinct caption, and of each class's prompts, ``(dim,)``."""
     skipped: tuple[Skipped, ...]
     tokens: Mapping[Modality, Mapping[int, TokenRows]] = field(default_factory=dict)
     """Where they were asked for: packed media tokens ``(1, row_bytes)`` of each row's item, of its first segment."""
@@ -58,8 +61,12 @@ def encode_benchmark(
     batch_size: int = 32,
     workers: int = 2,
     with_tokens: bool = False,
+    cache: BenchCache | None = None,
 ) -> EncodedBenchmark:
-    """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read."""
+    """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read.
+
+    With a ``cache``, only of those that it does not hold, which it then keeps.
+    """
     report = progress or silent
     limits = limits_for(encoder.window_s, limits)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
@@ -69,14 +76,15 @@ def encode_benchmark(
         rows = {i: row.items[modality] for i, row in enumerate(benchmark.rows) if modality in row.items}
         if not rows or modality not in encoder.modalities:
             continue
-        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens)
+        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cache)
         items[modality], tokens[modality], failed = reading.run(rows, report)
         skipped += failed
     texts: list[str] = []
     if Modality.TEXT in encoder.modalities:
         kept = sorted({row for found in items.values() for row in found})
-        texts = list(dict.fromkeys(text for row in kept for text in benchmark.rows[row].captions))
-    captions = encode_captions(texts, encoder, report) if texts else {}
+        told = [text for row in kept for text in benchmark.rows[row].captions]
+        texts = list(dict.fromkeys((*told, *prompts(benchmark))))
+    captions = encode_captions(texts, encoder, report, cache) if texts else {}
     for text, vector in captions.items():
         if not np.isfinite(vector).all():
             raise ModelError(
@@ -86,17 +94,27 @@ def encode_benchmark(
     return EncodedBenchmark(benchmark, items, captions, tuple(skipped), tokens if with_tokens else {})
 
 
+def prompts(benchmark: Benchmark) -> list[str]:
+    """Every class in every template, class by class."""
+    return [template.replace("{}", name) for name in benchmark.classes for template in benchmark.templates]
+
+
 def encode_captions(
-    texts: Sequence[str], encoder: DualEncoder, report: OnProgress | None = None
+    texts: Sequence[str], encoder: DualEncoder, report: OnProgress | None = None, cache: BenchCache | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Vectors ``(dim,)`` of distinct captions as queries; near lengths go together, many at once, as they are short."""
-    found: dict[str, NDArray[np.float32]] = {}
-    rising = sorted(texts, key=len)
+    found = cache.known_texts(texts, encoder.dim) if cache is not None else {}
+    rising = sorted((text for text in texts if text not in found), key=len)
+    if cache is not None:
+        cache.count("captions", len(found), len(rising))
     tell = report or silent
-    tell(0, len(texts), "captions")
+    tell(len(found), len(texts), "captions")
     for start in range(0, len(rising), _CAPTIONS_AT_ONCE):
         part = rising[start : start + _CAPTIONS_AT_ONCE]
-        found.update(zip(part, encoder.encode_queries(part), strict=True))
+        fresh = dict(zip(part, encoder.encode_queries(part), strict=True))
+        found.update(fresh)
+        if cache is not None:
+            cache.keep_texts({text: vector for text, vector in fresh.items() if np.isfinite(vector).all()})
         tell(len(found), len(texts), "captions")
     return {text: found[text] for text in texts}
 
@@ -111,6 +129,7 @@ class _Reading:
     batch_size: int
     workers: int
     with_tokens: bool
+    cache: BenchCache | None = None
 
     def run(
         self, items: Mapping[int, Item], report: OnProgress
@@ -120,6 +139,18 @@ class _Reading:
         vectors: dict[int, Embeddings] = {}
         tokens: dict[int, TokenRows] = {}
         skipped: dict[int, Skipped] = {}
+        total = len(items)
+        maker = token_encoder(self.encoder) if self.with_tokens and self.modality is not Modality.TEXT else None
+        spec = maker.token_spec if maker is not None else None
+        contents = self._hashes(items) if self.cache is not None else {}
+        if self.cache is not None:
+            known = self.cache.known_items(self.modality, contents, self.encoder.dim, spec)
+            for row, (vector, packed) in known.items():
+                vectors[row] = vector
+                if packed is not None:
+                    tokens[row] = packed
+            self.cache.count(self.modality.value, len(known), total - len(known))
+            items = {row: item for row, item in items.items() if row not in known}
 
         def keep(done: Sequence[Encoded | Refused]) -> None:
             for one in done:
@@ -133,11 +164,14 @@ class _Reading:
                         vectors[rows[item.key]] = vector
                         if one.tokens is not None:
                             tokens[rows[item.key]] = one.tokens[:1]
+                        content = contents.get(rows[item.key])
+                        if self.cache is not None and content is not None:
+                            self.cache.keep_item(self.modality, content, vector, one.tokens, spec)
                 if reason is not None:
                     skipped[rows[item.key]] = Skipped(_shown(item), reason)
-            report(len(vectors) + len(skipped), len(items), self.modality.value)
+            report(len(vectors) + len(skipped), total, self.modality.value)
 
-        report(0, len(items), self.modality.value)
+        report(len(vectors), total, self.modality.value)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
         ahead: ReadAhead[Item, Prepared | Skipped] = ReadAhead(
             self._read,
@@ -165,6 +199,19 @@ class _Reading:
             return Skipped(_shown(item), error.reason)
         except Exception as error:
             return Skipped(_shown(item), f"cannot be read ({type(error).__name__}: {one_line(error)})")
+
+    def _hashes(self, items: Mapping[int, Item]) -> dict[int, str]:
+        """Content of each item that can be read; the others are read again, and then skipped with their reason."""
+
+        def hash_of(item: Item) -> str | None:
+            try:
+                return content_hash(item, self.limits)
+            except (MediaError, OSError, ValueError):
+                return None
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            found: Iterable[str | None] = pool.map(hash_of, items.values())
+            return {row: digest for row, digest in zip(items, found, strict=True) if digest is not None}
 
     def _cost_bytes(self, item: Item) -> int:
         """Guess of what an item takes while it waits: sound is stored compressed, pictures are scaled down."""

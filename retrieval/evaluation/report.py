@@ -1,14 +1,17 @@
-"""A benchmark's result for people: a table for the terminal, a page in Markdown, and the JSON beside it.
+"""A benchmark's result for people: a table for the terminal, pages in Markdown and HTML, and JSON and CSV beside them.
 
 Knows nothing of how the numbers were made; raises ``StorageError`` where a report cannot be written.
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -19,12 +22,20 @@ from indexer.files import display_path, one_line
 from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
 from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
+from retrieval.evaluation.compare import Run, short_spec
+from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.html.page import page
 
 _HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rate), % [95% interval]"
 _RECALL_NOTE = "recall@k: mean share of a query's relevant ones in the top k, %"
 _SHOWN_SKIPS = 10
 _CAPTION_COLUMNS = ["BLEU-4", "METEOR", "CIDEr", "pictures", "references", "beams"]
 _SAID_NOTHING = "(nothing)"
+_CSV_COLUMNS = [
+    "dataset", "model", "direction", "stage", "queries", "candidates", "metric", "value", "ci95_low", "ci95_high",
+    "chance",
+]  # fmt: skip
+_NUMBERS = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s*\]")
 
 
 def render(result: BenchmarkResult) -> Group:
@@ -78,19 +89,91 @@ def as_markdown(result: BenchmarkResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(result: BenchmarkResult, folder: Path) -> list[Path]:
-    """Write ``report.md`` and ``report.json`` into ``folder``, made if need be; gives their paths."""
-    page, data = folder / "report.md", folder / "report.json"
+def as_document(
+    result: BenchmarkResult, provenance: Mapping[str, Any] | None = None, data_folder: Path | None = None
+) -> dict[str, Any]:
+    """``report.json``: what ``bench --json`` prints, the details of each direction, and where it was measured.
+
+    A report is shown to others: of files below ``data_folder`` it says only where they are there.
+    """
+    document = result.to_json(details=True)
+    above = "" if data_folder is None else f"{display_path(data_folder)}/"
+    if above:
+        document["skipped"] = [
+            {name: text.replace(above, "") for name, text in skipped.items()} for skipped in document["skipped"]
+        ]
+        document["warnings"] = [warning.replace(above, "") for warning in document["warnings"]]
+    return {**document, "provenance": None if provenance is None else dict(provenance)}
+
+
+def as_csv(result: BenchmarkResult) -> str:
+    """A line a direction, stage and metric, shares as numbers of 1."""
+    out = StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(_CSV_COLUMNS)
+    for one in result.results:
+        values = {
+            **{f"hit_rate_at_{k}": value for k, value in one.hit_rate_at.items()},
+            **{f"recall_at_{k}": value for k, value in one.recall_at.items()},
+            "mrr": one.mrr,
+        }
+        for metric, value in values.items():
+            rows.writerow(
+                [
+                    display_path(result.dataset), one_line(result.encoder), one.direction, one.stage, one.n_queries,
+                    one.n_candidates, metric, value, *one.ci95[metric], one.chance.get(metric, ""),
+                ]
+            )  # fmt: skip
+    return out.getvalue()
+
+
+def as_html(document: Mapping[str, Any], benchmark: Benchmark | None = None) -> str:
+    """``report.json`` as a page that needs nothing beside itself; pictures and sounds from ``benchmark``."""
+    return page([Run(short_spec(document["encoder"]), "report.json", document)], benchmark=benchmark)
+
+
+def write_report(
+    result: BenchmarkResult,
+    folder: Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    benchmark: Benchmark | None = None,
+) -> list[Path]:
+    """Write ``report.html``, ``report.md``, ``report.json`` and ``report.csv`` into ``folder``; gives their paths.
+
+    ``benchmark``: what was measured, for pictures and sounds.
+    """
+    document = as_document(result, provenance, None if benchmark is None else benchmark.path.parent)
+    return write_files(
+        folder,
+        {
+            "report.html": as_html(document, benchmark),
+            "report.md": as_markdown(result),
+            "report.json": json_text(document),
+            "report.csv": as_csv(result),
+        },
+    )
+
+
+def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write ``texts`` by their names into ``folder``, made if need be; ``StorageError`` where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        page.write_text(as_markdown(result), encoding="utf-8")
-        data.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"{display_path(folder)}: the report cannot be written ({one_line(error.strerror or error)}); "
             f"give another --report folder"
         ) from error
-    return [page, data]
+    return [folder / name for name in texts]
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """JSON with lists of numbers on one line: a rank a line would be thousands of lines."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # Strings hold no bare newline in JSON, so what is matched is a list.
+    return _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
 
 
 def _title(result: BenchmarkResult) -> str:

@@ -26,6 +26,9 @@ from retrieval.rerank.stage import match_scores
 #: Called with (queries judged, of how many).
 OnQueries = Callable[[int, int], None]
 
+#: Of each query's new order, how many are kept.
+BEST = 5
+
 _TELL_EVERY = 16
 
 
@@ -57,6 +60,8 @@ class Judgement:
     n_scored: int
     """Pairs that went through the model: the same text and picture only once."""
     seconds: float
+    best: Ints  # (q, up to BEST)
+    """The first candidates of each query in the new order, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ def judge_direction(
         raise ValueError(f"the depth is {depth}; it is at least 1")
     judging = _Judging(pairs, reranker)
     ranks: list[Ints] = []
+    best: list[Ints] = []
     logits: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.bool_]] = []
@@ -98,6 +104,7 @@ def judge_direction(
             scored = match_scores(reranker, judged, cosines[top], pairs.told_of)
             relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
             ranks.append(np.sort(_ranks(cosines, top, scored, relevant)))
+            best.append(top[_order(top, scored)][:BEST])
             logits.append(judged)
             scores.append(scored)
             labels.append(np.isin(top, relevant))
@@ -113,6 +120,7 @@ def judge_direction(
         np.concatenate(labels),
         judging.n_scored,
         seconds,
+        np.stack(best),
     )
 
 
@@ -193,7 +201,7 @@ class _Judging:
 
 def _ranks(cosines: NDArray[Any], top: Ints, scores: NDArray[np.float32], relevant: Ints) -> Ints:
     """Rank of each of ``relevant`` in one query's new order."""
-    order = np.lexsort((top, -scores.astype(np.float64)))
+    order = _order(top, scores)
     place = {candidate: rank for rank, candidate in enumerate(top[order].tolist(), start=1)}
     found = np.empty(len(relevant), dtype=np.int64)
     for i, candidate in enumerate(relevant.tolist()):
@@ -203,3 +211,8 @@ def _ranks(cosines: NDArray[Any], top: Ints, scores: NDArray[np.float32], releva
             rank = 1 + int(np.count_nonzero(cosines > own)) + int(np.count_nonzero(cosines[:candidate] == own))
         found[i] = rank
     return found
+
+
+def _order(top: Ints, scores: NDArray[np.float32]) -> Ints:
+    """Places in ``top`` by falling score; ties: the lower candidate first."""
+    return np.lexsort((top, -scores.astype(np.float64)))

@@ -1,0 +1,1 @@
+"""A benchmark's report as one page that needs nothing beside itself."""

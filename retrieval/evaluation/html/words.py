@@ -1,0 +1,43 @@
+"""How a page names directions, stages and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retrieval.evaluation.compare import Run
+
+_WORDS = {"image": "picture", "audio": "sound", "text": "text"}
+
+
+def directions(runs: Sequence[Run]) -> list[str]:
+    """Of all runs, in the order of the first that has them."""
+    return list(dict.fromkeys(direction for run in runs for direction, _ in run.keys))
+
+
+def named(direction: str, between: str = "\u00a0→\u00a0") -> str:
+    """``text->image`` as "text → picture", on one line."""
+    return between.join(_WORDS.get(side, side) for side in direction.split("->"))
+
+
+def stage_name(stage: str) -> str:
+    """What a stage is to people."""
+    return {"dual": "embeddings alone", "rerank": "reranked"}.get(stage, stage)
+
+
+def row_name(runs: Sequence[Run], run: Run, stage: str) -> str:
+    """What tells a result from the others of its direction."""
+    if len(runs) == 1:
+        return stage_name(stage)
+    return run.label if stage == "dual" else f"{run.label}, {stage_name(stage)}"
+
+
+def compared(direction: str, baseline_stage: str, stage: str) -> str:
+    """A direction, and which stages of it are compared."""
+    if baseline_stage == stage:
+        return named(direction) + ("" if stage == "dual" else ", reranked")
+    return f"{named(direction)}, {stage_name(stage)} against {stage_name(baseline_stage)}"
+
+
+def points(value: float, interval: Sequence[float]) -> str:
+    """A difference of shares in points of a hundred, with its interval."""
+    return f"{100 * value:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

@@ -1,0 +1,34 @@
+"""The queries of a benchmark's directions by their numbers, without encoding anything.
+
+A report keeps a rank for every query, not the query: this names them again, from the dataset. Its order is that of
+``benchmark.comparisons``; where a run skipped files the numbers shift, so ``fingerprint`` is to be compared first.
+"""
+
+from __future__ import annotations
+
+from indexer.items import Modality
+from retrieval.evaluation.benchmark import entry_of
+from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.details import Entry
+
+
+def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[Entry, Entry]]:
+    """Every query of ``direction`` where nothing was skipped, each with one candidate that is relevant to it."""
+    asks, _, wants = direction.partition("->")
+    found: list[tuple[Entry, Entry]] = []
+    for row, there in enumerate(benchmark.rows):
+        items = {modality.value: modality for modality in there.items}
+        words = [Entry(there.row_id, Modality.TEXT, text=text) for text in there.captions]
+        if wants == "class":
+            if asks in items and there.label is not None:
+                name = benchmark.classes[there.label]
+                found.append((entry_of(benchmark, row, items[asks]), Entry(name, Modality.TEXT, text=name)))
+        elif asks == "text":
+            if wants in items:
+                found += [(text, entry_of(benchmark, row, items[wants])) for text in words]
+        elif wants == "text":
+            if asks in items and words:
+                found.append((entry_of(benchmark, row, items[asks]), words[0]))
+        elif asks in items and wants in items:
+            found.append((entry_of(benchmark, row, items[asks]), entry_of(benchmark, row, items[wants])))
+    return found
