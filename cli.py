@@ -283,6 +283,9 @@ def bench(
     benchmark = open_dataset(str(_dataset(Path(dataset))), split, templates=template or (), cache=kept)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
     reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
+    if rerank is None and reranker is not None and (lacking := reranker.missing()) is not None:
+        print(f"trimodal: {lacking}", file=sys.stderr)
+        reranker = None
     captioner = None
     if captions:
         from retrieval.evaluation.caption_metrics import require_caption_metrics

@@ -48,6 +48,9 @@ class Table:
         self.n_pairs += len(texts)
         return self.table[[int(text) for text in texts], int(tokens[0, 0])]
 
+    def missing(self) -> str | None:
+        return None
+
     def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
         raise NotImplementedError
 

@@ -134,7 +134,43 @@ def test_one_beam_is_greedy_decoding(reader: Reader) -> None:
             if reader.tokenizer.decode([best]).startswith(ending) and words:
                 break
             words.append(best if not reader.tokenizer.decode([best]).startswith(ending) else ranked[1])
-        assert beam_search(reader, scorer, media, beams=1, max_tokens=5) == reader.tokenizer.decode(words).strip()
+        assert beam_search(reader, scorer, media, beams=1, max_tokens=5) == [reader.tokenizer.decode(words).strip()]
+
+
+def slow_beams(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int, max_tokens: int) -> str:
+    """One media ``(1, count, width)``; every word runs the whole text again."""
+    ending = reader.tokenizer.decode(reader.after[:1])[:1]
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for _ in range(max_tokens):
+        found = []
+        for total, words in live:
+            hidden = scorer.tell(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
+            best = reader.logits(hidden).float().log_softmax(dim=-1).topk(beams + 1)
+            found += [
+                (total + v, [*words, t]) for v, t in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+        found.sort(key=lambda one: -one[0])
+        live = []
+        for total, words in found:
+            if reader.tokenizer.decode(words[-1:]).startswith(ending):
+                ended += [(total / len(words), words[:-1])] if len(words) > 1 else []
+            elif len(live) < beams:
+                live.append((total, words))
+        if len(ended) >= beams or not live:
+            break
+    best_words = max(ended or [(total / len(words), words) for total, words in live], key=lambda one: one[0])[1]
+    return str(reader.tokenizer.decode(best_words)).strip()
+
+
+@pytest.mark.parametrize("interaction", ["none", "one-way"])
+def test_captions_told_side_by_side_are_those_told_alone_and_anew(reader: Reader, interaction: str) -> None:
+    scorer, media = scorer_of(reader, interaction), torch.randn(5, 5, 12)
+    with torch.inference_mode():
+        together = beam_search(reader, scorer, media, beams=3, max_tokens=6)
+        assert together == [slow_beams(reader, scorer, one[None], 3, 6) for one in media]
+        assert together == [beam_search(reader, scorer, one[None], beams=3, max_tokens=6)[0] for one in media]
+    assert beam_search(reader, scorer, media[:0], beams=3) == []
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])

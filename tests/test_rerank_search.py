@@ -61,6 +61,9 @@ class Dice:
         digest = hashlib.blake2s(text.encode() + row.tobytes()).digest()
         return 6.0 * int.from_bytes(digest[:4], "big") / 2**32 - 3.0
 
+    def missing(self) -> str | None:
+        return None
+
     def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
         raise NotImplementedError
 
@@ -150,6 +153,22 @@ class WithTexts(Dice):
         return np.array([-float(len(one)) for one in texts], dtype=np.float32)
 
 
+class WithoutItsReader(Dice):
+    """Lacks what it reads with."""
+
+    def missing(self) -> str | None:
+        return "the reader is not here; get it with a command"
+
+
+def test_a_reranker_that_lacks_something_is_left_out_and_says_what(opened: Collection) -> None:
+    dice = WithoutItsReader()
+    result = searcher(opened, dice).search("red", k=3, modalities=["image"])
+    assert result.score_kind == "cosine" and not dice.asked
+    assert list(result.warnings) == ["the reader is not here; get it with a command"]
+    assert searcher(opened, dice).search("red", k=3, modalities=["image"], rerank=False).warnings == ()
+    assert searcher(opened, dice).search("red", k=3, modalities=["text"]).warnings == ()
+
+
 def test_texts_against_texts_are_judged_when_that_is_asked_for(opened: Collection) -> None:
     reranker = WithTexts()
     query = Query((QueryPart(TEXT, "red"),), k=5, modalities=frozenset({TEXT}))
@@ -221,7 +240,8 @@ def test_no_rerank_is_the_plain_order_and_its_stage_has_no_time(opened: Collecti
 def test_a_picture_is_judged_against_texts_from_its_own_tokens(opened: Collection, media: Path) -> None:
     dice = Dice()
     asks = Query((QueryPart(IMAGE, media / "blue.png"),), k=5, modalities=frozenset({TEXT}))
-    result = searcher(opened, dice).search(asks)
+    assert searcher(opened, dice).search(asks).score_kind == "cosine" and not dice.asked  # reading texts takes seconds
+    result = searcher(opened, dice).search(asks, rerank=True)
     encoder = FakeEncoder()
     with Image.open(media / "blue.png") as picture:
         vectors, tokens = encoder.encode_images_with_tokens([encoder.prepare_image(picture)])

@@ -126,6 +126,10 @@ class FakeReranker:
     def __init__(self) -> None:
         self._encoder = FakeEncoder()
 
+    def missing(self) -> str | None:
+        """Nothing."""
+        return None
+
     def supports(self, query: Modality, candidate: Modality) -> bool:
         """Exactly one side is a text."""
         return (query is Modality.TEXT) != (candidate is Modality.TEXT)

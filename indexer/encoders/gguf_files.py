@@ -48,9 +48,11 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
         settings = model.config.to_dict()
         settings.pop("quantization_config", None)
-        plain: Any = type(model)(type(model.config).from_dict(settings))
-        plain.load_state_dict(model.state_dict())
-        plain.half()
+        halves = {name: tensor.half() for name, tensor in model.state_dict().items()}
+        with torch.device("meta"):  # takes the weights over: a large model is not held once more
+            plain: Any = type(model)(type(model.config).from_dict(settings))
+        plain.load_state_dict(halves, assign=True)
+        plain.tie_weights()
     with quiet_transformers():  # a full disk is the caller's to tell
         plain.save_pretrained(target)
         tokenizer.save_pretrained(target)

@@ -157,6 +157,9 @@ class CachedReranker:
     def token_spec(self) -> TokenSpec:
         return self._reranker.token_spec
 
+    def missing(self) -> str | None:
+        return self._reranker.missing()
+
     def supports(self, query: Modality, candidate: Modality) -> bool:
         return self._reranker.supports(query, candidate)
 

@@ -5,40 +5,64 @@ Knows nothing of files or of pairs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 
 from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer
 
 
-def beam_search(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int = 3, max_tokens: int = 12) -> str:
-    """Words for media tokens ``(1, count, width)``: up to the mark that ends a text in the prompt.
+@dataclass
+class _Beams:
+    """One media's texts: live ones as (log-probability, row of the telling, words), and those that have ended."""
 
-    Of the ends that were found, the one with the best mean log-probability a token; ties: the one found first.
+    live: list[tuple[float, int, list[int]]]
+    ended: list[tuple[float, list[int]]] = field(default_factory=list)
+
+
+def beam_search(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int = 3, max_tokens: int = 12) -> list[str]:
+    """Words for each of media tokens ``(n, count, width)``: up to the mark that ends a text in the prompt.
+
+    Of the ends that were found, the one with the best mean log-probability a token; ties: the one found first. The
+    media are told side by side, and each word is run once.
     """
+    if not len(media):
+        return []
     ending = reader.tokenizer.decode(reader.after[:1])[:1]
-    live: list[tuple[float, list[int]]] = [(0.0, [])]
-    ended: list[tuple[float, list[int]]] = []
-    for _ in range(max_tokens):
-        sequences = [[*reader.before, *words] for _, words in live]
-        states = reader.states_of(sequences)
-        hidden = scorer.tell(reader, states, media.expand(len(live), -1, -1))[:, -1]
-        scores = reader.logits(hidden).float().log_softmax(dim=-1)  # (beams, vocabulary)
-        found = []
-        for (total, words), row in zip(live, scores, strict=True):
-            best = row.topk(beams + 1)
-            found += [(total + value, [*words, token]) for value, token in
-                      zip(best.values.tolist(), best.indices.tolist(), strict=True)]  # fmt: skip
-        found.sort(key=lambda one: -one[0])
-        live = []
-        for total, words in found:
-            if reader.tokenizer.decode(words[-1:]).startswith(ending):
-                if len(words) > 1:
-                    ended.append((total / len(words), words[:-1]))
-            elif len(live) < beams:
-                live.append((total, words))
-        if len(ended) >= beams or not live:
+    every = [_Beams([(0.0, row, [])]) for row in range(len(media))]
+    telling = scorer.begin(reader, media)
+    for step in range(max_tokens):
+        scores = reader.logits(telling.last).float().log_softmax(dim=-1)  # (live rows, vocabulary)
+        best = scores.topk(beams + 1)
+        values, tokens = best.values.tolist(), best.indices.tolist()
+        for one in every:
+            found = [
+                (total + value, row, [*words, token])
+                for total, row, words in one.live
+                for value, token in zip(values[row], tokens[row], strict=True)
+            ]
+            found.sort(key=lambda each: -each[0])
+            one.live = []
+            for total, row, words in found:
+                if reader.tokenizer.decode(words[-1:]).startswith(ending):
+                    if len(words) > 1:
+                        one.ended.append((total / len(words), words[:-1]))
+                elif len(one.live) < beams:
+                    one.live.append((total, row, words))
+            if len(one.ended) >= beams:
+                one.live = []
+        going = [(owner, *each) for owner, one in enumerate(every) for each in one.live]
+        if not going or step == max_tokens - 1:
             break
-    if not ended:
-        ended = [(total / len(words), words) for total, words in live]
-    return str(reader.tokenizer.decode(max(ended, key=lambda one: one[0])[1])).strip()
+        rows, words = [row for _, _, row, _ in going], [text[-1] for *_, text in going]
+        telling = scorer.go_on(reader, telling, rows, words, media[[owner for owner, *_ in going]])
+        for one in every:
+            one.live = []
+        for place, (owner, total, _, text) in enumerate(going):
+            every[owner].live.append((total, place, text))
+    told = []
+    for one in every:
+        ends = one.ended or [(total / len(words), words) for total, _, words in one.live]
+        told.append(str(reader.tokenizer.decode(max(ends, key=lambda each: each[0])[1])).strip() if ends else "")
+    return told

@@ -48,6 +48,15 @@ class TextStates:
         )
 
 
+@dataclass(frozen=True)
+class Telling:
+    """Texts of one length that are being told: states of their last tokens ``(n, width)``, normed, and what is kept."""
+
+    last: torch.Tensor
+    kept: list[tuple[torch.Tensor, torch.Tensor]]
+    """Of every layer, keys and values ``(n, heads, t, d)``."""
+
+
 class Reader(nn.Module):
     """A causal language model of transformers, cut in two after ``lower`` of its first ``layers`` layers; locked.
 
@@ -165,6 +174,37 @@ class Reader(nn.Module):
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         told: torch.Tensor = self.norm(self._run(self.upper_layers, hidden, positions, interact=interact))
         return told
+
+    def begin(self, count: int, interact: Interact) -> Telling:
+        """``count`` texts that are still to be told: the prompt up to them is read, its last token with media."""
+        ids = torch.tensor([self.before] * count, device=self.embed.weight.device)
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        hidden = self._run(self.lower_layers, self.embed(ids), positions, keep=kept)
+        hidden = self._run(self.upper_layers, hidden, positions, interact=interact, keep=kept)
+        return Telling(self.norm(hidden[:, -1]), kept)
+
+    def go_on(self, telling: Telling, rows: Sequence[int], words: Sequence[int], interact: Interact) -> Telling:
+        """Each of ``rows`` of a telling gets one more token, of ``words``; a row may be gone on from several times.
+
+        ``interact`` is for the media of ``rows``, in their order. What is kept of the tokens before is not run again.
+        """
+        device = self.embed.weight.device
+        picked = torch.tensor(list(rows), device=device)
+        kept = [(keys[picked], values[picked]) for keys, values in telling.kept]
+        hidden = self.embed(torch.tensor(list(words), device=device)[:, None])
+        place = torch.full((1, 1), kept[0][0].shape[2], device=device)
+        bias = torch.zeros(1, 1, 1, kept[0][0].shape[2] + 1, dtype=hidden.dtype, device=device)
+        rotated = self.rotary(hidden, place)
+        longer = []
+        for number, layer in enumerate([*self.lower_layers, *self.upper_layers]):
+            if number >= len(self.lower_layers):
+                hidden = interact(number - len(self.lower_layers), hidden)
+            past = _Kept(list(kept[number]))
+            hidden = _hidden(layer(hidden, attention_mask=bias, position_ids=place, past_key_values=past,
+                                   use_cache=True, position_embeddings=rotated))  # fmt: skip
+            longer.append((past.keys, past.values))
+        return Telling(self.norm(hidden[:, -1]), longer)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed states -> next-token logits ``(…, vocabulary)``: the model's tied head."""

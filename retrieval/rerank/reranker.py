@@ -26,6 +26,9 @@ class Reranker(Protocol):
     def token_spec(self) -> TokenSpec:
         """The tokens that it reads."""
 
+    def missing(self) -> str | None:
+        """What it lacks on this machine before it can judge, with the command that gets it; ``None``: nothing."""
+
     def supports(self, query: Modality, candidate: Modality) -> bool:
         """Whether it can judge that direction: one side must be text, the other what it was trained on."""
 

@@ -7,6 +7,7 @@ the head sees both. The same layers tell captions. Knows nothing of files, of tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,7 +19,7 @@ from indexer.encoders.compressor import CrossAttention
 from indexer.encoders.heads import ProjectionHead, whitening
 from indexer.encoders.specs import HeadSpec
 from indexer.errors import ModelError
-from retrieval.rerank.reader import Reader, TextStates
+from retrieval.rerank.reader import Interact, Reader, Telling, TextStates
 
 Interaction = Literal["none", "one-way", "bidirectional"]
 
@@ -96,10 +97,16 @@ class Scorer(nn.Module):
 
     def tell(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Texts with one media each ``(n, count, media_width)`` -> next-token states ``(n, t, width)``."""
-        keys = self._keys(tokens)
-        if not keys:
-            return reader.tell(states, lambda layer, rows: rows)
-        return reader.tell(states, lambda layer, rows: self._interact(layer, rows, keys))
+        return reader.tell(states, self._reading(tokens))
+
+    def begin(self, reader: Reader, tokens: torch.Tensor) -> Telling:
+        """The start of a text for each media ``(n, count, media_width)``."""
+        return reader.begin(len(tokens), self._reading(tokens))
+
+    def go_on(self, reader: Reader, telling: Telling, rows: Sequence[int], words: Sequence[int],
+              tokens: torch.Tensor) -> Telling:  # fmt: skip
+        """See :meth:`Reader.go_on`; ``tokens`` are the media of ``rows``."""
+        return reader.go_on(telling, rows, words, self._reading(tokens))
 
     def caption_loss(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, nats a token, of the texts' own tokens and of the quotation mark that ends them."""
@@ -127,6 +134,11 @@ class Scorer(nn.Module):
             assert isinstance(cross, CrossAttention)
             found.append(cross.keys(tokens))
         return found
+
+    def _reading(self, tokens: torch.Tensor) -> Interact:
+        """How each layer's rows read their media ``(n, count, media_width)``."""
+        keys = self._keys(tokens)
+        return lambda layer, rows: self._interact(layer, rows, keys)
 
     def _interact(self, layer: int, rows: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
         if not keys:

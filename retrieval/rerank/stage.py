@@ -82,7 +82,7 @@ def supported_directions(reranker: Reranker) -> str:
         if reranker.supports(Modality.TEXT, modality):
             told.append(f"text against {noun}")
         if reranker.supports(modality, Modality.TEXT):
-            told.append(f"{noun} against texts")
+            told.append(f"{noun} against texts (when asked: --rerank)")
     if reranker.supports(Modality.TEXT, Modality.TEXT):
         told.append("texts against texts (when asked: --rerank)")
     return ", and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or "nothing"
@@ -178,8 +178,8 @@ def planned(
 ) -> tuple[Plan | None, list[str]]:
     """The plan of a query where ``rerank`` is what the user said of it, and what the user should know.
 
-    ``None``: rerank where that is possible. ``True`` raises what stands in the way; so does a
-    ``min_probability``, as ``UsageError``.
+    ``None``: rerank where that is possible and no candidate's text has to be read for it. ``True`` raises what stands
+    in the way; so does a ``min_probability``, as ``UsageError``.
     """
     chance = query.min_probability is not None
     if rerank is False:
@@ -189,10 +189,14 @@ def planned(
     try:
         if reranker is None:
             raise ModelError(f"model {encoder.spec}: has no reranker; search without --rerank")
-        if query.parts[0].kind is Modality.TEXT and not rerank and not chance:
+        if not rerank and not chance:
             # reading 64 texts anew takes seconds, and of long ones the reader sees the beginning
             modalities = [modality for modality in modalities if modality is not Modality.TEXT]
-        return make_plan(query, encoder, reranker, collection, modalities), []
+        plan = make_plan(query, encoder, reranker, collection, modalities)
+        lacking = reranker.missing()
+        if lacking is not None and not rerank and not chance:
+            return None, [lacking]
+        return plan, []
     except (CollectionError, ModelError, UsageError) as error:
         if chance:
             raise UsageError(f"--min-probability needs the reranker: {error}") from error

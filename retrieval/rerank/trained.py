@@ -23,13 +23,14 @@ from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
 from indexer.encoders.towers import language_model_directory
-from indexer.encoders.weights import sha256_of
+from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.items import Modality
 from retrieval.evaluation.calibration import sigmoid
 from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
 _PAIRS = 256  # that go through the language model at once
+_TOLD_AT_ONCE = 32  # media; their keys and values are kept meanwhile
 _KEPT_TEXTS = 4096  # of about 20 kB each
 
 
@@ -46,6 +47,17 @@ class TrainedReranker:
     def token_spec(self) -> TokenSpec:
         """The tokens that it reads."""
         return self.config.token_spec
+
+    def missing(self) -> str | None:
+        """The language model that it reads with, where that is not on this machine."""
+        source = self.config.language_model["source"]
+        if source not in BASE_WEIGHTS or is_pulled(source):
+            return None
+        size = BASE_WEIGHTS[source].download_mb
+        return (
+            f"results are not reranked: the reranker reads with {source}, which is not on this machine; "
+            f"`trimodal models pull {source}` gets it ({size:,} MB), --no-rerank says so"
+        )
 
     def cosine_weight(self, modality: Modality) -> float:
         """What the cosine is multiplied by before it is added to the match logit."""
@@ -108,7 +120,12 @@ class TrainedReranker:
         from retrieval.rerank.captioning import beam_search
 
         reader, scorer = self._language
-        return [beam_search(reader, scorer, media[None], beams, max_words) for media in self._media(tokens)]
+        media = self._media(tokens)
+        told: list[str] = []
+        for start in range(0, len(media), _TOLD_AT_ONCE):
+            with self._autocast():
+                told += beam_search(reader, scorer, media[start : start + _TOLD_AT_ONCE], beams, max_words)
+        return told
 
     def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
         """Of texts after the lower layers; the latest are kept, because captions are asked about again."""
