@@ -7,11 +7,17 @@ from pathlib import Path
 from indexer.encoders.dual import DualEncoder
 from indexer.errors import ModelError
 
-__all__ = ["DualEncoder", "open_encoder", "starter_directory"]
+__all__ = ["KINDS", "DualEncoder", "open_encoder", "starter_directory"]
+
+#: What a model can be, for messages.
+KINDS = "starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote"
 
 
 def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
-    """Open what ``--model`` names: ``starter``, ``fake``, or a directory that ``trimodal train`` wrote.
+    """Open what ``--model`` names.
+
+    ``starter``, ``fake``, ``openclip:…`` (:mod:`indexer.encoders.openclip_source`), ``clap:NAME`` or ``clap:DIR``, or a
+    directory that ``trimodal train`` wrote.
 
     Weights are read when a tower is first used. Raises :class:`ModelError` for a spec that names nothing.
     """
@@ -19,9 +25,17 @@ def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
         from indexer.encoders.fake import FakeEncoder
 
         return FakeEncoder()
+    if spec.startswith("openclip:"):
+        from indexer.encoders.openclip import OpenClipEncoder
+
+        return OpenClipEncoder(spec, device=device)
+    if spec.startswith("clap:"):
+        from indexer.encoders.clap_dual import ClapEncoder
+
+        return ClapEncoder(spec, device=device)
     directory = starter_directory() if spec == "starter" else Path(spec).expanduser()
     if not directory.is_dir():
-        raise ModelError(f"model {spec}: no such model; use starter or a directory that `trimodal train` wrote")
+        raise ModelError(f"model {spec}: no such model; use {KINDS}")
     from indexer.encoders.trained import TrainedDualEncoder
 
     return TrainedDualEncoder(directory, spec=spec, device=device)

@@ -55,14 +55,17 @@ class CompressorSpec:
 class Compressor(nn.Module):
     """Sources, each ``(n, tokens, width)`` -> media tokens float32 ``(n, count, width)``.
 
-    While training, whole components of the features are dropped (``dropout``), and the row of one trunk of several
-    (``trunk_dropout``: the chance of it).
+    While training, whole components of the features are dropped (``dropout``), the row of one trunk of several
+    (``trunk_dropout``: the chance of it), and a share of each grid's tokens, the same ones in a batch
+    (``patch_dropout``: a step costs less, too).
     """
 
-    def __init__(self, spec: CompressorSpec, dropout: float = 0.0, trunk_dropout: float = 0.0) -> None:
+    def __init__(
+        self, spec: CompressorSpec, dropout: float = 0.0, trunk_dropout: float = 0.0, patch_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.spec = spec
-        self.dropout, self.trunk_dropout = dropout, trunk_dropout
+        self.dropout, self.trunk_dropout, self.patch_dropout = dropout, trunk_dropout, patch_dropout
         width = spec.width
         grids = [source for source in spec.sources if source[0] > 1]
         sizes = HeadSpec(spec.pooled, min(spec.whitened, spec.pooled), spec.hidden, spec.summary * width)
@@ -91,6 +94,10 @@ class Compressor(nn.Module):
         read = [summary]
         grids = [rows for rows in sources if rows.shape[1] > 1]
         for norm, projection, place, grid in zip(self.norms, self.projections, self.places, grids, strict=True):
+            if self.training and self.patch_dropout:
+                kept = max(1, round(grid.shape[1] * (1 - self.patch_dropout)))
+                seen_ones = torch.randperm(grid.shape[1], device=grid.device)[:kept]
+                grid, place = grid[:, seen_ones], place[seen_ones]
             rows = norm(grid.float())
             if self.training and self.dropout:  # a component is dropped in all tokens of an item alike
                 rows = rows * functional.dropout(torch.ones_like(rows[:, :1]), self.dropout)

@@ -1,8 +1,8 @@
 """Which device and number format a tower runs in.
 
 ``--device auto|cpu|cuda[:n]``: ``auto`` takes the first CUDA device if there is one. bfloat16 is chosen where the
-hardware multiplies it (AVX512-BF16 or AMX on a CPU, compute capability 8.0 on a GPU); ``TRIMODAL_DTYPE=float32``
-overrules it. Embeddings are float32 either way.
+hardware multiplies it (AVX512-BF16 or AMX on a CPU, compute capability 8.0 on a GPU); ``TRIMODAL_DTYPE=float32``,
+``bfloat16`` or ``float16`` overrules it. Embeddings are float32 either way.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def choose_device(device: str = "auto") -> torch.device:
 def choose_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where ``device`` multiplies it in hardware, else float32."""
     asked = os.environ.get("TRIMODAL_DTYPE", "auto")
-    if asked in ("float32", "bfloat16"):
-        return torch.float32 if asked == "float32" else torch.bfloat16
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if asked in named:
+        return named[asked]
     if asked != "auto":
-        raise UsageError(f"TRIMODAL_DTYPE={asked}: use auto, float32 or bfloat16")
+        raise UsageError(f"TRIMODAL_DTYPE={asked}: use auto, {', '.join(named)}")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)

@@ -1,6 +1,6 @@
 """The models that can be named: what they read, where they came from, what is still to be fetched.
 
-Imports no torch; reads ``encoder.json`` and looks at the cache.
+Imports no torch for models of our own; reads ``encoder.json`` and looks at the cache.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders import starter_directory
+from indexer.encoders import KINDS, starter_directory
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.errors import ModelError
 
 _STARTER_LICENCES = "Apache-2.0 (DINOv2, EfficientNet-Lite, SmolLM2, MiniLM, heads), MIT (TinyViT, Whisper)"
+
+#: Specs of models that other libraries publish.
+_LIBRARIES = ("openclip:", "clap:")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ def known_models() -> list[ModelInfo]:
 
 def describe_model(spec: str) -> ModelInfo:
     """What a model is; :class:`ModelError` if ``spec`` names none."""
+    if spec.startswith(_LIBRARIES):
+        from indexer.encoders import library_models
+
+        return library_models.describe(spec)
     directory = _directory(spec)
     config = read_config(directory)
     towers = {"image": " + ".join(trunk.arch for trunk in config.image)}
@@ -81,6 +88,11 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     """
     if spec in BASE_WEIGHTS:
         return {spec: pull(spec, on_stage)}
+    if spec.startswith(_LIBRARIES):
+        from indexer.encoders import library_models
+
+        on_stage(f"fetching {spec} from the hub")
+        return library_models.pull(spec)
     directory = _directory(spec)
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
@@ -94,7 +106,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
 def _directory(spec: str) -> Path:
     directory = starter_directory() if spec == "starter" else Path(spec)
     if not directory.is_dir():
-        raise ModelError(f"model {spec}: no such model; use starter or a directory that `trimodal train` wrote")
+        raise ModelError(f"model {spec}: no such model; use {KINDS}")
     return directory
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,8 +232,7 @@ class Pool:
 
     def _states(self, on_progress: OnProgress) -> TextStates:
         """The lower layers' states of every text, from the cache or run now."""
-        said = json.dumps([asdict(self.recipe.language_model), self.texts, str(choose_dtype(self.where))])
-        path = cache_dir() / "features" / f"states-{hashlib.sha256(said.encode()).hexdigest()[:16]}.pt"
+        path = self._states_path()
         if path.is_file():
             kept = torch.load(path, weights_only=True)
             return TextStates(kept["hidden"], kept["lengths"], kept["ids"], kept["own"])
@@ -254,11 +254,22 @@ class Pool:
         path.with_suffix(".partial").replace(path)
         return TextStates(hidden, lengths, ids, own)
 
+    def _states_path(self) -> Path:
+        said = json.dumps([asdict(self.recipe.language_model), self.texts, str(choose_dtype(self.where))])
+        return cache_dir() / "features" / f"states-{hashlib.sha256(said.encode()).hexdigest()[:16]}.pt"
+
     def _last(self) -> torch.Tensor:
-        """Every text's last token without media, float32 ``(texts, width)``."""
+        """Every text's last token without media, float32 ``(texts, width)``; from the cache or run now."""
+        path = self._states_path().with_suffix(".last.pt")
+        if path.is_file():
+            found: torch.Tensor = torch.load(path, weights_only=True)
+            return found
         parts = []
         with torch.inference_mode():
             for at in range(0, len(self.texts), 256):
                 states = self.states_of(range(at, min(at + 256, len(self.texts))))
                 parts.append(self.reader.last(states).float().cpu())
-        return torch.cat(parts).clone()
+        last = torch.cat(parts).clone()
+        torch.save(last, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+        return last

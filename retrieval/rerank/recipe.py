@@ -28,6 +28,7 @@ class CompressorRecipe:
     hidden: int = 1536
     dropout: float = 0.35
     trunk_dropout: float = 0.3
+    patch_dropout: float = 0.5
     other_whitened: int = 256
     """Of sounds and texts, of which there is less to learn from."""
     other_hidden: int = 384
@@ -171,6 +172,7 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
         ("compressor.dropout", recipe.compressor.dropout, 0, 0.95), ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
         ("scorer.text_dropout", recipe.scorer.text_dropout, 0, 0.95),
         ("compressor.trunk_dropout", recipe.compressor.trunk_dropout, 0, 1),
+        ("compressor.patch_dropout", recipe.compressor.patch_dropout, 0, 0.99),
         ("compressor.summary", recipe.compressor.summary, 1, 16), ("first_caption", recipe.first_caption, 0, 1),
         ("paraphrase", recipe.paraphrase, 0, 1),
         ("captions_each", recipe.captions_each, 0, 1e6), ("shares.audio", recipe.shares.audio, 0, 1),

@@ -1,0 +1,86 @@
+"""What ``models show`` and ``models pull`` tell of models that other libraries publish: open_clip's and CLAP's.
+
+``show`` fetches nothing: what is not on this machine is said to be missing, with the command that gets it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from indexer.encoders.models import ModelInfo
+from indexer.errors import WeightsMissing
+
+_LICENCE = "its publisher's; see its card on the hub"
+
+
+def describe(spec: str) -> ModelInfo:
+    """What an ``openclip:`` or ``clap:`` spec names. Raises :class:`ModelError` if it names nothing."""
+    return _describe_clap(spec) if spec.startswith("clap:") else _describe_openclip(spec)
+
+
+def pull(spec: str) -> dict[str, Path]:
+    """Fetch it from the hub into the hub's own cache, unless it is there; its directory by its spec."""
+    from indexer.encoders import open_encoder
+
+    encoder: Any = open_encoder(spec)
+    return {spec: encoder.directory if spec.startswith("clap:") else encoder.source.checkpoint.parent}
+
+
+def _describe_openclip(spec: str) -> ModelInfo:
+    from indexer.encoders.openclip import OpenClipEncoder
+    from indexer.encoders.openclip_source import published_config
+
+    try:
+        encoder = OpenClipEncoder(spec, fetch=False)
+    except WeightsMissing:
+        config = published_config(spec)
+        if config is None:
+            raise
+        return ModelInfo(
+            spec, ["image", "text"], int(config["embed_dim"]), f"needs `trimodal models pull {spec}`", _LICENCE,
+            _towers(config), {}, 0.0, "", "",
+        )  # fmt: skip
+    source = encoder.source
+    settings = ", ".join(f"{name} {value}" for name, value in source.preprocess.items() if name != "mode")
+    sources = {
+        "checkpoint": str(source.checkpoint),
+        "preprocessing": f"{source.preprocess_from}: {settings}",
+        "tokenizer": str(source.tokenizer or "open_clip's BPE"),
+    }
+    return ModelInfo(
+        source.spec, sorted(encoder.modalities), encoder.dim, "ready", _LICENCE, _towers(source.config), sources,
+        _megabytes(source.checkpoint), encoder.fingerprint, str(source.checkpoint.parent),
+    )  # fmt: skip
+
+
+def _describe_clap(spec: str) -> ModelInfo:
+    from indexer.encoders.clap_dual import ClapEncoder
+
+    encoder = ClapEncoder(spec, fetch=False)
+    towers = {"audio": f"CLAP audio encoder, windows of {encoder.window_s:g} s", "text": "CLAP text encoder"}
+    card = encoder.directory / "README.md"
+    return ModelInfo(
+        encoder.spec, sorted(encoder.modalities), encoder.dim, "ready", _LICENCE, towers,
+        {"checkpoint": str(encoder.weights)}, _megabytes(encoder.weights), encoder.fingerprint, str(encoder.directory),
+        card if card.is_file() else None,
+    )  # fmt: skip
+
+
+def _towers(config: dict[str, Any]) -> dict[str, str]:
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    side = vision.get("image_size", 224)
+    image = vision.get("timm_model_name") or _stack(vision, 768)
+    words = text.get("hf_model_name") or _stack(text, 512)
+    return {"image": f"{image}, {side} px", "text": f"{words}, {text.get('context_length', 77)} tokens"}
+
+
+def _stack(config: dict[str, Any], width: int) -> str:
+    layers = config.get("layers", 12)
+    if isinstance(layers, list | tuple):
+        return f"ResNet of {'+'.join(map(str, layers))} blocks"
+    return f"{layers} layers of {config.get('width', width)}"
+
+
+def _megabytes(path: Path) -> float:
+    return round(path.stat().st_size / 1e6, 1)

@@ -1,0 +1,63 @@
+"""open_clip's own way of making a picture a tower's input, in two halves that give the same pixels.
+
+The first, in a reader's thread, is what open_clip's transform does with a Pillow picture: scale, cut or pad; the result
+is uint8, a quarter of what floats would take to wait and to move. The second, on the device, makes it floats and
+normalises them. Knows nothing of towers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.encoders.torchvision_ops import ensure_torchvision
+
+# A strip longer than this many squares is cut to it before it is scaled so that its shorter side fills the square: one
+# of 1 x 30,000 pixels would grow to gigapixels on the way to a square of its middle.
+_LONGEST_STRIP = 16
+
+
+class Pictures:
+    """The transform that ``preprocess`` (open_clip's ``PreprocessCfg`` as a mapping) describes."""
+
+    def __init__(self, preprocess: Mapping[str, Any]) -> None:
+        ensure_torchvision()
+        from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+        from torchvision.transforms import Normalize
+
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocess.items()}
+        steps: list[Any] = image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms
+        *self._scaling, to_tensor, normalise = steps
+        assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalise, Normalize), "open_clip's order changed"
+        self.mean, self.std = normalise.mean, normalise.std
+        self._cuts = settings["resize_mode"] == "shortest"
+
+    def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """RGB picture of any size -> uint8 ``(height, width, 3)``, scaled as the model was trained. Thread-safe."""
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+        if self._cuts:
+            picture = _without_ends(picture)
+        for step in self._scaling:
+            picture = step(picture)
+        return np.asarray(picture, dtype=np.uint8)
+
+    def pixels(self, prepared: Sequence[NDArray[Any]], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Prepared pictures -> normalised ``(n, 3, height, width)`` in ``dtype`` on ``device``."""
+        stacked = torch.from_numpy(np.stack(prepared)).to(device)
+        floats = stacked.permute(0, 3, 1, 2).float().div_(255.0)  # (n, h, w, 3) -> (n, 3, h, w)
+        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return floats.sub_(mean).div_(std).to(dtype)
+
+
+def _without_ends(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    longest = _LONGEST_STRIP * min(width, height)
+    if max(width, height) <= longest:
+        return picture
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))

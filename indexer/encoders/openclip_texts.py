@@ -1,0 +1,35 @@
+"""The tokenizer that an open_clip model was trained with, from files that are here.
+
+The choice and the settings are open_clip's; only the place of the files is ours, so that nothing is fetched. Knows
+nothing of towers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexer.encoders.openclip_source import OpenClipSource
+from indexer.encoders.tensor_files import first_line
+from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.errors import ModelError
+
+
+def open_tokenizer(source: OpenClipSource) -> Any:
+    """A callable: list of texts -> int64 ``(n, context_length)``. Raises :class:`ModelError` for unreadable files."""
+    ensure_torchvision()
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+
+    text = source.config["text_cfg"]
+    settings: dict[str, Any] = dict(text.get("tokenizer_kwargs") or {})
+    context = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    try:
+        if source.tokenizer is None:
+            return SimpleTokenizer(context_length=context, **settings)
+        return HFTokenizer(
+            str(source.tokenizer), context_length=context, tokenizer_mode=text.get("tokenizer_mode"), **settings
+        )
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(
+            f"model {source.spec}: its tokenizer {source.tokenizer or ''} can't be opened ({first_line(error)}); "
+            f"fetch its files again"
+        ) from error
