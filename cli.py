@@ -303,8 +303,6 @@ def bench(
         _print_json(result.to_json())
     else:
         _console().print(render(result))
-        for note in result.more_notes():
-            print(note)
     if report is not None:
         from retrieval.evaluation.provenance import of_run
 

@@ -160,12 +160,23 @@ class Collection:
                     f"{path}: is a collection already; add to it (trimodal index PATH...) "
                     "or make it anew (trimodal index --rebuild PATH...)"
                 )
-            with storage_errors(path):
-                _clear(path)
-                (path / _VECTORS).mkdir(exist_ok=True)
-                if tokens is not None:
-                    (path / _TOKENS).mkdir(exist_ok=True)
-                sync_folder(path)
+            made = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens)
+            cleanup.pop_all()
+            return made
+
+    @classmethod
+    def _make(
+        cls, path: Path, lock: filelock.BaseFileLock, encoder_spec: str, fingerprint: str, dim: int,
+        tokens: TokenSpec | None,
+    ) -> Collection:  # fmt: skip
+        """An empty collection in the place of what is there; ``lock`` is held, and becomes the collection's."""
+        with storage_errors(path):
+            _clear(path)
+            (path / _VECTORS).mkdir(exist_ok=True)
+            if tokens is not None:
+                (path / _TOKENS).mkdir(exist_ok=True)
+            sync_folder(path)
+        with contextlib.ExitStack() as cleanup:
             catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / _CATALOG)))
             description = Description(
                 schema_version=SCHEMA_VERSION,
@@ -179,9 +190,9 @@ class Collection:
             )
             text = json.dumps(asdict(description), indent=2) + "\n"
             replace_file(path / _DESCRIPTION, lambda file: _write_all(file, text.encode()))
-            collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
+            made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             cleanup.pop_all()
-            return collection
+            return made
 
     @classmethod
     def open(cls, path: Path, *, writable: bool = False) -> Collection:
@@ -219,11 +230,21 @@ class Collection:
     ) -> Collection:
         """The collection at ``path``, open for writing; an empty one where there is none.
 
-        ``tokens`` is for a new one: a collection that was made without media tokens goes on without.
+        ``tokens`` is for a new one: a collection that was made without media tokens goes on without. One that holds
+        nothing belongs to no encoder: what a first run with a wrong model left is made anew for this one.
         """
-        if cls.exists(path):
-            return cls.open(path, writable=True)
-        return cls.create(path, encoder_spec, fingerprint, dim, tokens)
+        if not cls.exists(path):
+            return cls.create(path, encoder_spec, fingerprint, dim, tokens)
+        found = cls.open(path, writable=True)
+        lock = found._lock_file
+        assert lock is not None
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(found.close)
+            if (found.encoder_spec, found.fingerprint) != (encoder_spec, fingerprint) and found.holds_nothing:
+                found.catalog.close()
+                found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens)
+            cleanup.pop_all()
+            return found
 
     @classmethod
     def rebuild(
@@ -316,6 +337,11 @@ class Collection:
     def count(self) -> int:
         """Live segments."""
         return sum(self.catalog.count_segments().values())
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether no item, live or dead, is stored: files that could not be read may be noted."""
+        return not self.vectors.count and not sum(self.catalog.count_items().values())
 
     @property
     def writable(self) -> bool:

@@ -18,6 +18,7 @@ from small_media import entry, new_collection, snapshot, unit_rows
 from indexer import collection as collection_module
 from indexer import faiss_index
 from indexer.collection import Collection
+from indexer.encoders.media_tokens import TokenSpec
 from indexer.errors import (
     CollectionError,
     CollectionLocked,
@@ -132,6 +133,37 @@ def test_another_encoder_is_refused_with_what_to_do(tmp_path: Path) -> None:
         made.require_encoder("abc", "starter")
     with pytest.raises(EncoderMismatch, match=r"another version of model fake .*trimodal index --rebuild"):
         made.require_encoder("abc", "fake")
+
+
+def test_a_collection_that_holds_nothing_takes_any_encoder(tmp_path: Path) -> None:
+    with new_collection(tmp_path / "c") as wrong:  # what a first run leaves whose weights did not load
+        wrong.save_index()
+    tokens = TokenSpec(2, 4, "reranker-1")
+    with Collection.open_or_create(tmp_path / "c", "openclip:a", "abc", 16, tokens) as made:
+        made.require_encoder("abc", "openclip:a")
+        assert (made.dim, made.token_spec, made.count) == (16, tokens, 0)
+        with pytest.raises(CollectionLocked):
+            Collection.open(tmp_path / "c", writable=True)
+    with Collection.open_or_create(tmp_path / "c", "openclip:b", "abc", 16) as moved:  # the same weights elsewhere
+        assert moved.encoder_spec == "openclip:b"
+        moved.commit([entry("a.png", unit_rows(1, 16))])
+        moved.save_index()
+        assert moved.verify() == []
+    with Collection.open(tmp_path / "c") as again:
+        assert best(again, unit_rows(1, 16)[0]) == ["a.png"]
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_collection_that_holds_something_keeps_its_encoder(tmp_path: Path, emptied: bool) -> None:
+    with filled(tmp_path / "c") as made:
+        if emptied:  # its vectors are dead, and still there
+            made.remove(made.catalog.keys())
+        before = snapshot(made)
+    with Collection.open_or_create(tmp_path / "c", "starter", "abc", 16) as found:
+        assert (found.encoder_spec, found.fingerprint, found.vectors.count) == ("fake", "fake-1", 30)
+        with pytest.raises(EncoderMismatch, match="made by model fake, not starter"):
+            found.require_encoder("abc", "starter")
+        assert snapshot(found) == before
 
 
 # -- one writer, many readers -----------------------------------------------------------------------------------

@@ -200,6 +200,14 @@ def test_classes_and_the_index_have_tables_where_they_were_measured(result: Benc
     assert "acc@1" not in as_html(result.to_json())
 
 
+def test_what_came_from_the_cache_is_told_with_how_it_was_made(result: BenchmarkResult) -> None:
+    cache = {"image": {"found": 3, "computed": 6}, "text": {"found": 0, "computed": 18}}
+    page = as_html(as_document(replace(result, cache=cache)))
+    assert "<dt>from the cache</dt><dd>3 of 9 image</dd>" in page
+    assert "from the cache" not in as_html(as_document(replace(result, cache={"text": cache["text"]})))
+    assert "from the cache" not in as_html(as_document(result))
+
+
 # ------------------------------------------------------------------------------------------- the folder
 
 

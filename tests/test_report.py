@@ -11,9 +11,11 @@ import pytest
 
 from indexer.errors import StorageError
 from indexer.items import Skipped
+from retrieval.evaluation.ann import AnnResult
 from retrieval.evaluation.benchmark import BenchmarkResult, Comparison, measure
 from retrieval.evaluation.metrics import Relevance
 from retrieval.evaluation.report import as_csv, as_document, as_html, as_markdown, as_text, write_report
+from retrieval.evaluation.zero_shot import ZeroShot
 
 
 def result(*, captions: int = 1, skipped: int = 0) -> BenchmarkResult:
@@ -64,6 +66,21 @@ def test_recall_is_told_apart_from_the_hit_rate_only_where_they_differ() -> None
     assert "recall@k: mean share of a query's relevant ones in the top k" in text
     row = next(line for line in text.splitlines() if line.startswith("image->text")).split()
     assert row[-3:] == ["10.0", "50.0", "50.0"]  # two of four pictures find 1, then 5, then 5 of their 5
+
+
+def test_classification_index_and_cache_are_told_on_every_page() -> None:
+    rates = {1: 0.5, 5: 0.75, 10: 1.0}
+    plain = result()
+    first = replace(plain.results[0], zero_shot=ZeroShot(0.625, None, 0.75))
+    ann = AnnResult("text->image", "HNSW", 4, rates, rates, {1: 0.0, 5: 0.0, 10: 0.0}, 0.1, 0.25)
+    cache = {"image": {"found": 3, "computed": 1}}
+    full = replace(plain, results=(first, *plain.results[1:]), ann=(ann,), cache=cache)
+    assert len(full.more_notes()) == 3 and plain.more_notes() == []
+    lines = as_text(full, width=300).splitlines()
+    for note in full.more_notes():
+        assert note in lines
+        assert f"- {note}" in as_markdown(full).splitlines()
+    assert "zero-shot" not in as_text(plain) and "from the cache" not in as_markdown(plain)
 
 
 def test_skipped_files_are_named_and_many_are_counted() -> None:

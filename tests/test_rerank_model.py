@@ -55,7 +55,8 @@ def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates:
     scorer.whiten(torch.randn(60, reader.width))
     torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
     if open_gates and len(scorer.gates):
-        torch.nn.init.constant_(scorer.gates, 0.7)
+        torch.nn.init.constant_(scorer.gates, 0.04)
+        torch.nn.init.constant_(scorer.back_gate, 0.04)
     return scorer
 
 

@@ -1,7 +1,8 @@
 """Projection heads: from a tower's features into the shared space.
 
 Features are centred and whitened (PCA of the training features, fixed), then a linear map plus a residual MLP that
-starts at zero takes them to ``dim``; rows come out with unit L2 length.
+starts at zero takes them to ``dim``; rows come out with unit L2 length. The features of a whole CLIP model are in the
+space already: their head is the identity.
 """
 
 from __future__ import annotations
@@ -48,6 +49,33 @@ class ProjectionHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.project(self.whitened(features))
+
+
+class IdentityHead(nn.Module):
+    """Features ``(n, dim)`` float32 -> the same rows, of unit length: they are the space, and nothing is trained."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def whitened(self, features: torch.Tensor) -> torch.Tensor:
+        """The features themselves."""
+        return features
+
+    def project(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Unit rows."""
+        return nn.functional.normalize(whitened, dim=-1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.project(self.whitened(features))
+
+
+Head = ProjectionHead | IdentityHead
+
+
+def open_head(spec: HeadSpec) -> Head:
+    """The head that a specification names, with random weights where it has any."""
+    return ProjectionHead(spec) if spec.whitened else IdentityHead(spec)
 
 
 def whitening(features: torch.Tensor, components: int, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:

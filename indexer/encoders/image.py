@@ -2,8 +2,8 @@
 
 Each trunk reads the same picture at its own size and with its own normalisation; their read-outs are concatenated to
 one feature row, which the head of the dual encoder projects. A picture is made a square once, at the largest size
-(whole on white, so that nothing is cut off, or its centre, as the trunks' ``fit`` says), and is kept as uint8. Knows
-nothing of text or of the shared space.
+(whole on white, so that nothing is cut off, or its centre, as the trunks' ``fit`` says), and is kept as uint8. A whole
+CLIP model stands alone and has its own preprocessing. Knows nothing of text or of the shared space.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import nn
 
 from indexer.encoders import locking
 from indexer.encoders.fitting import crop_square, fit_on_white
-from indexer.encoders.specs import TrunkSpec
+from indexer.encoders.openclip_pictures import Pictures
+from indexer.encoders.specs import ClipSpec, TrunkSpec
 from indexer.encoders.trunk import Trunk
 from indexer.errors import ModelError
 
@@ -29,13 +30,17 @@ _FITS = {"pad": fit_on_white, "crop": crop_square}
 class ImageTower(nn.Module):
     """Trunks side by side. ``width`` is the sum of theirs; all are locked and in eval mode until :meth:`unlock`.
 
-    Raises :class:`ModelError` for no trunk, for one that can't be built, and for trunks that fit pictures differently.
+    Raises :class:`ModelError` for no trunk, for one that can't be built, for trunks that fit pictures differently, and
+    for a whole CLIP model beside another trunk.
     """
 
     def __init__(self, specs: Sequence[TrunkSpec]) -> None:
         super().__init__()
         if not specs:
             raise ModelError("picture tower: has no trunk; name at least one")
+        whole = [spec for spec in specs if isinstance(spec, ClipSpec)]
+        if whole and len(specs) > 1:
+            raise ModelError(f"picture tower: {whole[0].arch} is a whole CLIP model; leave the other trunks out")
         fits = {spec.fit: spec.arch for spec in specs}
         if len(fits) > 1:
             named = " and ".join(f"{arch} (fit = {fit!r})" for fit, arch in fits.items())
@@ -45,12 +50,18 @@ class ImageTower(nn.Module):
         trunks = [Trunk(spec) for spec in specs]
         self.trunks = nn.ModuleList(trunks)
         self.fit = specs[0].fit
+        self._own = Pictures(whole[0].preprocess) if whole else None
         self.size_px = max(spec.size_px for spec in specs)
         self.width = sum(trunk.width for trunk in trunks)
         self.eval().requires_grad_(False)
 
     def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """RGB picture of any size -> uint8 ``(size_px, size_px, 3)``, as ``fit`` says. Thread-safe."""
+        """RGB picture of any size -> uint8 ``(size_px, size_px, 3)``, as ``fit`` says. Thread-safe.
+
+        For a whole CLIP model as that prepares it, ``(height, width, 3)``.
+        """
+        if self._own is not None:
+            return self._own.prepare(picture)
         return _FITS[self.fit](picture, self.size_px)
 
     def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:

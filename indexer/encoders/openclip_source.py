@@ -241,6 +241,7 @@ def _preprocess(config: dict[str, Any], overlay: dict[str, Any]) -> dict[str, An
     """open_clip's own merging: its defaults, what the weights ask for, the size that the tower has."""
     from dataclasses import asdict
 
+    ensure_torchvision()
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     size = config["vision_cfg"].get("image_size", 224)
@@ -317,6 +318,7 @@ def _with_text_tower_of(directory: Path, config: dict[str, Any]) -> dict[str, An
     text = dict(config["text_cfg"])
     if not text.get("hf_model_name"):
         return config
+    ensure_torchvision()
     from open_clip.hf_configs import arch_dict
 
     try:

@@ -48,7 +48,7 @@ def _built(source: OpenClipSource, dtype: torch.dtype) -> Any:
     text = source.config["text_cfg"]
     try:
         # open_clip builds from a name or from a directory: a directory is the same way for names, files and hubs
-        with _quiet(), tempfile.TemporaryDirectory() as work:
+        with quiet(), tempfile.TemporaryDirectory() as work:
             document = {"model_cfg": source.config, "preprocess_cfg": source.preprocess}
             (Path(work) / CONFIG).write_text(json.dumps(document), encoding="utf-8")
             return open_clip.create_model(
@@ -70,7 +70,7 @@ def _load(model: Any, source: OpenClipSource) -> None:
 
     path = source.checkpoint
     try:
-        with _quiet():
+        with quiet():
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except (SafetensorError, OSError, EOFError, pickle.UnpicklingError, StopIteration) as error:
         raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
@@ -157,7 +157,7 @@ def _depth(sizes: Mapping[str, Any], *prefixes: str) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without open_clip's and PyTorch's remarks: what matters is an error."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

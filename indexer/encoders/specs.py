@@ -47,6 +47,19 @@ class TrunkSpec:
 
 
 @dataclass(frozen=True)
+class ClipSpec(TrunkSpec):
+    """The picture half of a whole open_clip model, read and prepared as that model does: its rows are the space.
+
+    ``config`` and ``preprocess`` are open_clip's ``model_cfg`` (without the text tower's) and ``PreprocessCfg``, so
+    that the tower needs nothing but this and its weights. It stands alone, pooled, and its head is the identity.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["openclip"] = "openclip"
+
+
+@dataclass(frozen=True)
 class WhisperSpec:
     """Sizes of a Whisper encoder and the window it is read over."""
 
@@ -117,7 +130,10 @@ class LoraSpec:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """Sizes of a head: features in, components kept by the whitening, width of the MLP (0: linear only), dim out."""
+    """Sizes of a head: features in, components kept by the whitening, width of the MLP (0: linear only), dim out.
+
+    ``whitened`` 0 is the identity: the features themselves, of unit length; nothing is trained.
+    """
 
     inputs: int
     whitened: int
@@ -199,7 +215,7 @@ def read_config(directory: Path) -> EncoderConfig:
 
 def _trunk(document: dict[str, Any]) -> TrunkSpec:
     lists = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
-    return TrunkSpec(**{**document, **lists})
+    return (ClipSpec if document.get("kind") == "openclip" else TrunkSpec)(**{**document, **lists})
 
 
 def _audio(document: dict[str, Any]) -> AudioSpec:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from indexer.encoders.audio import AudioTower
 from indexer.encoders.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
-from indexer.encoders.heads import ProjectionHead
+from indexer.encoders.heads import Head, open_head
 from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
@@ -94,7 +94,7 @@ def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | Cla
     return tower
 
 
-def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, ProjectionHead], HubnessCorrection | None]:
+def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, Head], HubnessCorrection | None]:
     """The heads by modality and the correction against hubs (None where there is none), float32 on the CPU."""
     path = directory / HEADS
     weights = load_weights(path, config.sha256)
@@ -104,7 +104,7 @@ def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, Projec
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         _load_state(module, own, path)
 
-    heads = {name: ProjectionHead(spec) for name, spec in config.heads.items()}
+    heads = {name: open_head(spec) for name, spec in config.heads.items()}
     for name, head in heads.items():
         fill(head, name)
     if config.hubness is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from indexer.encoders.audio import AudioTower
     from indexer.encoders.compressor import Compressor
-    from indexer.encoders.heads import ProjectionHead
+    from indexer.encoders.heads import Head
     from indexer.encoders.hubness import HubnessCorrection
     from indexer.encoders.image import ImageTower
     from indexer.encoders.media_tokens import TokenRows, TokenSpec
@@ -181,7 +181,7 @@ class TrainedDualEncoder:
             return np.asarray(rows.cpu().numpy(), dtype=np.float32)
 
     @cached_property
-    def _heads(self) -> tuple[dict[str, ProjectionHead], HubnessCorrection | None]:
+    def _heads(self) -> tuple[dict[str, Head], HubnessCorrection | None]:
         from indexer.encoders.towers import load_heads
 
         heads, hubness = load_heads(self.directory, self.config)

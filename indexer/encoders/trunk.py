@@ -6,24 +6,19 @@ from. Normalisation belongs to the trunk. Knows nothing of texts, of other trunk
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import logging
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from indexer.encoders import locking
-from indexer.encoders.specs import Library, Readout, TrunkSpec
+from indexer.encoders.openclip_visual import NO_TEXT, build_visual
+from indexer.encoders.openclip_weights import quiet
+from indexer.encoders.specs import ClipSpec, Library, Readout, TrunkSpec
 from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError
-
-# The half of an open_clip model that is thrown away is built as small as it can be: the text tower of a big model is
-# seconds of random numbers, and some are built from configurations that only the hub has.
-_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 
 
 class Trunk(nn.Module):
@@ -48,7 +43,10 @@ class Trunk(nn.Module):
             if len(values) != 3:
                 raise ModelError(f"picture trunk {spec.arch}: {name} has {len(values)} values; red, green, blue are 3")
         self.spec = spec
-        self.model, self.width = _open_clip_visual(spec) if spec.library == "open_clip" else _timm_model(spec)
+        if isinstance(spec, ClipSpec):
+            self.model, self.width = build_visual(spec), int(spec.config["embed_dim"])
+        else:
+            self.model, self.width = _open_clip_visual(spec) if spec.library == "open_clip" else _timm_model(spec)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -56,20 +54,21 @@ class Trunk(nn.Module):
     def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Square pictures ``(n, 3, h, h)``, float32 in 0..1 -> what the trunk reads, normalised, in its own format.
 
-        A picture of another side is scaled (bicubic, antialiased).
+        A picture of another side is scaled (bicubic, antialiased); a whole CLIP model's were prepared for it alone.
         """
         side = self.spec.size_px
         mean, std = self.get_buffer("mean").float(), self.get_buffer("std").float()
         pixels = ((pictures - mean) / std).to(next(self.parameters()).dtype)
-        if pixels.shape[-1] != side:
+        if pixels.shape[-1] != side and not isinstance(self.spec, ClipSpec):
             pixels = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
         return pixels
 
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """Last features, after the last norm: ``(n, tokens, width)`` for a ViT, ``(n, width, h, w)`` for a hybrid."""
         if self.spec.library == "open_clip":
+            normed = getattr(self.model, "attn_pool", None) is None  # CoCa's last norm is that of what it pooled
             layers = self.model.forward_intermediates(
-                pixels, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC",
+                pixels, indices=1, normalize_intermediates=normed, intermediates_only=True, output_fmt="NLC",
                 output_extra_tokens=True,
             )  # fmt: skip
             prefix = layers.get("image_intermediates_prefix", [])
@@ -165,12 +164,12 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
     if "logits" in spec.readout:
         raise ModelError(f"picture trunk {spec.arch}: open_clip models have no classifier; read it out as pooled")
     config: dict[str, Any] = open_clip.get_model_config(spec.arch)
-    small: dict[str, Any] = {"text_cfg": _NO_TEXT}
+    small: dict[str, Any] = {"text_cfg": NO_TEXT}
     if "multimodal_cfg" in config:
-        small["multimodal_cfg"] = _NO_TEXT
+        small["multimodal_cfg"] = NO_TEXT
     resized = spec.size_px != config["vision_cfg"].get("image_size", 224)
     try:
-        with _quiet():
+        with quiet():
             visual = open_clip.create_model(
                 spec.arch, pretrained=None, load_weights=False, pretrained_text=False,
                 force_image_size=spec.size_px if resized else None, **small,
@@ -206,14 +205,3 @@ def _unknown(library: str, arch: str, known: list[str]) -> str:
     near = difflib.get_close_matches(arch, known, 1)
     hint = f"; did you mean {near[0]}?" if near else f"; see {library}.list_models()"
     return f"picture trunk {arch}: {library} has no such architecture{hint}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without open_clip's warnings that a model has random weights: weights come after."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

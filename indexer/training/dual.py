@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from indexer.encoders.devices import choose_device
-from indexer.encoders.heads import ProjectionHead, whitening
+from indexer.encoders.heads import Head, IdentityHead, ProjectionHead, whitening
 from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
@@ -154,7 +154,10 @@ def train_dual(
 
 def recipe_digest(recipe: Recipe) -> str:
     """What two runs must share to be one: the whole recipe, wherever its file lies."""
-    return hashlib.sha256(json.dumps(asdict(replace(recipe, path=Path())), default=str).encode()).hexdigest()
+    content = asdict(replace(recipe, path=Path()))
+    if not recipe.image.model:
+        del content["image"]["model"]  # a run that was begun before there was the key goes on
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 class Clock:
@@ -308,7 +311,7 @@ class _Built:
         self.towers = data.towers
         self.live_texts: TextTowers | None = None
         self.live_images: ImageTower | None = None
-        self.heads: dict[str, ProjectionHead] = {}
+        self.heads: dict[str, Head] = {}
         self.hubness: HubnessCorrection | None = None
         torch.manual_seed(recipe.seed)
         text = self._text_side(recipe, data, where)
@@ -359,8 +362,11 @@ class _Built:
     def _media_side(self, recipe: Recipe, data: TrainingData, modality: Modality, where: torch.device) -> Side:
         examples = data.used[modality]
         part = recipe.image.head if modality is Modality.IMAGE else recipe.audio.head  # type: ignore[union-attr]
-        head = self.heads[str(modality)] = _head(recipe, part, data.towers.of_media(examples.train), where)
         every = [*examples.train, *examples.heldout]
+        if modality is Modality.IMAGE and recipe.image.model:
+            whole = self.heads[str(modality)] = IdentityHead(HeadSpec(recipe.dim, 0, 0, recipe.dim))
+            return CachedSide(whole, torch.from_numpy(data.towers.of_media(every)).to(where))
+        head = self.heads[str(modality)] = _head(recipe, part, data.towers.of_media(examples.train), where)
         if modality is Modality.IMAGE and recipe.image.unlocked_groups:
             self.live_images = tower = data.towers.open_image_tower()
             tower.unlock(recipe.image.unlocked_groups)

@@ -1,7 +1,8 @@
 """A training recipe: one TOML file that names data, towers, heads and the schedule.
 
 Paths are relative to the recipe; ``{cache}`` stands for the user's cache folder. Every key is checked: an unknown one,
-a wrong type or a value out of range is a :class:`RecipeError` that names the key and what is allowed.
+a wrong type or a value out of range is a :class:`RecipeError` that names the key and what is allowed. A whole CLIP
+model is looked up, as its width is the space's.
 """
 
 from __future__ import annotations
@@ -76,14 +77,17 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """Trunks and the head over them.
+    """Trunks and the head over them; or ``model``, a whole CLIP model whose pictures' embeddings are the space.
 
-    A trunk's ``weights`` are a path, ``hub`` or ``hub:TAG``. ``unlocked_groups``: how many of each trunk's last groups
-    of layers are trained (0: locked, as in LiT). ``trunk_dropout``: chance that a training row is read by some of the
-    trunks only, the features of the others being set to their mean.
+    ``model`` is an ``openclip:`` spec as ``--model`` takes it; then nothing is trained here, and ``trunks`` gets its
+    picture half when the recipe is loaded. A trunk's ``weights`` are a path, ``hub`` or ``hub:TAG``.
+    ``unlocked_groups``: how many of each trunk's last groups of layers are trained (0: locked, as in LiT).
+    ``trunk_dropout``: chance that a training row is read by some of the trunks only, the features of the others being
+    set to their mean.
     """
 
-    trunks: list[TrunkSpec]
+    trunks: list[TrunkSpec] = field(default_factory=list)
+    model: str = ""
     head: HeadRecipe = field(default_factory=HeadRecipe)
     unlocked_groups: int = 0
     trunk_dropout: float = 0.0
@@ -188,7 +192,8 @@ class Recipe:
     text: TextRecipe
     audio: AudioRecipe | None = None
     caption_contrastive: CaptionContrastive | None = None
-    dim: int = 384
+    dim: int = 0
+    """0: 384, or the width of ``image.model``; of a loaded recipe it is the width."""
     seed: int = 0
     hubness: HubnessSpec | None = None
     schedule: Schedule = field(default_factory=Schedule)
@@ -201,9 +206,23 @@ class Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe. Raises :class:`RecipeError`."""
+    """Read and check a recipe, and find the CLIP model that it is built on, if it names one.
+
+    Raises :class:`RecipeError`, and of that model :class:`ModelError` and :class:`WeightsMissing`.
+    """
+    recipe = read_recipe(path)
+    if not recipe.image.model:
+        return recipe
+    from indexer.training.clip_space import in_space_of_clip
+
+    return in_space_of_clip(recipe)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; nothing that it names is looked up. Raises :class:`RecipeError`."""
     built: Recipe = read_recipe_file(path, Recipe, example="data/recipes/starter.toml")
-    recipe = dataclasses.replace(built, path=path.resolve())
+    dim = built.dim if built.dim or built.image.model else 384
+    recipe = dataclasses.replace(built, path=path.resolve(), dim=dim)
     _check(recipe, path)
     return recipe
 
@@ -229,7 +248,7 @@ def check_ranges(path: Path, ranges: Iterable[tuple[str, float, float, float]]) 
 def _check(recipe: Recipe, path: Path) -> None:
     schedule, stage = recipe.schedule, recipe.caption_contrastive
     ranges: list[tuple[str, float, float, float]] = [
-        ("dim", recipe.dim, 8, 4096),
+        ("dim", recipe.dim or 8, 8, 4096),
         ("schedule.steps", schedule.steps, 1, 1e7),
         ("schedule.batch", schedule.batch, 2, 1e6),
         ("schedule.chunk", schedule.chunk, 1, 1e6),
@@ -263,8 +282,10 @@ def _check(recipe: Recipe, path: Path) -> None:
             ("hubness.weight", recipe.hubness.weight, 1e-3, 2.0),
         ]
     check_ranges(path, ranges)
-    if not recipe.image.trunks:
-        raise RecipeError(f"{path}: image.trunks is empty; name at least one trunk")
+    if recipe.image.model:
+        _check_clip(recipe, path)
+    elif not recipe.image.trunks:
+        raise RecipeError(f"{path}: image.trunks is empty; name at least one trunk, or a CLIP as image.model")
     if recipe.image.prototypes is not None and not 0 <= recipe.image.prototypes.trunk < len(recipe.image.trunks):
         raise RecipeError(
             f"{path}: image.prototypes: trunk is {recipe.image.prototypes.trunk}; there are "
@@ -287,6 +308,26 @@ def _check(recipe: Recipe, path: Path) -> None:
         )
     if recipe.audio is not None and bool(recipe.audio.tower) == bool(recipe.audio.directory):
         raise RecipeError(f"{path}: audio needs a tower or a directory, one of the two")
+
+
+def _check_clip(recipe: Recipe, path: Path) -> None:
+    """Whether everything else leaves the rows of ``image.model`` as they are."""
+    image, plain = recipe.image, ImageRecipe(model=recipe.image.model)
+    if not image.model.startswith("openclip:"):
+        raise RecipeError(
+            f"{path}: image.model is {image.model!r}; allowed are openclip:ARCH/TAG, openclip:ARCH@PATH, openclip:DIR "
+            f"and openclip:hf-hub:NAME"
+        )
+    for f in dataclasses.fields(ImageRecipe):
+        if getattr(image, f.name) != getattr(plain, f.name):
+            raise RecipeError(
+                f"{path}: image.{f.name} has no place beside image.model, whose pictures' embeddings stay as they are; "
+                f"leave one of the two out"
+            )
+    if recipe.hubness is not None:
+        raise RecipeError(
+            f"{path}: hubness would change the embeddings of image.model, which stay as they are; leave it out"
+        )
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from indexer.encoders.heads import ProjectionHead
+from indexer.encoders.heads import Head, ProjectionHead
 from indexer.training.parallel import World
 
 
@@ -38,7 +38,7 @@ class Side(Protocol):
 class CachedSide:
     """A head over whitened features ``(rows, width)`` of a locked tower."""
 
-    head: ProjectionHead
+    head: Head
     whitened: torch.Tensor
     live: bool = False
     chunk: int = 0

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save_file
 
 from indexer.encoders.audio import AudioTower, open_audio_tower
 from indexer.encoders.clap import ClapTower, clap_from_directory
 from indexer.encoders.devices import choose_dtype
 from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import AudioSpec, ClapSpec, TextSpec, TrunkSpec
+from indexer.encoders.openclip_visual import visual_weights
+from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
 from indexer.encoders.text import TextTower, TextTowers
 from indexer.encoders.towers import language_model_directory, load_weights
 from indexer.encoders.trunk_weights import load_trunk_weights
@@ -31,6 +33,7 @@ from indexer.encoders.weights import BASE_WEIGHTS, cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import read_picture, read_sound, sound_windows
+from indexer.training.clip_space import clip_source
 from indexer.training.data import Example
 from indexer.training.features import FeatureCache, OnProgress, fill
 from indexer.training.recipe import Prototypes, Recipe
@@ -139,7 +142,7 @@ class RecipeTowers:
         tower = ImageTower([spec])
         _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[arg-type]
         tower = tower.to(self.device, self.dtype)
-        blank = np.full((tower.size_px, tower.size_px, 3), 255, dtype=np.uint8)
+        blank = tower.prepare(Image.new("RGB", (tower.size_px, tower.size_px), "white"))
         found = self._grids(
             examples, {**asdict(spec), "weights": sha256_of(path)}, blank, _picture_reader(tower, MediaLimits()),
             lambda prepared: tower.with_grids(prepared, [0])[1], f"patches by {spec.arch}",
@@ -311,6 +314,8 @@ class RecipeTowers:
 
     def _trunk_file(self, spec: TrunkSpec) -> Path:
         """The trunk's weights as a safetensors file; those of a checkpoint or the hub are written to the cache."""
+        if isinstance(spec, ClipSpec):
+            return _kept(f"clip-{spec.arch}", visual_weights(clip_source(self.recipe)))
         path = self.recipe.resolve(spec.weights)
         if path.suffix == ".safetensors" and path.is_file() and spec.library == "timm":
             return path

@@ -28,7 +28,7 @@ from retrieval.rerank.reranker import Reranker
 
 #: Examples in a report, spread evenly over the pictures.
 EXAMPLES = 20
-_AT_ONCE = 8
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,7 @@ def _notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
     counted = [f"{count:,} {name}" for name, count in result.items.items() if count]
     yield f"items: {', '.join(counted)}; {result.captions_per_item:.2g} captions an item, {result.seconds:.1f} s"
     yield from _rerank_notes(result)
+    yield from result.more_notes()
     yield f"manifest {display_path(result.manifest_name)} sha256 {result.manifest_sha256[:12]}"
     yield from (f"warning: {warning}" for warning in result.warnings)
     if result.skipped:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_WEIGHTS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+_WEIGHTS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0)
 _BELOW = 1e3
 
 

@@ -109,6 +109,8 @@ class Match:
     weight_decay: float = 0.05
     bce_weight: float = 0.25
     lm_weight: float = 0.1
+    projections: Literal["locked", "trained"] = "locked"
+    """Whether compressors and projections stay as the alignment left them."""
     evaluate_every: int = 100
 
 

@@ -23,6 +23,9 @@ from retrieval.rerank.reader import Interact, Reader, Telling, TextStates
 
 Interaction = Literal["none", "one-way", "bidirectional"]
 
+#: Gates open that many times faster than other parameters move: some hundred steps would hardly open them.
+_GATE_SPEED = 20.0
+
 
 @dataclass(frozen=True)
 class ScorerSpec:
@@ -61,6 +64,7 @@ class Scorer(nn.Module):
         self.gates = nn.Parameter(torch.zeros(layers))
         back = spec.interaction == "bidirectional"
         self.back = CrossAttention(spec.media_width, spec.width, spec.media_width, spec.heads) if back else None
+        self.back_gate = nn.Parameter(torch.zeros(1 if back else 0))
         sizes = HeadSpec(spec.width, min(spec.whitened, spec.width), spec.hidden, spec.joint)
         self.text = ProjectionHead(sizes, text_dropout)
         media_in = spec.media_width * spec.media_count
@@ -68,7 +72,18 @@ class Scorer(nn.Module):
         self.judge = nn.Sequential(
             nn.Linear(3 * spec.joint, spec.joint), nn.GELU(), nn.Dropout(dropout), nn.Linear(spec.joint, 1)
         )
+        # the head starts silent: matching begins at what the alignment found
+        last = self.judge[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.scale = nn.Parameter(torch.tensor(3.0))  # ln 20: a temperature of 0.05
+
+    def lock_projections(self) -> None:
+        """Let matching train cross-attention and match head alone."""
+        for part in (self.text, self.media):
+            part.requires_grad_(False)
+        self.scale.requires_grad_(False)
 
     def forward(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Texts ``(n)``, their candidates' media tokens ``(n, c, count, media_width)`` -> logits ``(n, c)``."""
@@ -83,12 +98,13 @@ class Scorer(nn.Module):
             seen = torch.arange(longest, device=text.device)[None] < (states.lengths - 1)[:, None]
             seen = seen.repeat_interleave(candidates, dim=0)
             shared = self.back.keys(text.float()).repeat_interleave(candidates, dim=1)
-            media = flat + self.back.read(flat, shared, seen)
+            media = flat + _opened(self.back_gate) * self.back.read(flat, shared, seen)
         left = self._said(last)  # (n, c, joint)
         right = self.media(media.flatten(1)).view(count, candidates, -1)
-        likeness = functional.normalize(left, dim=-1) * functional.normalize(right, dim=-1)
         judged = self.judge(torch.cat([left, right, left * right], dim=-1)).squeeze(-1)
-        return torch.as_tensor(likeness.sum(dim=-1) * self.scale.exp() + judged)
+        # logits of two digits: bfloat16 would round away what tells near candidates apart
+        likeness = functional.normalize(left.float(), dim=-1) * functional.normalize(right.float(), dim=-1)
+        return torch.as_tensor(likeness.sum(dim=-1) * self.scale.exp() + judged.float())
 
     def likeness(self, last: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Cosines ``(n, c)`` of last tokens without media ``(n, width)`` and media ``(c, count, media_width)``."""
@@ -146,4 +162,8 @@ class Scorer(nn.Module):
         cross = self.cross[layer]
         assert isinstance(cross, CrossAttention)
         found = cross.read(rows.float(), keys[layer])
-        return rows + (torch.tanh(self.gates[layer]) * found).to(rows.dtype)
+        return rows + (_opened(self.gates[layer]) * found).to(rows.dtype)
+
+
+def _opened(gate: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(_GATE_SPEED * gate)

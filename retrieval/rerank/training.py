@@ -74,6 +74,9 @@ def train_reranker(
             curves[stage] = [Point(**point) for point in state["curve"]]
             continue
 
+        if stage == "match" and recipe.match.projections == "locked":
+            run.lock_projections()
+
         def tell(point: Point) -> None:
             on_point(point.step, {"loss": point.loss, **point.heldout})
 
@@ -153,6 +156,11 @@ class _Run:
             self.modules["upper"] = pool.reader.upper_layers
         shares = np.array([_share(recipe, modality) for modality in pool.sides])
         self._shares = shares / shares.sum()
+
+    def lock_projections(self) -> None:
+        """Only cross-attention, match head and adapters are trained from now on."""
+        self.compressors.requires_grad_(False)
+        self.scorer.lock_projections()
 
     def align(self, generator: torch.Generator) -> torch.Tensor:
         """One contrastive step of the projections, of one side."""

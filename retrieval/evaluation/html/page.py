@@ -21,6 +21,7 @@ from retrieval.evaluation.html import figures, tables
 from retrieval.evaluation.html.cases import all_cases
 from retrieval.evaluation.html.changes import changes
 from retrieval.evaluation.html.examples import BUDGET_BYTES, Media, files_of
+from retrieval.evaluation.html.words import cached
 
 _MAX_SKIPPED = 50
 
@@ -96,6 +97,7 @@ def _provenance(run: Run) -> tuple[str, list[tuple[str, str]]]:
         ("versions", ", ".join(f"{name} {number}" for name, number in made.get("versions", {}).items())),
         ("measured", made.get("at")),
         ("took", f"{document['seconds']:.1f} s" if "seconds" in document else None),
+        ("from the cache", cached(document.get("cache"))),
     ]
     return run.label, [(name, one_line(value, 2_000)) for name, value in rows if value]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from retrieval.evaluation.compare import Run
 
@@ -41,3 +41,9 @@ def compared(direction: str, baseline_stage: str, stage: str) -> str:
 def points(value: float, interval: Sequence[float]) -> str:
     """A difference of shares in points of a hundred, with its interval."""
     return f"{100 * value:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+
+
+def cached(counts: Mapping[str, Mapping[str, int]] | None) -> str:
+    """How much of each kind was not computed anew; empty where nothing was found."""
+    found = {kind: one for kind, one in (counts or {}).items() if one["found"]}
+    return ", ".join(f"{one['found']:,} of {one['found'] + one['computed']:,} {kind}" for kind, one in found.items())
