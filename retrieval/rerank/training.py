@@ -135,7 +135,9 @@ class _Run:
         self.compressors = nn.ModuleDict()
         for modality, side in pool.sides.items():
             compressor = Compressor(
-                CompressorSpec(side.sources.sources, **said.sizes(modality)), said.dropout, said.trunk_dropout,
+                CompressorSpec(side.sources.sources, **said.sizes(modality)),
+                said.dropout,
+                said.trunk_dropout,
                 said.patch_dropout,
             )
             compressor.whiten(side.joined)
