@@ -97,6 +97,14 @@ def judge_direction(
     scores: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.bool_]] = []
     started = time.perf_counter()
+    if pairs.query is not Modality.TEXT and reranker.supports(Modality.TEXT, pairs.query):
+        asking: dict[str, list[int]] = {}
+        for first, block in metrics.similarity_blocks(queries, candidates):
+            for query, cosines in enumerate(block, start=first):
+                for text in dict.fromkeys(pairs.texts[place] for place in best_first(cosines, depth).tolist()):
+                    asking.setdefault(text, []).append(query)
+        judging.read_ahead(asking, lambda share: on_queries(int(share * (len(queries) - 1)), len(queries))
+                           if on_queries is not None else None)  # fmt: skip
     for first, block in metrics.similarity_blocks(queries, candidates):
         for query, cosines in enumerate(block, start=first):
             top = best_first(cosines, depth)
@@ -176,12 +184,23 @@ class _Judging:
         self._reranker = reranker
         self._known: dict[str, dict[int, np.float32]] = {}
         self._repeated = {text for text, n in Counter(pairs.texts).items() if n > 1}
+        self._ahead: dict[str, dict[int, np.float32]] = {}
         self.n_scored = 0
+
+    def read_ahead(self, asking: Mapping[str, Sequence[int]], on_share: Callable[[float], None]) -> None:
+        """Judge media that ask for texts, text by text: each is read once for all of them, not once for each."""
+        for done, (text, queries) in enumerate(asking.items(), start=1):
+            found = self._reranker.score_media(text, self._pairs.tokens[list(queries)], self._pairs.query)
+            self._ahead[text] = dict(zip(queries, found, strict=True))
+            self.n_scored += len(queries)
+            on_share(done / len(asking))
 
     def logits(self, query: int, top: Ints) -> NDArray[np.float32]:
         pairs = self._pairs
         if pairs.query is not Modality.TEXT:
             texts = [pairs.texts[place] for place in top.tolist()]
+            if self._ahead:
+                return np.array([self._ahead[text][query] for text in texts], dtype=np.float32)
             distinct = list(dict.fromkeys(texts))
             found = self._reranker.score_texts(pairs.tokens[query : query + 1], distinct, pairs.query)
             self.n_scored += len(distinct)
