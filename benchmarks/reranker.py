@@ -76,20 +76,19 @@ def main() -> None:
         "nothing": lambda: nothing_matches(held, encoder, reranker, cache),
         "captions": lambda: captions(held, encoder, reranker, cache),
     }
-    with BenchCache.open(cache_dir() / "bench", encoder, encoder.fingerprint) as cache:
-        for part in arguments.part or PARTS:
-            started = time.perf_counter()
-            found[part] = work[part]()
-            console.print(f"{part}: measured in {time.perf_counter() - started:.0f} s", markup=False)
     tokens = reranker.token_spec
     found["model"] = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "tokens": tokens.fingerprint}
     found["bytes_per_item"] = tokens.row_bytes
     found["depth"] = RERANK_DEPTH
     found["provenance"] = provenance.facts(encoder)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (arguments.out / "reranker.md").write_text(page(found), encoding="utf-8")
-    console.print(f"{path.name}, reranker.md: written", markup=False)
+    with BenchCache.open(cache_dir() / "bench", encoder, encoder.fingerprint) as cache:
+        for part in arguments.part or PARTS:
+            started = time.perf_counter()
+            found[part] = work[part]()
+            path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (arguments.out / "reranker.md").write_text(page(found), encoding="utf-8")
+            console.print(f"{part}: measured in {time.perf_counter() - started:.0f} s", markup=False)
 
 
 def both_stages(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, cache: BenchCache) -> Any:
