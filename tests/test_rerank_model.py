@@ -297,6 +297,10 @@ def test_a_trained_reranker_scores_pairs_and_tells_captions(trained: Path) -> No
     chances = reranker.probability(np.array([-5.0, 0.0, 5.0], dtype=np.float32), Modality.IMAGE)
     assert ((chances > 0) & (chances < 1)).all()
     assert len(reranker.caption(tokens, beams=2, max_words=4)) == 3
+    assert isinstance(reranker, TrainedReranker)
+    silent = TrainedReranker(trained / "dual", replace(reranker.config, captions=False))
+    with pytest.raises(ModelError, match="not trained enough to caption"):
+        silent.caption(tokens)
 
 
 def test_sounds_and_texts_are_judged_where_they_were_trained_on(trained: Path, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class RerankerConfig:
     Platt's scaling probability = sigmoid(slope * score + intercept)."""
     sha256: str
     """Of the weights."""
+    captions: bool = True
+    """Whether its captions are of use; after a short training the language model still tells what it always does."""
     lora: dict[str, Any] | None = None
     """Adapters in the language model's upper layers (:class:`LoraSpec`); none: the layers are locked."""
 

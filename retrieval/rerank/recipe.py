@@ -137,6 +137,8 @@ class RerankRecipe:
     """Without it the language model is locked."""
     align: Align = field(default_factory=Align)
     match: Match = field(default_factory=Match)
+    captions: bool = True
+    """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
     shares: Shares = field(default_factory=Shares)
     captions_each: int = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""

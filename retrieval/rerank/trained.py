@@ -24,6 +24,7 @@ from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
 from indexer.encoders.towers import language_model_directory
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
+from indexer.errors import ModelError
 from indexer.items import Modality
 from retrieval.evaluation.calibration import sigmoid
 from retrieval.rerank.reader import Reader, TextStates, text_sources
@@ -116,7 +117,15 @@ class TrainedReranker:
 
     @torch.inference_mode()
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
-        """Words for each row of tokens, by beam search; scores are divided by the length."""
+        """Words for each row of tokens, by beam search; scores are divided by the length.
+
+        Raises :class:`ModelError` where the reranker was trained to judge alone.
+        """
+        if not self.config.captions:
+            raise ModelError(
+                f"{self._model.name}: its reranker judges pairs but was not trained enough to caption; use a model whose "
+                "reranker.json says captions: true, or train one: trimodal train rerank RECIPE"
+            )
         from retrieval.rerank.captioning import beam_search
 
         reader, scorer = self._language

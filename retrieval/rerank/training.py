@@ -104,7 +104,7 @@ def train_reranker(
         compressors={str(modality): recipe.compressor.sizes(modality) for modality in pool.sides},
         language_model=asdict(recipe.language_model), scorer=asdict(run.scorer.spec),
         calibration={str(modality): one.calibration for modality, one in judged.items()}, sha256="",
-        lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
+        captions=recipe.captions, lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
     )  # fmt: skip
     parts = {f"compressor.{name}": module.state_dict() for name, module in run.compressors.items()}
     parts["scorer"] = run.scorer.state_dict()
