@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import provenance
 
+from indexer.corpus import read_manifest
 from indexer.encoders import open_encoder
 from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import token_encoder
@@ -160,15 +161,16 @@ def nothing_matches(
     """How well the best candidate's probability, and cosine, tell queries that fit something from those that do not."""
     encoded = encode_benchmark(benchmark, encoder, with_tokens=True, cache=cache)
     rows = benchmark.rows
-    concepts = sorted({concept_of(rows[row]) for row in encoded.items[Modality.IMAGE]})
+    named = {row.row_id: str(row.metadata["concept"]) for row in read_manifest(benchmark.path).rows}  # made the split
+    concepts = sorted({named[rows[row].row_id] for row in encoded.items[Modality.IMAGE]})
     inside = set(concepts[::2])
-    held = [row for row in encoded.items[Modality.IMAGE] if concept_of(rows[row]) in inside]
+    held = [row for row in encoded.items[Modality.IMAGE] if named[rows[row].row_id] in inside]
     vectors = np.concatenate([encoded.items[Modality.IMAGE][row] for row in held])
     tokens = np.concatenate([encoded.tokens[Modality.IMAGE][row] for row in held])
     asked: dict[str, set[bool]] = {}
     for row in encoded.items[Modality.IMAGE]:
         for text in rows[row].captions[:1]:
-            asked.setdefault(text, set()).add(concept_of(rows[row]) in inside)
+            asked.setdefault(text, set()).add(named[rows[row].row_id] in inside)
     texts = sorted(text for text, sides in asked.items() if len(sides) == 1)
     labels = np.array([asked[text] == {True} for text in texts])
     queries = encode_captions(texts, encoder)
@@ -193,12 +195,6 @@ def nothing_matches(
             "shown_not_held": float((by["match probability"][~labels] >= 0.5).mean()),
         },
     }  # fmt: skip
-
-
-def concept_of(row: Any) -> str:
-    """The concept that the split was made by."""
-    item = row.items[Modality.IMAGE]
-    return str(item.metadata["concept"])
 
 
 def page(found: dict[str, Any]) -> str:

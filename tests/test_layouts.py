@@ -360,7 +360,8 @@ def test_the_command_measures_a_layout_and_the_second_time_from_the_cache(tmp_pa
     first, second, third = bench("--ann"), bench("--rerank-depth", "2"), bench("--no-cache")
     assert first["dataset"] == "coco/dataset_coco.json@test"
     assert [one["recall_at_1"] for one in first["ann"]] == [1.0, 1.0]
-    assert first["cache"]["logits"]["found"] == 0
+    logits = first["cache"]["logits"]  # what one direction judged, the other one finds
+    assert logits["computed"] > 0 and logits["found"] <= logits["computed"] and first["cache"]["image"]["found"] == 0
     assert {kind: counts["computed"] for kind, counts in second["cache"].items()} == dict.fromkeys(first["cache"], 0)
     assert third["cache"] is None
     assert [one["hit_rate_at_1"] for one in first["results"]] == [one["hit_rate_at_1"] for one in third["results"]]

@@ -123,8 +123,8 @@ class TrainedReranker:
         """
         if not self.config.captions:
             raise ModelError(
-                f"{self._model.name}: its reranker judges pairs but was not trained enough to caption; use a model whose "
-                "reranker.json says captions: true, or train one: trimodal train rerank RECIPE"
+                f"{self._model.name}: its reranker judges pairs but was not trained enough to caption; use a model "
+                "whose reranker.json says captions: true, or train one: trimodal train rerank RECIPE"
             )
         from retrieval.rerank.captioning import beam_search
 
