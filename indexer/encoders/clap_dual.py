@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -158,20 +157,10 @@ class ClapEncoder:
         ).text_embeds
         return rows
 
-    def _rows(self, inputs: Sequence[Any], at_once: int, run: Any) -> Embeddings:
-        import torch
+    def _rows(self, inputs: Sequence[Any], at_once: int, run: Callable[[Sequence[Any]], torch.Tensor]) -> Embeddings:
+        from indexer.encoders.unit_rows import unit_rows
 
-        if not len(inputs):
-            return np.zeros((0, self.dim), dtype=np.float32)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(inputs), at_once):
-                rows = run(inputs[start : start + at_once]).float()
-                parts.append(torch.nn.functional.normalize(rows, dim=-1).cpu())  # (n, dim)
-        found = np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
-        if found.shape[1] != self.dim:
-            raise ModelError(f"model {self.spec}: gives {found.shape[1]} components, its configuration says {self.dim}")
-        return found
+        return unit_rows(inputs, at_once, run, dim=self.dim, spec=self.spec)
 
 
 def find_clap(spec: str, *, fetch: bool = True) -> tuple[Path, str]:

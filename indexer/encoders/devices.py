@@ -44,3 +44,8 @@ def choose_dtype(device: torch.device) -> torch.dtype:
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return torch.bfloat16 if has_bf16() or has_amx() else torch.float32
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """A context in which float32 modules multiply in bfloat16, where :func:`choose_dtype` chooses it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=choose_dtype(device) is torch.bfloat16)

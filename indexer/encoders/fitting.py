@@ -27,7 +27,7 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     The same pixels as torchvision's ``Resize(size_px, BICUBIC)`` and ``CenterCrop(size_px)`` on a Pillow picture,
     which is open_clip's ``image_transform``; rounding of the long side and of the offset included.
     """
-    picture = _without_ends(picture.convert("RGB"))
+    picture = without_ends(picture.convert("RGB"))
     width, height = picture.size
     if width <= height:
         scaled = (size_px, max(size_px, int(size_px * height / width)))
@@ -39,7 +39,8 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     return np.asarray(picture.crop((left, top, left + size_px, top + size_px)), dtype=np.uint8)
 
 
-def _without_ends(picture: Image.Image) -> Image.Image:
+def without_ends(picture: Image.Image) -> Image.Image:
+    """The middle of a strip that is too long to be scaled so that its shorter side fills a square."""
     width, height = picture.size
     longest = _LONGEST_STRIP * min(width, height)
     if max(width, height) <= longest:

@@ -15,11 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from indexer.encoders.fitting import without_ends
 from indexer.encoders.torchvision_ops import ensure_torchvision
-
-# A strip longer than this many squares is cut to it before it is scaled so that its shorter side fills the square: one
-# of 1 x 30,000 pixels would grow to gigapixels on the way to a square of its middle.
-_LONGEST_STRIP = 16
 
 
 class Pictures:
@@ -41,7 +38,7 @@ class Pictures:
         """RGB picture of any size -> uint8 ``(height, width, 3)``, scaled as the model was trained. Thread-safe."""
         picture = picture if picture.mode == "RGB" else picture.convert("RGB")
         if self._cuts:
-            picture = _without_ends(picture)
+            picture = without_ends(picture)
         for step in self._scaling:
             picture = step(picture)
         return np.asarray(picture, dtype=np.uint8)
@@ -52,12 +49,3 @@ class Pictures:
         floats = stacked.permute(0, 3, 1, 2).float().div_(255.0)  # (n, h, w, 3) -> (n, 3, h, w)
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return floats.sub_(mean).div_(std).to(dtype)
-
-
-def _without_ends(picture: Image.Image) -> Image.Image:
-    width, height = picture.size
-    longest = _LONGEST_STRIP * min(width, height)
-    if max(width, height) <= longest:
-        return picture
-    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))

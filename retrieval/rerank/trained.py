@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
 from indexer.encoders.compressor import Compressor, fill_part, load_compressor
-from indexer.encoders.devices import choose_device, choose_dtype
+from indexer.encoders.devices import choose_device, choose_dtype, mixed_precision
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
@@ -104,7 +104,7 @@ class TrainedReranker:
         """A text against texts -> float32 ``(n,)``: they read the first one's tokens as they read a picture's."""
         reader, _ = self._language
         states = self._states(reader, [text])
-        with self._autocast():
+        with mixed_precision(self._device):
             last = reader.last(states).float()
             tokens = self._text_compressor(text_sources(last, states)).float()
         return self.score_texts(self.token_spec.pack(tokens.cpu().numpy()), texts, Modality.TEXT)
@@ -132,7 +132,7 @@ class TrainedReranker:
         media = self._media(tokens)
         told: list[str] = []
         for start in range(0, len(media), _TOLD_AT_ONCE):
-            with self._autocast():
+            with mixed_precision(self._device):
                 told += beam_search(reader, scorer, media[start : start + _TOLD_AT_ONCE], beams, max_words)
         return told
 
@@ -157,11 +157,8 @@ class TrainedReranker:
         return torch.from_numpy(self.token_spec.unpack(tokens)).to(self._device)
 
     def _judge(self, scorer: Scorer, reader: Reader, states: Any, media: torch.Tensor) -> NDArray[np.float32]:
-        with self._autocast():
+        with mixed_precision(self._device):
             return np.asarray(scorer(reader, states, media).float().cpu().numpy(), dtype=np.float32)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype is torch.bfloat16)
 
     @cached_property
     def _text_compressor(self) -> Compressor:

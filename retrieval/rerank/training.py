@@ -23,11 +23,12 @@ from torch import nn
 from torch.nn import functional
 
 from indexer.encoders.compressor import Compressor, CompressorSpec
-from indexer.encoders.devices import choose_device, choose_dtype
+from indexer.encoders.devices import choose_device, mixed_precision
 from indexer.encoders.tokenizer import LORA, RerankerConfig
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.items import Modality
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
+from indexer.training.losses import symmetric_info_nce
 from retrieval.evaluation.calibration import expected_calibration_error, platt, sigmoid
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.pool import Pool, Rows, Side
@@ -170,7 +171,7 @@ class _Run:
         batch = min(self.recipe.align.batch, len(side.labels))
         labels = draws.choice(len(side.labels), batch, p=side.weights, replace=False)
         rows, texts = self._draw(draws, side, labels)
-        with self._autocast():
+        with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
         cosines = self.scorer.likeness(self.pool.last[texts].to(self.pool.where), tokens.float())
         loss = _both_ways(cosines * self.scorer.scale.exp(), *self._judged(side, rows, texts))
@@ -183,7 +184,7 @@ class _Run:
         draws, side = self._begin(generator)
         rows, texts = self._draw(draws, side, _neighbourhoods(draws, side, said.batch, said.near))
         states = pool.states_of(texts)
-        with self._autocast():
+        with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
             every = tokens[None].expand(len(texts), -1, -1, -1)
             logits: torch.Tensor = self.scorer(pool.reader, states, every).float()
@@ -240,7 +241,7 @@ class _Run:
             np.put_along_axis(target, best, True, axis=1)
         logits = np.full(side.cosines.shape, _MASKED, dtype=np.float32)
         tokens = self._heldout_tokens(side)
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), mixed_precision(self.pool.where):
             order = np.argsort(wanted.sum(axis=1), kind="stable")
             for start in range(0, len(order), 16):
                 some = order[start : start + 16]
@@ -273,14 +274,10 @@ class _Run:
 
     def _heldout_tokens(self, side: Side) -> torch.Tensor:
         parts = []
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), mixed_precision(self.pool.where):
             for at in range(0, len(side.heldout), 256):
                 parts.append(self._tokens(side, side.heldout[at : at + 256]).float())
         return torch.cat(parts)
-
-    def _autocast(self) -> torch.autocast:
-        where = self.pool.where
-        return torch.autocast(where.type, dtype=torch.bfloat16, enabled=choose_dtype(where) is torch.bfloat16)
 
 
 def _share(recipe: RerankRecipe, modality: Modality) -> float:
@@ -301,9 +298,4 @@ def _neighbourhoods(draws: np.random.Generator, side: Side, batch: int, near: in
 
 def _both_ways(logits: torch.Tensor, positive: torch.Tensor, ignored: torch.Tensor) -> torch.Tensor:
     """List-wise cross-entropy over rows and over columns; all positives of a row share its mass."""
-    logits = logits.masked_fill(ignored, _MASKED)
-    total = logits.new_zeros(())
-    for scores, own in ((logits, positive), (logits.T, positive.T)):
-        share = scores.masked_fill(~own, _MASKED).logsumexp(dim=1) - scores.logsumexp(dim=1)
-        total = total - share.mean()
-    return total
+    return 2 * symmetric_info_nce(logits.masked_fill(ignored, _MASKED), positive)
