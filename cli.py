@@ -115,6 +115,16 @@ def index(
     max_file_mb: Annotated[float, typer.Option(min=0.001, help="Pictures and sounds over this are skipped.")] = 2000,
     max_text_mb: Annotated[float, typer.Option(min=0.001, help="Texts over this are skipped.")] = 50,
     max_audio_hours: Annotated[float, typer.Option(min=0.001, help="Sounds over this are skipped.")] = 12,
+    index_kind: Annotated[
+        str | None, typer.Option(help="Flat (exact), HNSW or IVF; without it, what suits the number of vectors.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="What the index may take while it is searched, such as 500MB or 2GB.")
+    ] = None,
+    target_recall: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=1, help="Share of the true 10 nearest that a search is to find [0.95; 1: exact]."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
@@ -126,17 +136,19 @@ def index(
     from indexer.corpus import find_items
     from indexer.encoders import open_encoder
     from indexer.encoders.media_tokens import token_encoder
+    from indexer.index_plan import parse_wish
     from indexer.items import Modality
     from indexer.limits import MediaLimits
-    from retrieval.rerank.stage import require_reranker
+    from retrieval.rerank.stage import require_captioner
 
     place = _place(collection)
+    wish = parse_wish(index_kind, memory, target_recall)
     wanted = _modalities(modality) or frozenset(Modality)
     corpus = find_items(paths, modalities=wanted)
     exists = Collection.exists(place)
     spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
     encoder = open_encoder(_absolute_spec(spec), device=device)
-    reranker = require_reranker(encoder, device) if caption else None
+    reranker = require_captioner(encoder, device) if caption else None
     maker = token_encoder(encoder)
     tokens = maker.token_spec if maker else None
     limits = MediaLimits(
@@ -151,7 +163,7 @@ def index(
                 require_captionable(target, encoder, reranker.token_spec)
             report = build(
                 target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
-                on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
+                wish=wish, on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
             )  # fmt: skip
             if reranker is None or report.interrupted:
                 return report
@@ -292,6 +304,7 @@ def bench(
 
         require_caption_metrics()
         captioner = reranker or require_reranker(encoder, device)
+        captioner.require_captions()
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
     with _progress() as bar, store as cache:
         result = run_benchmark(
@@ -358,12 +371,12 @@ def caption(
     from indexer.files import display_path
     from indexer.items import Skipped
     from retrieval.rerank.captions import caption_files
-    from retrieval.rerank.stage import require_reranker
+    from retrieval.rerank.stage import require_captioner
 
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
     captions: list[dict[str, str]] = []
     skipped: list[Skipped] = []
-    for one in caption_files(files, encoder, require_reranker(encoder, device), beams=beams):
+    for one in caption_files(files, encoder, require_captioner(encoder, device), beams=beams):
         if isinstance(one, Skipped):
             skipped.append(one)
             if not as_json:
@@ -385,7 +398,13 @@ def info(collection: CollectionOption = None, as_json: JsonOption = False) -> No
     from indexer.collection import Collection
 
     with Collection.open(_place(collection)) as opened:
-        _facts(opened.stats(), as_json)
+        found = opened.stats()
+        told = opened.index_lines()
+    if not as_json:
+        del found["index_facts"]
+    _facts(found, as_json)
+    if not as_json and len(told) > 1:
+        print("\n" + "\n".join(told))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,8 @@ from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
 from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
+from indexer.index_plan import IndexWish
+from indexer.index_queries import caption_queries
 from indexer.items import Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import decode
@@ -90,7 +92,7 @@ class Progress:
     total: int
     skipped: int
     stage: str
-    """``indexing``, ``removing`` or ``saving``."""
+    """``indexing``, ``removing``, ``saving``, or ``index``: vectors put into it."""
 
 
 def build(
@@ -103,9 +105,12 @@ def build(
     prune: bool = False,
     commit_every: int = 256,
     workers: int = 2,
+    wish: IndexWish | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Bring ``collection`` (open for writing) up to date with ``corpus``.
+
+    ``wish``: of the index, where it is to be another than before; see :mod:`indexer.index_plan`.
 
     A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
     from under ``corpus.roots`` are removed. On ``KeyboardInterrupt`` what is encoded is committed and the report
@@ -116,7 +121,7 @@ def build(
     collection.require_encoder(encoder.fingerprint, encoder.spec)
     _require_same_tokens(collection, encoder)
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
-    return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune)
+    return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,9 @@ class _Build:
         self._shown_at = 0.0
         self._committed_at = time.monotonic()
 
-    def run(self, *, batch_size: int, commit_every: int, workers: int, prune: bool) -> BuildReport:
+    def run(
+        self, *, batch_size: int, commit_every: int, workers: int, prune: bool, wish: IndexWish | None
+    ) -> BuildReport:
         started = time.monotonic()
         interrupted = False
         batches = Batches(self.encoder, batch_size, with_tokens=self.collection.tokens is not None)
@@ -240,7 +247,7 @@ class _Build:
             if prune:
                 self._prune()
             self._show("saving", now=True)
-            self.collection.save_index()
+            self._save_index(wish)
         except KeyboardInterrupt:
             interrupted = True
             self._stop.set()
@@ -468,6 +475,14 @@ class _Build:
             self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
             self.counts.committed += len(pending.entries) + len(pending.renamed)
         self._committed_at = time.monotonic()
+
+    def _save_index(self, wish: IndexWish | None) -> None:
+        def show(done: int, total: int) -> None:
+            if self.on_progress is not None:
+                self.on_progress(Progress(done, total, 0, "index"))
+
+        asking = cache(partial(caption_queries, self.collection, self.encoder))
+        self.collection.save_index(wish=wish, asking=asking, on_progress=show)
 
     def _settle(self) -> None:
         self.counts.settled += 1

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.errors import IndexDamaged
-from indexer.faiss_index import VectorIndex, load_index
+from indexer.faiss_index import load_index
+from indexer.index_keeper import rows_that_differ
 from indexer.items import Modality
 from indexer.token_store import TokenStore
 from indexer.vectors import VectorStore
@@ -145,7 +146,7 @@ def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[
     if not path.exists():
         return [Problem(f"{path}: is missing", REPAIR)] if saved else []
     try:
-        index, facts = load_index(path, device="cpu")
+        index, facts = load_index(path, device="cpu", rows=vectors)
     except IndexDamaged as damage:
         return [Problem(_what(damage), REPAIR)]
     if facts.dim != vectors.dim or (saved and facts.generation < vectors.generation):
@@ -163,15 +164,6 @@ def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[
         looked_at = min(_SAMPLE, facts.ntotal)
         return [Problem(f"{path}: {different:,} of {looked_at} rows looked at differ from the vectors", REPAIR)]
     return []
-
-
-def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> int:
-    """Of ``sample`` rows spread over the index, how many are not those of the vector store."""
-    n = min(index.ntotal, vectors.count)
-    ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
-    ids = ids[vectors.readable(ids)]
-    ours, theirs = index.vectors(ids).view(np.uint32), vectors.get(ids).view(np.uint32)  # bits: NaN equals itself
-    return int((ours != theirs).any(axis=1).sum())
 
 
 def _what(damage: IndexDamaged) -> str:

@@ -29,7 +29,7 @@ import filelock
 import numpy as np
 
 from indexer.catalog import Catalog
-from indexer.check import Problem, repair, rows_that_differ, verify
+from indexer.check import Problem, repair, verify
 from indexer.durable import replace_file, storage_error, storage_errors, sync_folder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import (
@@ -40,7 +40,9 @@ from indexer.errors import (
     IndexDamaged,
     StorageError,
 )
-from indexer.faiss_index import FLAT_LIMIT, VectorIndex, build_index, choose_kind, load_index, read_facts
+from indexer.faiss_index import VectorIndex
+from indexer.index_keeper import AskingOf, IndexKeeper, OnIndexing
+from indexer.index_plan import IndexWish
 from indexer.items import Embeddings, Item, Modality, Scalar, Segment
 from indexer.rows import BadFile, Record
 from indexer.token_store import TokenStore
@@ -62,8 +64,6 @@ _REBUILDING, _REPLACED = ".rebuilding", ".replaced"
 _CHUNK, _TOKEN_CHUNK = 16_384, 4_096
 #: How often a reader starts again when a writer compacts under it.
 _ATTEMPTS = 5
-#: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
-_SAMPLE = 16
 
 
 class MayBeInterrupted(Protocol):
@@ -127,7 +127,7 @@ class Collection:
         """What was found damaged and worked around; the message has the remedy."""
         self._description = description
         self._lock_file = lock
-        self._indexes: dict[str, VectorIndex] = {}
+        self._keeper = IndexKeeper(self, path / _INDEX)
         self._lock = threading.RLock()
 
     # -- opening and closing --------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ class Collection:
             self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
             self._map_rows()
             if old.generation != self.vectors.generation:
-                self._indexes.clear()
+                self._keeper.forget()
             return before != (self.vectors.generation, self.vectors.count, self.count)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -381,9 +381,7 @@ class Collection:
         """Counts and sizes, fit for JSON."""
         items, segments = self.catalog.count_items(), self.catalog.count_segments()
         live, committed = sum(segments.values()), self.vectors.count
-        kind: str | None = None
-        with contextlib.suppress(IndexDamaged):
-            kind = read_facts(self.path / _INDEX, checked=False).kind
+        facts = self._keeper.facts()
         return {
             "path": str(self.path),
             "model": self.encoder_spec,
@@ -402,9 +400,15 @@ class Collection:
                 "width": self.token_spec.width,
                 "bytes_per_item": self.token_spec.row_bytes,
             },
-            "index": kind,
+            "index": None if facts is None else facts.kind,
+            "index_facts": None if facts is None else facts.to_json(),
             "bytes": _size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),
         }
+
+    def index_lines(self) -> list[str]:
+        """What ``index.faiss`` is and what its recall was measured to be, for people; none where it is missing."""
+        facts = self._keeper.facts()
+        return [] if facts is None else facts.lines()
 
     # -- the index ------------------------------------------------------------------------------------------
 
@@ -415,67 +419,20 @@ class Collection:
         missing, or lacks too many, an exact index is made in memory (and damage noted in ``warnings``).
         """
         with self._lock:
-            index = self._indexes.get(device) or self._load_index(device)
-            missing = self.vectors.count - index.ntotal
-            if missing < 0 or (missing > FLAT_LIMIT and index.kind == "HNSW"):
-                index = build_index(self.dim, 0, device, kind="Flat")
-            self._complete(index)
-            self._indexes[device] = index
-            return index
+            return self._keeper.index(device)
 
-    def save_index(self, *, anew: bool = False) -> None:
-        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count.
+    def save_index(
+        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        on_progress: OnIndexing = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
 
-        With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds what
+        is wished. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
         """
         self._require_writable()
-        path, count = self.path / _INDEX, self.vectors.count
-        wanted = (choose_kind(count), self.vectors.generation, self.dim)
-        index: VectorIndex | None = None
-        if not anew:
-            with contextlib.suppress(IndexDamaged):
-                facts = read_facts(path)
-                if (facts.kind, facts.generation, facts.dim) == wanted and facts.ntotal <= count:
-                    index = load_index(path, device="cpu")[0] if facts.ntotal < count else None
-                    if index is None:
-                        self._note_index()
-                        return
-        if index is None:
-            index = build_index(self.dim, count, "cpu")
-        self._complete(index)
-        index.save(path, generation=self.vectors.generation)
-        self._note_index()
         with self._lock:
-            self._indexes.clear()
-
-    def _note_index(self) -> None:
-        if self.catalog.index_generation != self.vectors.generation:
-            self.catalog.set_meta(index_generation=self.vectors.generation)
-
-    def _complete(self, index: VectorIndex) -> None:
-        for _, rows in self.vectors.chunks(index.ntotal):
-            index.add(rows)
-
-    def _load_index(self, device: str) -> VectorIndex:
-        path, generation = self.path / _INDEX, self.vectors.generation
-        expected = self.catalog.index_generation == generation
-        try:
-            index, facts = load_index(path, device=device)
-            other = facts.dim != self.dim or (expected and facts.generation < generation)
-            if not other and facts.generation == generation:
-                # also when the collection was made anew behind a reader: its files look alike
-                other = rows_that_differ(index, self.vectors, _SAMPLE) > 0
-                if not other:
-                    return index
-            # one left by a crash just after compacting is no damage, nor is one of a writer ahead of us
-            if other:
-                self.warnings.append(
-                    IndexDamaged(f"{path}: belongs to other vectors; write it anew: trimodal verify --repair")
-                )
-        except IndexDamaged as damage:
-            if expected or path.exists():
-                self.warnings.append(damage)
-        return build_index(self.dim, 0, device, kind="Flat")
+            self._keeper.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -576,7 +533,7 @@ class Collection:
                 raise
             with self._lock:
                 self.vectors, self.tokens = fresh, tokens
-                self._indexes.clear()
+                self._keeper.forget()
             for store in self._row_stores():
                 store.remove_others()
         self.catalog.compact()

@@ -1,56 +1,65 @@
-"""The only file that imports faiss: choose, build, search, save and load an index over the vector store's rows.
+"""The only file that imports faiss: build, search, save and load an index over the vector store's rows.
 
 Row ``i`` of an index is ``vector_id`` ``i``. Scores are inner products of unit vectors (cosines). FAISS finds the
 candidates; their scores are then computed once more from the stored rows, in float64, because the order in
 which a matrix product adds depends on where a row stands: so equal vectors have exactly equal scores, and
 ties go to the lower vector_id. Knows nothing of the catalog: which rows are live is ``allowed``, and that is
-applied inside the FAISS search.
-
-``index.faiss`` is FAISS's own format with one JSON line after it (FAISS does not read that far) that says what
-the file is: kind, ntotal, dim, generation, and the crc32 of all before it. One file, so one atomic replace.
+applied inside the FAISS search. Which kind, and how broadly it is searched, is :mod:`indexer.index_plan` and
+:mod:`indexer.index_tuning`; the file is :mod:`indexer.index_file`.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Protocol
 
 import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.durable import replace_file
-from indexer.errors import IndexDamaged, UsageError
+from indexer.errors import UsageError
+from indexer.exact import ArrayRows, RowSource, exact_top
+from indexer.index_file import IndexFacts, Tuning, damaged, read_facts, write_index_file
+from indexer.index_plan import FLAT_LIMIT, HNSW_LINKS, IndexPlan, IndexWish, Kind, plan_index
 from indexer.items import Embeddings
+
+__all__ = ["FLAT_LIMIT", "IndexFacts", "Kind", "VectorIndex", "build_index", "index_of", "load_index", "read_facts"]
 
 #: Its type stubs lack much of what it has.
 faiss: Any = _faiss
 
-Kind = Literal["Flat", "HNSW"]
-
-#: Up to here a comparison with every vector takes a millisecond or two and is exact.
-FLAT_LIMIT = 20_000
-#: Fewer allowed rows than this, or a smaller share, are compared one by one: exact, and a graph walked
-#: mostly over forbidden rows finds too few of the allowed ones.
+#: Fewer allowed rows than this are compared one by one: exact, and fewer than an approximate search looks at.
 EXACT_ROWS = 10_000
-EXACT_SHARE = 0.05
+#: So is a smaller share than this: a graph walked mostly over forbidden rows finds too few of the allowed ones.
+EXACT_SHARE = {"Flat": 0.0, "HNSW": 0.05, "IVF": 0.01}
 
-#: HNSW: links a node, breadth while building, breadth while searching (measured in tests/test_faiss_index.py).
-HNSW_LINKS = 32
+#: HNSW: breadth while building, and while searching where nothing was measured.
 HNSW_EF_CONSTRUCTION = 100
 HNSW_EF_SEARCH = 512
 _HNSW_EF_LIMIT = 4_096
+#: IVF: rounds of k-means; lists looked into and candidates a result where nothing was measured.
+_IVF_ROUNDS = 10
+_IVF_TUNING = Tuning(breadth=32, refine=8)
+#: Vectors that lists are trained on, for each list.
+TRAINED_ON = 40
 
 #: Candidates fetched beyond k, to see whether the score falls after the k-th.
 _MARGIN = 16
+#: Of a run of equal scores an approximate search fetches that many times as many, once.
+_TIES = 16
+#: k at which the breadth was measured; a larger one is searched more broadly.
+_TUNED_K = 10
 #: FAISS on a GPU gives no more candidates than this.
 _GPU_MAX_K = 2_048
-_TRAILER_MAX_BYTES = 1_000
+_KEPT_SELECTIONS = 8
+#: int8 storage gives a unit vector back to within this cosine.
+_LIKE = 0.98
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class VectorIndex(Protocol):
@@ -66,102 +75,113 @@ class VectorIndex(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """``Flat`` (exact) or ``HNSW`` (approximate, exact for few allowed rows)."""
+        """``Flat`` (exact), ``HNSW`` or ``IVF`` (approximate, exact for few allowed rows)."""
+
+    @property
+    def plan(self) -> IndexPlan:
+        """What it was made by."""
 
     @property
     def device(self) -> str:
         """``cpu`` or ``cuda:N``."""
 
+    tuning: Tuning | None
+    """How broadly it is searched; ``None``: as nothing was measured."""
+    wish: IndexWish
+    """What was asked of it."""
+
     def add(self, vectors: Embeddings) -> None:
         """Append rows ``ntotal .. ntotal + n - 1``."""
 
-    def search(
-        self, queries: Embeddings, k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Embeddings, k: int, allowed: NDArray[np.int64] | None = None) -> Found:
         """The ``k`` best rows of every query, among ``allowed`` vector_ids (``None``: all rows).
 
         ``queries`` is float32 ``(q, dim)``. Returns scores float32 ``(q, k)``, falling, and vector_ids int64
-        ``(q, k)``; of equal scores the lower id first, also where k cuts a run of equal ones. Where there are
-        fewer than k rows the rest is ``-inf`` and ``-1``.
+        ``(q, k)``; of equal scores the lower id first, in an exact search also where k cuts a run of equal ones.
+        Where there are fewer than k rows the rest is ``-inf`` and ``-1``.
         """
 
-    def vectors(self, ids: NDArray[np.int64]) -> Embeddings:
-        """The rows as the index holds them."""
+    def differing(self, ids: NDArray[np.int64], rows: Embeddings) -> int:
+        """How many of the rows ``ids`` it holds otherwise than as ``rows``."""
 
     def save(self, path: Path, *, generation: int = 0) -> None:
         """Replace ``path`` atomically; ``generation`` is that of the vector store the rows are from."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexFacts:
-    """What the last line of an index file says of it."""
+def build_index(
+    dim: int, n: int, device: str = "auto", *, kind: Kind | None = None, plan: IndexPlan | None = None,
+    rows: RowSource | None = None, wish: IndexWish | None = None,
+) -> VectorIndex:  # fmt: skip
+    """An empty index for ``n`` vectors, of ``plan`` or ``kind``, on ``device`` (auto, cpu, cuda, cuda:N).
 
-    kind: Kind
-    ntotal: int
-    dim: int
-    generation: int
-    crc32: int
-
-
-def choose_kind(n: int) -> Kind:
-    """Which index a collection of ``n`` vectors gets."""
-    return "Flat" if n <= FLAT_LIMIT else "HNSW"
-
-
-def build_index(dim: int, n: int, device: str = "auto", *, kind: Kind | None = None) -> VectorIndex:
-    """An empty index, right for ``n`` vectors (or of ``kind``), on ``device`` (auto, cpu, cuda, cuda:N).
-
-    Raises ``UsageError`` when a GPU is asked for that FAISS does not have.
+    ``rows``: where the vectors stay, for every kind but Flat; an IVF index is trained on a sample of them. Raises
+    ``UsageError`` when a GPU is asked for that FAISS does not have.
     """
+    wish = wish or IndexWish()
+    plan = plan or plan_index(n, dim, IndexWish(kind, wish.memory_bytes, wish.target_recall))
+    if plan.kind != "Flat" and rows is None:
+        raise ValueError(f"an index of kind {plan.kind} needs the rows that it is of")
     index: Any
-    if (kind or choose_kind(n)) == "Flat":
+    if plan.kind == "Flat":
         index = faiss.IndexFlatIP(dim)
-    else:
-        index = faiss.IndexHNSWFlat(dim, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+    elif plan.kind == "HNSW":
+        storage = "SQfp16" if plan.storage == "float16" else "SQ8"
+        index = faiss.index_factory(dim, f"HNSW{HNSW_LINKS},{storage}", faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
-    return _on_device(index, device)
+        assert rows is not None
+        index.train(_sample(rows, 10_000))
+    else:
+        refine = ",Refine(SQ8)" if plan.storage == "int8" else ""
+        index = faiss.index_factory(dim, f"IVF{plan.lists},RaBitQfs{refine}", faiss.METRIC_INNER_PRODUCT)
+        _ivf(index).cp.niter = _IVF_ROUNDS
+        assert rows is not None
+        index.train(_sample(rows, max(TRAINED_ON * plan.lists, 1_000)))
+    return _on_device(index, plan, device, rows, wish)
 
 
-def load_index(path: Path, *, device: str = "auto") -> tuple[VectorIndex, IndexFacts]:
-    """The index in ``path``, checked against its crc32. Raises ``IndexDamaged`` saying what is wrong with it."""
+def index_of(vectors: Embeddings, device: str = "cpu", *, wish: IndexWish | None = None) -> VectorIndex:
+    """A finished index of vectors in memory ``(n, dim)``, of the kind that a collection of them gets."""
+    wish = wish or IndexWish()
+    count, dim = vectors.shape
+    index = build_index(dim, count, device, plan=plan_index(count, dim, wish), rows=ArrayRows(vectors), wish=wish)
+    index.add(vectors)
+    return index
+
+
+def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = None) -> tuple[VectorIndex, IndexFacts]:
+    """The index in ``path``, checked against its crc32. Raises ``IndexDamaged`` saying what is wrong with it.
+
+    ``rows``: the vector store, which every kind but Flat reads.
+    """
     facts = read_facts(path)
     try:
         index = faiss.read_index(os.fspath(path))
     except (RuntimeError, OSError) as error:
-        raise _damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
-    found = "HNSW" if isinstance(index, faiss.IndexHNSWFlat) else "Flat"
-    if (found, index.ntotal, index.d) != (facts.kind, facts.ntotal, facts.dim):
-        raise _damaged(path, "it is not the index that its last line says it is")
-    return _on_device(index, device), facts
-
-
-def read_facts(path: Path, *, checked: bool = True) -> IndexFacts:
-    """The last line of the index file; ``checked``: after comparing the crc32 of the rest. Raises ``IndexDamaged``."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TRAILER_MAX_BYTES))
-            line = file.read().rpartition(b"\n")[2]
-            facts = IndexFacts(**json.loads(line))
-            if checked and _crc32(file, size - len(line) - 1) != facts.crc32:
-                raise _damaged(path, "its bytes are not those that were written (crc32)")
-    except FileNotFoundError as error:
-        raise _damaged(path, "is missing") from error
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError) as error:  # no JSON, other keys: cut short, or not our file
-        raise _damaged(path, "it is cut short or no index of ours") from error
-    return facts
+        raise damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
+    if (_kind_of(index), index.ntotal, index.d) != (facts.kind, facts.ntotal, facts.dim):
+        raise damaged(path, "it is not the index that its last line says it is")
+    if facts.kind != "Flat" and rows is None:
+        raise ValueError(f"an index of kind {facts.kind} needs the rows that it is of")
+    return _on_device(index, facts.plan, device, rows, facts.wish, facts.tuning), facts
 
 
 class CpuIndex:
-    """A Flat or HNSW index in memory."""
+    """An index in memory; other kinds than Flat also read ``rows``, the vector store."""
 
-    def __init__(self, index: Any) -> None:
+    def __init__(
+        self, index: Any, plan: IndexPlan, rows: RowSource | None = None, wish: IndexWish | None = None,
+        tuning: Tuning | None = None,
+    ) -> None:  # fmt: skip
         self._index = index
+        self._source = rows
+        self.plan = plan
+        self.wish = wish or IndexWish()
+        self.tuning = tuning
         self.device = "cpu"
-        # HNSW keeps its rows in a flat index, which serves exact searches
-        self._flat = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+        self._selections: dict[int, tuple[NDArray[np.int64], _Allowed]] = {}
+        # Flat holds its rows as they are, and so did HNSW once
+        held = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+        self._flat = held if isinstance(held, faiss.IndexFlat) else None
 
     @property
     def ntotal(self) -> int:
@@ -173,32 +193,39 @@ class CpuIndex:
 
     @property
     def kind(self) -> Kind:
-        return "Flat" if self._flat is self._index else "HNSW"
+        return self.plan.kind
 
     def add(self, vectors: Embeddings) -> None:
         self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._selections.clear()
+        self.__dict__.pop("_list_of", None)
 
-    def vectors(self, ids: NDArray[np.int64]) -> Embeddings:
-        return np.asarray(self._rows()[ids], dtype=np.float32)
+    def differing(self, ids: NDArray[np.int64], rows: Embeddings) -> int:
+        if self._flat is not None:  # bits: NaN equals itself
+            ours = self._rows(ids).view(np.uint32)
+            return int((ours != np.ascontiguousarray(rows).view(np.uint32)).any(axis=1).sum())
+        different = np.zeros(len(ids), dtype=bool)
+        if self.plan.kind == "IVF":
+            _, lists = _ivf(self._index).quantizer.search(np.ascontiguousarray(rows), 1)
+            different |= lists[:, 0] != self._list_of[ids]
+        store = self._index.storage if self.plan.kind == "HNSW" else getattr(self._index, "refine_index", None)
+        if store is not None and len(ids):
+            kept = np.stack([faiss.downcast_index(store).reconstruct(int(one)) for one in ids])
+            with np.errstate(all="ignore"):
+                cosines = (kept * rows).sum(axis=1) / np.linalg.norm(kept, axis=1)
+            different |= ~(cosines >= _LIKE)
+        return int(different.sum())
 
     def save(self, path: Path, *, generation: int = 0) -> None:
-        def write(file: BinaryIO) -> None:
-            crc = 0
+        plan = self.plan
+        facts = IndexFacts(
+            self.kind, self.ntotal, self.dim, generation, 0, plan.storage, plan.lists, plan.built_for, self.wish,
+            self.tuning,
+        )  # fmt: skip
+        write_index_file(path, lambda take: faiss.write_index(self._index, faiss.PyCallbackIOWriter(take, 1 << 20)),
+                         facts)  # fmt: skip
 
-            def take(data: bytes) -> int:
-                nonlocal crc
-                crc = zlib.crc32(data, crc)
-                return file.write(data)
-
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(take, 1 << 20))
-            facts = IndexFacts(self.kind, self.ntotal, self.dim, generation, crc)
-            file.write(b"\n" + json.dumps(asdict(facts)).encode())
-
-        replace_file(path, write)
-
-    def search(
-        self, queries: Embeddings, k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Embeddings, k: int, allowed: NDArray[np.int64] | None = None) -> Found:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries of shape (q, {self.dim}) expected, got {queries.shape}")
@@ -206,117 +233,189 @@ class CpuIndex:
             raise ValueError("queries hold numbers that are not finite")
         scores = np.full((len(queries), max(k, 0)), -np.inf, dtype=np.float32)
         ids = np.full(scores.shape, -1, dtype=np.int64)
-        rows = _Allowed.of(allowed, self.ntotal)
+        rows = self._selected(allowed)
         if scores.size == 0 or rows.count == 0:
             return scores, ids
-        graph = self.kind == "HNSW" and rows.count >= EXACT_ROWS and rows.count >= EXACT_SHARE * self.ntotal
         todo = np.arange(len(queries))
         fetch = min(rows.count, k + _MARGIN)
+        if self.kind != "Flat" and rows.count >= max(EXACT_ROWS, EXACT_SHARE[self.kind] * self.ntotal):
+            for fetched in dict.fromkeys((fetch, min(rows.count, fetch * _TIES))):
+                best, found = self._ranked(queries[todo], self._approximate(queries[todo], fetched, k, rows))
+                _put(scores, ids, todo, best, found)
+                tied = (best[:, k - 1] == best[:, -1]) & (found[:, -1] >= 0) if best.shape[1] > k else ~found[:, 0]
+                if fetched > fetch or not tied.any():
+                    break
+                todo = todo[tied]  # a run of equal scores, cut by what was fetched
+            todo = np.flatnonzero((ids >= 0).sum(axis=1) < min(k, rows.count))  # too few found: exactly, then
         while len(todo):
-            raw, candidates = self._candidates(queries[todo], fetch, rows, graph=graph)
-            settled = np.zeros(len(todo), dtype=bool)
-            for position, query in enumerate(todo):
-                found = candidates[position] >= 0
-                best = self._ranked(queries[query], candidates[position][found])
-                n = min(k, len(best[0]))
-                scores[query, :n], ids[query, :n] = best[0][:n], best[1][:n]
-                scores[query, n:], ids[query, n:] = -np.inf, -1
-                settled[position] = self._falls(best[0], raw[position][found], k, rows.count, queries[query])
-            if graph:
-                graph = False  # a run of equal scores, or too few found: those queries are answered exactly
-            elif fetch >= rows.count:
+            raw, candidates = self._exact(queries[todo], fetch, rows)
+            best, found = self._ranked(queries[todo], candidates)
+            _put(scores, ids, todo, best, found)
+            if fetch >= rows.count:
                 break
-            else:
-                fetch = min(rows.count, fetch * 4)
+            rounding = 2.0**-22 * max(self.dim, 16) ** 0.5 * np.linalg.norm(queries[todo], axis=1)
+            least = np.where(candidates >= 0, raw, np.inf).min(axis=1)
+            full = (candidates >= 0).sum(axis=1)
+            # whether nothing that was not fetched can belong into the top k
+            settled = (full >= rows.count) | ((full >= k) & (best[:, k - 1] > least + rounding))
+            fetch = min(rows.count, fetch * 4)
             todo = todo[~settled]
         return scores, ids
 
-    def _candidates(
-        self, queries: Embeddings, fetch: int, rows: _Allowed, *, graph: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """FAISS's own top ``fetch`` among ``rows``: scores with FAISS's rounding, and ids, -1 where none."""
-        selector = rows.selector()
-        if graph:
-            breadth = int(min(_HNSW_EF_LIMIT, max(HNSW_EF_SEARCH, 2 * fetch) * self.ntotal / rows.count))
-            parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=breadth)
-            return self._found(self._index.search(queries, fetch, params=parameters))
+    # -- candidates -----------------------------------------------------------------------------------------
+
+    def _exact(self, queries: Embeddings, fetch: int, rows: _Allowed) -> Found:
+        """The true top ``fetch`` among ``rows`` but for rounding: scores, and ids, -1 where none."""
+        if self._flat is None:
+            assert self._source is not None
+            return exact_top(queries, self._source, fetch, rows.ids, ntotal=self.ntotal)
+        selector = rows.selector
         parameters = faiss.SearchParameters(sel=selector) if selector is not None else None
-        return self._found(self._flat.search(queries, fetch, params=parameters))
+        return _pair(self._flat.search(queries, fetch, params=parameters))
 
-    @staticmethod
-    def _found(pair: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return np.asarray(pair[0], dtype=np.float32), np.asarray(pair[1], dtype=np.int64)
+    def _approximate(self, queries: Embeddings, fetch: int, k: int, rows: _Allowed) -> NDArray[np.int64]:
+        """Candidates ``(q, >= fetch)`` that the graph or the lists find, -1 where none."""
+        wider = max(1.0, k / _TUNED_K) ** 0.5
+        if self.kind == "HNSW":
+            measured = HNSW_EF_SEARCH if self.tuning is None else self.tuning.breadth
+            breadth = max(measured * wider, fetch) * self.ntotal / rows.count
+            breadth = min(max(_HNSW_EF_LIMIT, fetch), math.ceil(breadth))
+            parameters = faiss.SearchParametersHNSW(sel=rows.selector, efSearch=breadth)
+            return _pair(self._index.search(queries, fetch, params=parameters))[1]
+        tuning = self.tuning or _IVF_TUNING
+        breadth, lists = tuning.breadth * wider, self.plan.lists
+        inner: dict[str, Any] = {}
+        if rows.ids is not None:
+            held = rows.per_list(self)
+            some = np.flatnonzero(held)
+            # as many allowed rows are looked at as without a filter; lists without any are not looked into
+            breadth *= self.ntotal / lists / held[some].mean()
+            inner["sel"] = rows.selector
+            if len(some) < lists:
+                lists = len(some)
+                inner["quantizer_params"] = faiss.SearchParameters(sel=rows.list_selector(some))
+        inner["nprobe"] = max(1, min(lists, math.ceil(breadth)))
+        parameters = faiss.SearchParametersIVF(**inner)
+        if self.plan.storage == "disk":
+            return _pair(self._index.search(queries, math.ceil(fetch * tuning.refine), params=parameters))[1]
+        parameters = faiss.IndexRefineSearchParameters(k_factor=tuning.refine, base_index_params=parameters)
+        return _pair(self._index.search(queries, fetch, params=parameters))[1]
 
-    def _ranked(
-        self, query: NDArray[np.float32], candidates: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Candidates with their scores from the stored rows, best first, the lower id first among equals."""
-        rows = self._rows()[candidates].astype(np.float64)
-        scores = (rows * query.astype(np.float64)).sum(axis=1).astype(np.float32)  # row by row, always alike
-        order = np.lexsort((candidates, -scores))
-        return scores[order], candidates[order]
+    def _ranked(self, queries: Embeddings, candidates: NDArray[np.int64]) -> Found:
+        """Candidates ``(q, c)`` with their scores from the stored rows, best first, the lower id first among equals."""
+        there = candidates >= 0
+        rows = self._rows(candidates[there]).astype(np.float64)
+        rows *= np.repeat(queries.astype(np.float64), there.sum(axis=1), axis=0)
+        scores = np.full(candidates.shape, -np.inf, dtype=np.float32)
+        scores[there] = rows.sum(axis=1).astype(np.float32)  # row by row, always alike
+        order = np.lexsort((candidates, -scores), axis=1)
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
 
-    def _falls(
-        self,
-        ranked: NDArray[np.float32],
-        raw: NDArray[np.float32],
-        k: int,
-        count: int,
-        query: NDArray[np.float32],
-    ) -> bool:
-        """Whether nothing that was not fetched can belong into the top k."""
-        if len(ranked) >= count:
-            return True
-        if len(ranked) < k:
-            return False
-        rounding = 2.0**-22 * max(self.dim, 16) ** 0.5 * float(np.linalg.norm(query))
-        return bool(ranked[k - 1] > raw.min() + rounding)
-
-    def _rows(self) -> NDArray[np.float32]:
-        """The stored rows ``(ntotal, dim)``, not copied; good until the next ``add``."""
+    def _rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Stored rows ``(n, dim)``."""
+        if self._flat is None:
+            assert self._source is not None
+            return self._source.get(ids)
         if self.ntotal == 0:
             return np.zeros((0, self.dim), dtype=np.float32)
         flat = faiss.rev_swig_ptr(self._flat.get_xb(), self.ntotal * self.dim)
-        return np.asarray(flat).reshape(self.ntotal, self.dim)
+        return np.asarray(flat).reshape(self.ntotal, self.dim)[ids]
+
+    @cached_property
+    def _list_of(self) -> NDArray[np.int32]:
+        """Of every row, the list of the IVF index that it is in."""
+        found = np.full(self.ntotal, -1, dtype=np.int32)
+        inverted = _ivf(self._index).invlists
+        for number in range(self.plan.lists):
+            size = inverted.list_size(number)
+            if size:
+                found[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
+        return found
+
+    def _selected(self, allowed: NDArray[np.int64] | None) -> _Allowed:
+        """``allowed``, made ready; that of an array which nobody writes into is kept."""
+        if allowed is None or allowed.flags.writeable:
+            return _Allowed.of(allowed, self.ntotal)
+        kept = self._selections.get(id(allowed))
+        if kept is None:
+            if len(self._selections) >= _KEPT_SELECTIONS:
+                del self._selections[next(iter(self._selections))]
+            kept = self._selections[id(allowed)] = (allowed, _Allowed.of(allowed, self.ntotal))
+        return kept[1]
 
 
 class GpuIndex(CpuIndex):
-    """A CPU index with an exact copy on a GPU, which answers the searches over all rows.
+    """A CPU index with a copy of the rows on GPUs, float16 unless it is Flat, for the searches over all rows.
 
-    FAISS's GPU indexes take no selectors, so searches over some of the rows run on the CPU index.
+    Several GPUs hold a part each. FAISS's GPU indexes take no selectors, so searches over some of the rows run on the
+    CPU index.
     """
 
-    def __init__(self, index: Any, ordinal: int) -> None:
-        super().__init__(index)
-        self.device = f"cuda:{ordinal}"
-        self._ordinal = ordinal
-        self._resources = faiss.StandardGpuResources()
+    def __init__(self, ordinals: list[int], *rest: Any) -> None:
+        super().__init__(*rest)
+        self.device = ",".join(f"cuda:{ordinal}" for ordinal in ordinals)
+        self._ordinals = ordinals
+        self._resources: list[Any] = []
         self._gpu: Any = None
 
     def add(self, vectors: Embeddings) -> None:
         super().add(vectors)
         self._gpu = None
 
-    def _candidates(
-        self, queries: Embeddings, fetch: int, rows: _Allowed, *, graph: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _exact(self, queries: Embeddings, fetch: int, rows: _Allowed) -> Found:
+        gpu = self._copy() if self.kind == "Flat" and rows.ids is None and fetch <= _GPU_MAX_K else None
+        return super()._exact(queries, fetch, rows) if gpu is None else _pair(gpu.search(queries, fetch))
+
+    def _approximate(self, queries: Embeddings, fetch: int, k: int, rows: _Allowed) -> NDArray[np.int64]:
+        gpu = self._copy() if rows.ids is None and fetch <= _GPU_MAX_K else None
+        return super()._approximate(queries, fetch, k, rows) if gpu is None else _pair(gpu.search(queries, fetch))[1]
+
+    def _copy(self) -> Any:
         if self._gpu is None and self.device != "cpu":
+            rows = self._source if self._flat is None else ArrayRows(self._rows(np.arange(self.ntotal)))
+            assert rows is not None
             try:
-                self._gpu = faiss.index_cpu_to_gpu(self._resources, self._ordinal, self._flat)
+                self._gpu = spread(rows, self.ntotal, len(self._ordinals), self._empty)
             except RuntimeError:  # the rows do not fit beside the models: slower, with the same hits
                 self.device = "cpu"
-        if self._gpu is None or rows.ids is not None or fetch > _GPU_MAX_K:
-            return super()._candidates(queries, fetch, rows, graph=graph)
-        return self._found(self._gpu.search(queries, fetch))
+        return self._gpu
+
+    def _empty(self, number: int) -> Any:
+        resources = faiss.StandardGpuResources()
+        self._resources.append(resources)
+        settings = faiss.GpuIndexFlatConfig()
+        settings.device = self._ordinals[number]
+        settings.useFloat16 = self.kind != "Flat"
+        return faiss.GpuIndexFlatIP(resources, self.dim, settings)
 
 
-@dataclass(frozen=True, slots=True)
+def spread(rows: RowSource, ntotal: int, parts: int, empty: Any) -> Any:
+    """Rows ``0 .. ntotal - 1`` over ``parts`` indexes, in order; ``empty(number)`` makes one. One index answers."""
+    bounds = [ntotal * number // parts for number in range(parts + 1)]
+    indexes = [empty(number) for number in range(parts)]
+    for first, some in rows.chunks():
+        for number, index in enumerate(indexes):
+            piece = some[max(0, bounds[number] - first) : max(0, bounds[number + 1] - first)]
+            if len(piece):
+                index.add(np.ascontiguousarray(piece))
+    if parts == 1:
+        return indexes[0]
+    shards = faiss.IndexShards(indexes[0].d, True, True)
+    for index in indexes:
+        shards.add_shard(index)
+    return shards
+
+
+@dataclass(slots=True)
 class _Allowed:
     """The rows a search may return: all of them (``ids`` None) or these, ascending, once each."""
 
     ids: NDArray[np.int64] | None
     count: int
     ntotal: int
+    _selector: Any = None
+    _per_list: NDArray[np.int64] | None = None
+    _lists: Any = None
 
     @classmethod
     def of(cls, allowed: NDArray[np.int64] | None, ntotal: int) -> _Allowed:
@@ -331,54 +430,89 @@ class _Allowed:
             return cls(None, ntotal, ntotal)
         return cls(ids, len(ids), ntotal)
 
+    @property
     def selector(self) -> Any:
         """The FAISS selector, which keeps its own array alive; ``None`` for all rows."""
-        if self.ids is None:
-            return None
-        if self.count < EXACT_ROWS:
-            # a flat index reads just the rows of an array selector; a bitmap is asked about every row
-            return faiss.IDSelectorArray(self.ids)
-        bitmap = np.zeros(self.ntotal, dtype=bool)
-        bitmap[self.ids] = True
-        return faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
+        if self.ids is not None and self._selector is None:
+            if self.count < EXACT_ROWS:
+                # a flat index reads just the rows of an array selector; a bitmap is asked about every row
+                self._selector = faiss.IDSelectorArray(self.ids)
+            else:
+                bitmap = np.zeros(self.ntotal, dtype=bool)
+                bitmap[self.ids] = True
+                self._selector = faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
+        return self._selector
+
+    def per_list(self, index: CpuIndex) -> NDArray[np.int64]:
+        """How many of them are in each list of an IVF index."""
+        if self._per_list is None:
+            self._per_list = np.bincount(index._list_of[self.ids], minlength=index.plan.lists)
+        return self._per_list
+
+    def list_selector(self, lists: NDArray[np.int64]) -> Any:
+        """The selector of the lists that hold any."""
+        if self._lists is None:
+            self._lists = faiss.IDSelectorArray(lists.astype(np.int64))
+        return self._lists
 
 
-def _on_device(index: Any, device: str) -> VectorIndex:
-    ordinal = _gpu_ordinal(device)
-    return CpuIndex(index) if ordinal is None else GpuIndex(index, ordinal)
+def _put(scores: NDArray[np.float32], ids: NDArray[np.int64], todo: NDArray[np.int64], best: Any, found: Any) -> None:
+    """The first of ``best`` and ``found`` into the rows ``todo`` of ``scores`` and ``ids``."""
+    n = min(scores.shape[1], best.shape[1])
+    scores[todo, :n], ids[todo, :n] = best[:, :n], found[:, :n]
+    scores[todo, n:], ids[todo, n:] = -np.inf, -1
 
 
-def _gpu_ordinal(device: str) -> int | None:
-    """Number of the GPU for ``device``, ``None`` for the CPU."""
+def _pair(pair: Any) -> Found:
+    return np.asarray(pair[0], dtype=np.float32), np.asarray(pair[1], dtype=np.int64)
+
+
+def _ivf(index: Any) -> Any:
+    """The IVF part of an index."""
+    return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index
+
+
+def _kind_of(index: Any) -> Kind:
+    if isinstance(index, faiss.IndexHNSW):
+        return "HNSW"
+    return "IVF" if isinstance(_ivf(index), faiss.IndexIVF) else "Flat"
+
+
+def _sample(rows: RowSource, n: int) -> NDArray[np.float32]:
+    """At most ``n`` rows, drawn alike each time."""
+    if rows.count <= n:
+        return np.concatenate([some for _, some in rows.chunks()]) if rows.count else rows.get(np.zeros(0, np.int64))
+    return rows.get(np.sort(np.random.default_rng(0).choice(rows.count, n, replace=False)))
+
+
+def _on_device(
+    index: Any, plan: IndexPlan, device: str, rows: RowSource | None, wish: IndexWish, tuning: Tuning | None = None
+) -> VectorIndex:
+    ordinals = gpu_ordinals(device)
+    if not ordinals:
+        return CpuIndex(index, plan, rows, wish, tuning)
+    return GpuIndex(ordinals, index, plan, rows, wish, tuning)
+
+
+def gpu_ordinals(device: str) -> list[int]:
+    """Numbers of the GPUs for ``device``: all of them for ``auto`` and ``cuda``, none for the CPU."""
     if device == "cpu":
-        return None
+        return []
     name, _, number = device.partition(":")
     if device != "auto" and (name != "cuda" or (number and not number.isdecimal())):
         raise UsageError(f"--device {device}: is no device; use auto, cpu, cuda or cuda:N")
     gpus = int(faiss.get_num_gpus()) if hasattr(faiss, "index_cpu_to_gpu") else 0
-    ordinal = int(number) if number else 0
-    if ordinal < gpus:
-        return ordinal
+    wanted = [int(number)] if number else list(range(gpus))
+    if wanted and wanted[-1] < gpus:
+        return wanted
     if device == "auto":
-        return None
-    why = "this FAISS was built without GPUs" if gpus == 0 else f"FAISS sees {gpus} of them, counted from 0"
-    raise UsageError(
-        f"--device {device}: no such GPU for the search ({why}); use --device cpu, or pip install 'trimodal[gpu]'"
-    )
-
-
-def _crc32(file: BinaryIO, n_bytes: int) -> int:
-    file.seek(0)
-    crc = 0
-    read: Callable[[int], bytes] = file.read
-    while n_bytes > 0 and (block := read(min(n_bytes, 1 << 20))):
-        crc = zlib.crc32(block, crc)
-        n_bytes -= len(block)
-    return crc
-
-
-def _damaged(path: Path, what: str) -> IndexDamaged:
-    return IndexDamaged(f"{path}: {what}; write it anew from the vectors: trimodal verify --repair")
+        return []
+    if not hasattr(faiss, "index_cpu_to_gpu"):
+        why, remedy = "this FAISS was built without GPUs", "use --device cpu, or pip install 'trimodal[gpu]'"
+    else:
+        why = f"FAISS sees {gpus} of them, counted from 0" if gpus else "FAISS sees none"
+        remedy = "use --device cpu, or check the driver (nvidia-smi)"
+    raise UsageError(f"--device {device}: no such GPU for the search ({why}); {remedy}")
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
-from indexer.faiss_index import FLAT_LIMIT, CpuIndex, build_index
+from indexer.faiss_index import FLAT_LIMIT, index_of
 from indexer.items import Embeddings
 from retrieval.evaluation.ann import measure_ann, recall_of_neighbours
 from retrieval.evaluation.benchmark import run_benchmark
@@ -28,12 +28,9 @@ def unit(rng: np.random.Generator, n: int, dim: int) -> Embeddings:
 class Forgetful:
     """An exact index that never finds the best hit of any query."""
 
-    def __init__(self, dim: int, n: int) -> None:
-        self._index = build_index(dim, n, "cpu")
-        self.kind, self.dim, self.device = "HNSW", dim, "cpu"
-
-    def add(self, vectors: Embeddings) -> None:
-        self._index.add(vectors)
+    def __init__(self, candidates: Embeddings) -> None:
+        self._index = index_of(candidates)
+        self.kind = "HNSW"
 
     def search(self, queries: Embeddings, k: int, allowed: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         scores, ids = self._index.search(queries, k + 1)
@@ -58,7 +55,7 @@ def test_what_an_index_misses_is_told_in_recall_and_in_points_lost() -> None:
     candidates = unit(rng, 300, 24)
     queries, relevance = candidates[:50], Relevance.from_lists([[i] for i in range(50)], 300)
     exact = ranks_of_embeddings(queries, candidates, relevance)
-    index: Any = Forgetful(24, 300)
+    index: Any = Forgetful(candidates)
     found = measure_ann("text->image", queries, candidates, relevance, exact, index=index)
     assert found.recall_at == {1: 0.0, 5: pytest.approx(4 / 5), 10: pytest.approx(9 / 10)}
     assert found.hit_rate_at == {1: 0.0, 5: 0.0, 10: 0.0}
@@ -76,17 +73,18 @@ def test_neighbours_agree_with_sorting_and_missing_ones_count_as_missed() -> Non
 
 
 @pytest.mark.slow
-def test_a_pool_over_the_limit_gets_the_graph_and_its_loss_is_small() -> None:
+@pytest.mark.parametrize(("dim", "kind"), [(32, "HNSW"), (64, "IVF")])
+def test_a_pool_over_the_limit_gets_an_approximate_index_whose_loss_is_small(dim: int, kind: str) -> None:
     rng = np.random.default_rng(3)
     n = FLAT_LIMIT + 1
-    candidates = unit(rng, n, 32)
-    queries = candidates[:400] + 0.1 * unit(rng, 400, 32)
+    candidates = unit(rng, n, dim)
+    queries = candidates[:400] + 0.1 * unit(rng, 400, dim)
     queries = np.asarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), dtype=np.float32)
     relevance = Relevance.from_lists([[i] for i in range(400)], n)
     exact = ranks_of_embeddings(queries, candidates, relevance)
     found = measure_ann("text->image", queries, candidates, relevance, exact)
-    assert found.index == "HNSW"
-    assert found.recall_at[10] > 0.97
+    assert found.index == kind
+    assert found.recall_at[10] > 0.88  # even rows without any structure
     assert abs(found.lost[1]) < 0.01
 
 
@@ -102,4 +100,3 @@ def test_bench_gives_it_beside_each_direction_when_asked(tmp_path: Path) -> None
     assert document["ann"][0]["lost"] == {"hit_rate_at_1": 0.0, "hit_rate_at_5": 0.0, "hit_rate_at_10": 0.0}
     assert document["ann"][0]["recall_at_10"] == 1.0
     assert run_benchmark(load_benchmark(path), FakeEncoder()).to_json()["ann"] == []
-    assert isinstance(build_index(4, 10, "cpu"), CpuIndex)

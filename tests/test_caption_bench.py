@@ -179,6 +179,9 @@ class Counting(FakeReranker):
         self.says = says
         self.beams: set[int] = set()
 
+    def require_captions(self) -> None:
+        pass
+
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         self.beams.add(beams)
         if self.says is None:
@@ -237,6 +240,9 @@ def test_a_benchmark_without_captioned_pictures_is_refused(tmp_path: Path) -> No
 
 def test_a_reranker_that_tells_too_few_is_refused(benchmark: Benchmark) -> None:
     class Short(FakeReranker):
+        def require_captions(self) -> None:
+            pass
+
         def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
             return ["one"]
 

@@ -16,7 +16,7 @@ import pytest
 from small_media import entry, new_collection, snapshot, unit_rows
 
 from indexer import collection as collection_module
-from indexer import faiss_index
+from indexer import faiss_index, index_keeper, index_plan
 from indexer.collection import Collection
 from indexer.encoders.media_tokens import TokenSpec
 from indexer.errors import (
@@ -430,8 +430,8 @@ def test_a_damaged_index_is_worked_around_told_found_and_mended(tmp_path: Path, 
 def test_saving_changes_the_kind_when_the_collection_outgrows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_index, "FLAT_LIMIT", 40)
-    monkeypatch.setattr(collection_module, "FLAT_LIMIT", 40)
+    monkeypatch.setattr(index_plan, "FLAT_LIMIT", 40)
+    monkeypatch.setattr(index_keeper, "FLAT_LIMIT", 40)
     rows = unit_rows(200, 16, seed=3)
     with filled(tmp_path / "c") as made:
         assert made.stats()["index"] == "Flat"

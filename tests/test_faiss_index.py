@@ -14,7 +14,10 @@ from small_media import unit_rows
 
 from indexer import faiss_index
 from indexer.errors import IndexDamaged, UsageError
-from indexer.faiss_index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, choose_kind, load_index, read_facts
+from indexer.exact import ArrayRows
+from indexer.faiss_index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, index_of, load_index, read_facts
+from indexer.index_plan import IndexWish, plan_index
+from indexer.index_tuning import own_vectors, tuned
 
 Rows = NDArray[np.float32]
 
@@ -157,7 +160,7 @@ def test_the_same_search_alone_and_in_a_batch_gives_the_same_bits() -> None:
 def graph() -> tuple[VectorIndex, Rows]:
     rows = unit_rows(FLAT_LIMIT + 1, 12)
     rows[100:130] = rows[50]  # equal rows
-    index = build_index(12, len(rows), "cpu")
+    index = build_index(12, len(rows), "cpu", kind="HNSW", rows=ArrayRows(rows))
     index.add(rows)
     return index, rows
 
@@ -167,7 +170,8 @@ def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
 
 
 def test_the_kind_changes_above_the_limit() -> None:
-    assert (choose_kind(FLAT_LIMIT), choose_kind(FLAT_LIMIT + 1)) == ("Flat", "HNSW")
+    assert [plan_index(FLAT_LIMIT + more, 64).kind for more in (0, 1)] == ["Flat", "IVF"]
+    assert [plan_index(FLAT_LIMIT + more, 12).kind for more in (0, 1)] == ["Flat", "HNSW"]
 
 
 def test_a_graph_finds_nearly_all_of_the_true_neighbours(graph: tuple[VectorIndex, Rows]) -> None:
@@ -224,6 +228,146 @@ def test_more_than_a_graph_finds_is_answered_exactly(graph: tuple[VectorIndex, R
     assert ids[0][-5:].tolist() == [-1] * 5
 
 
+# -- IVF ------------------------------------------------------------------------------------------------------
+
+DIM = 96
+OTHERS = 12_000
+"""Rows of another kind, far from what asks: as texts lie elsewhere than pictures do."""
+
+
+def around(centres: Rows, n: int, seed: int) -> Rows:
+    """Unit rows about centres, as embeddings are."""
+    draw = np.random.default_rng(seed)
+    rows = centres[draw.integers(len(centres), size=n)] + 1.1 * unit_rows(n, centres.shape[1], seed=seed + 1)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Rows:
+    centres = unit_rows(200, DIM, seed=5)
+    centres[:, 0], other = np.abs(centres[:, 0]) + 1, centres.copy()
+    other[:, 0] *= -1
+    centres, other = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (centres, other))
+    return np.concatenate([around(centres, 24_000, 6), around(other, OTHERS, 8)])
+
+
+@pytest.fixture(scope="module")
+def clusters(mixed: Rows) -> tuple[VectorIndex, Rows]:
+    index = index_of(mixed)
+    tuned(index, ArrayRows(mixed), own_vectors(ArrayRows(mixed)), 0.95)
+    return index, mixed
+
+
+def test_lists_are_tuned_until_they_find_what_is_wished(clusters: tuple[VectorIndex, Rows]) -> None:
+    index, rows = clusters
+    assert (index.kind, index.plan.storage) == ("IVF", "int8")
+    asked = np.setdiff1d(np.arange(0, len(rows), 301), own_vectors(ArrayRows(rows)).own)
+
+    _, ids = index.search(rows[asked], 11)
+
+    assert np.array_equal(ids[:, 0], asked)
+    assert recall(ids, np.argsort(-(rows[asked] @ rows.T), axis=1)[:, :11]) > 0.93
+    assert index.tuning is not None
+    used = [one for one in index.tuning.curve if one["breadth"] == index.tuning.breadth]
+    assert index.tuning.recall is not None and index.tuning.recall >= 0.95
+    assert index.tuning.recall in [one["recall_at_10"] for one in used]
+    assert min(one["recall_at_10"] for one in index.tuning.curve) < 0.95
+    assert index.tuning.breadth < index.plan.lists / 2
+
+
+@pytest.mark.parametrize("wanted", [0.7, 0.9, 0.99])
+def test_a_higher_recall_is_looked_for_more_broadly(mixed: Rows, wanted: float) -> None:
+    index, source = index_of(mixed), ArrayRows(mixed)
+
+    found = tuned(index, source, own_vectors(source), wanted)
+
+    assert found.recall is not None and found.recall >= wanted
+
+
+def test_the_scores_are_exact_and_alike_alone_and_in_a_batch(clusters: tuple[VectorIndex, Rows]) -> None:
+    index, rows = clusters
+    queries = unit_rows(20, DIM, seed=3)
+
+    scores, ids = index.search(queries, 10)
+
+    exact = (rows[ids].astype(np.float64) * queries[:, None].astype(np.float64)).sum(axis=-1).astype(np.float32)
+    assert np.array_equal(scores, exact)
+    alone = [index.search(query[None], 10) for query in queries]
+    assert np.array_equal(ids, np.concatenate([found for _, found in alone]))
+    assert np.array_equal(scores, np.concatenate([found for found, _ in alone]))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_rows_that_lie_elsewhere_than_the_query_are_found_too(clusters: tuple[VectorIndex, Rows], far: bool) -> None:
+    index, rows = clusters
+    queries = rows[24_000:24_060] if far else rows[:60]
+    allowed = np.arange(24_000) if far else np.arange(24_000, len(rows))
+    assert len(allowed) >= faiss_index.EXACT_ROWS
+
+    _, ids = index.search(queries, 10, allowed)
+
+    assert np.isin(ids, allowed).all()
+    expected = allowed[np.argsort(-(queries @ rows[allowed].T), axis=1)[:, :10]]
+    assert recall(ids, expected) > 0.85
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])
+def test_filters_of_every_selectivity_find_the_best_that_pass(clusters: tuple[VectorIndex, Rows], share: float) -> None:
+    index, rows = clusters
+    allowed = np.flatnonzero(np.random.default_rng(4).random(len(rows)) < share)
+    queries = rows[::500]
+
+    _, ids = index.search(queries, 5, allowed)
+
+    expected = brute_force(rows, queries, 5, allowed)[1]
+    if len(allowed) < faiss_index.EXACT_ROWS:
+        assert np.array_equal(ids, expected)
+    else:
+        assert recall(ids, expected) > 0.9
+
+
+def test_equal_rows_are_all_found_though_the_first_fetch_is_cut_by_them(mixed: Rows) -> None:
+    rows = mixed.copy()
+    rows[1_000:1_200] = rows[77]
+    index = index_of(rows)
+
+    _, ids = index.search(rows[77][None], 5)
+
+    assert set(ids[0]) <= {77, *range(1_000, 1_200)}
+    assert (np.diff(ids[0]) > 0).all()
+
+
+def test_lists_without_storage_look_at_the_vectors_themselves(mixed: Rows, tmp_path: Path) -> None:
+    wish = IndexWish(memory_bytes=int(mixed.nbytes / 5))
+    index, source = index_of(mixed, wish=wish), ArrayRows(mixed)
+    assert (index.plan.kind, index.plan.storage) == ("IVF", "disk")
+
+    assert (tuned(index, source, own_vectors(source), 0.95).recall or 0) >= 0.95
+
+    index.save(tmp_path / "i", generation=1)
+    assert (tmp_path / "i").stat().st_size < wish.memory_bytes
+    assert index.differing(np.arange(40), mixed[:40]) == 0
+    assert index.differing(np.arange(40), -mixed[:40]) > 30
+
+
+def test_an_index_of_lists_is_saved_grows_and_knows_other_rows(
+    clusters: tuple[VectorIndex, Rows], tmp_path: Path
+) -> None:
+    index, rows = clusters
+    index.save(tmp_path / "index.faiss", generation=3)
+    more = np.concatenate([rows, unit_rows(50, DIM, seed=9)])
+
+    loaded, facts = load_index(tmp_path / "index.faiss", device="cpu", rows=ArrayRows(more))
+
+    assert facts.tuning == index.tuning and facts.plan == index.plan
+    assert np.array_equal(loaded.search(rows[:20], 10)[1], index.search(rows[:20], 10)[1])
+    ids = np.arange(0, len(rows), 999)
+    assert loaded.differing(ids, rows[ids]) == 0
+    assert loaded.differing(ids, rows[ids + 1]) > 0.9 * len(ids)
+    loaded.add(more[len(rows) :])
+    assert loaded.search(more[-50:], 1)[1][:, 0].tolist() == list(range(len(rows), len(more)))
+
+
 # -- files ----------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +383,8 @@ def test_a_saved_index_is_loaded_with_its_facts_and_can_grow(tmp_path: Path) -> 
     more = unit_rows(100, 16, seed=1)
     loaded.add(more)
     both = np.concatenate([rows, more])
-    assert np.array_equal(loaded.vectors(np.arange(400)), both)
+    assert loaded.differing(np.arange(400), both) == 0
+    assert loaded.differing(np.arange(400), both[::-1]) == 400
     assert np.array_equal(loaded.search(more, 3)[1], brute_force(both, more, 3)[1])
     assert [file.name for file in tmp_path.iterdir()] == ["index.faiss"]
 
@@ -248,7 +393,7 @@ def test_a_graph_is_saved_and_loaded(graph: tuple[VectorIndex, Rows], tmp_path: 
     index, rows = graph
     index.save(tmp_path / "index.faiss", generation=1)
 
-    loaded, facts = load_index(tmp_path / "index.faiss", device="cpu")
+    loaded, facts = load_index(tmp_path / "index.faiss", device="cpu", rows=ArrayRows(rows))
 
     assert (loaded.kind, facts.kind, facts.ntotal) == ("HNSW", "HNSW", len(rows))
     assert np.array_equal(loaded.search(rows[:20], 10)[1], index.search(rows[:20], 10)[1])
@@ -287,7 +432,7 @@ def test_a_file_that_is_not_what_its_last_line_says_is_damaged(tmp_path: Path) -
     flat(unit_rows(300, 16)).save(path)
     path.write_bytes(path.read_bytes().replace(b'"ntotal": 300', b'"ntotal": 299'))
 
-    with pytest.raises(IndexDamaged, match="not the index that its last line says"):
+    with pytest.raises(IndexDamaged, match="cut short or no index of ours"):  # the line has a crc32 of its own
         load_index(path, device="cpu")
 
 
@@ -343,7 +488,7 @@ class FakeGpus:
 
     def __init__(self, real: Any) -> None:
         self.real = real
-        self.copied: list[tuple[int, int]] = []
+        self.copied: list[tuple[int, int, bool]] = []
         self.searched = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -355,14 +500,26 @@ class FakeGpus:
     def StandardGpuResources(self) -> object:
         return object()
 
-    def index_cpu_to_gpu(self, resources: object, ordinal: int, index: Any) -> Any:
-        self.copied.append((ordinal, index.ntotal))
+    def index_cpu_to_gpu(self) -> None:
+        """Only builds with GPUs have it."""
 
-        def search(queries: Rows, k: int) -> Any:
+    def GpuIndexFlatConfig(self) -> Any:
+        return SimpleNamespace(device=None, useFloat16=None)
+
+    def GpuIndexFlatIP(self, resources: object, dim: int, settings: Any) -> Any:
+        index = self.real.IndexFlatIP(dim)
+        add, search = index.add, index.search
+
+        def counted(queries: Rows, k: int) -> Any:
             self.searched += 1
-            return index.search(queries, k)
+            return search(queries, k)
 
-        return SimpleNamespace(search=search)
+        def noted(rows: Rows) -> None:
+            self.copied.append((settings.device, len(rows), settings.useFloat16))
+            add(rows)
+
+        index.search, index.add = counted, noted
+        return index
 
 
 def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +533,7 @@ def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkey
 
     for allowed in (None, np.arange(500)):
         assert np.array_equal(index.search(rows[:3], 5, allowed)[1], brute_force(rows, rows[:3], 5)[1])
-    assert (gpus.copied, gpus.searched) == ([(1, 500)], 2)
+    assert (gpus.copied, gpus.searched) == ([(1, 500, False)], 2)
 
     some = np.arange(0, 500, 3)
     assert np.array_equal(index.search(rows[:3], 5, some)[1], brute_force(rows, rows[:3], 5, some)[1])
@@ -384,8 +541,8 @@ def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkey
 
     index.add(rows[:1])
     index.search(rows[:3], 1)
-    assert gpus.copied == [(1, 500), (1, 501)]
-    assert build_index(16, 1, "auto").device == "cuda:0"
+    assert gpus.copied == [(1, 500, False), (1, 501, False)]
+    assert build_index(16, 1, "auto").device == "cuda:0,cuda:1"
     with pytest.raises(UsageError, match="FAISS sees 2 of them"):
         build_index(16, 1, "cuda:2")
 
@@ -396,7 +553,7 @@ def test_a_gpu_without_room_leaves_the_search_to_the_cpu(monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(gpus, "index_cpu_to_gpu", full)
+    monkeypatch.setattr(gpus, "GpuIndexFlatIP", full)
     monkeypatch.setattr(faiss_index, "faiss", gpus)
     rows = unit_rows(100, 16)
     index = build_index(16, 100, "cuda")
@@ -404,6 +561,33 @@ def test_a_gpu_without_room_leaves_the_search_to_the_cpu(monkeypatch: pytest.Mon
 
     assert np.array_equal(index.search(rows[:3], 5)[1], brute_force(rows, rows[:3], 5)[1])
     assert index.device == "cpu"
+
+
+def test_several_gpus_hold_a_part_each_and_answer_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(faiss_index.faiss)
+    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    rows = unit_rows(501, 16)
+    index = build_index(16, 501, "cuda")
+    index.add(rows)
+
+    assert np.array_equal(index.search(rows[:3], 7)[1], brute_force(rows, rows[:3], 7)[1])
+    assert gpus.copied == [(0, 250, False), (1, 251, False)]
+
+
+def test_a_large_collection_is_on_the_gpu_in_float16_and_filters_run_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, clusters: tuple[VectorIndex, Rows]
+) -> None:
+    of_cpu, rows = clusters
+    gpus = FakeGpus(faiss_index.faiss)
+    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    index = build_index(rows.shape[1], len(rows), "cuda:0", plan=of_cpu.plan, rows=ArrayRows(rows))
+    index.add(rows)
+
+    assert np.array_equal(index.search(rows[:3], 5)[1], brute_force(rows, rows[:3], 5)[1])
+    assert {(device, half) for device, _, half in gpus.copied} == {(0, True)}
+    searched = gpus.searched
+    index.search(rows[:3], 5, np.arange(0, len(rows), 2))
+    assert gpus.searched == searched
 
 
 @pytest.mark.gpu
@@ -414,11 +598,11 @@ def test_a_real_gpu_gives_what_the_cpu_gives() -> None:
     index = build_index(64, 100, "cuda")
     index.add(rows)
 
-    assert index.device == "cuda:0"
+    assert index.device.startswith("cuda:0")
     assert np.array_equal(index.search(queries, 10)[1], brute_force(rows, queries, 10)[1])
 
 
 def test_the_cpu_index_is_a_vector_index() -> None:
-    index: VectorIndex = CpuIndex(faiss_index.faiss.IndexFlatIP(4))
+    index: VectorIndex = CpuIndex(faiss_index.faiss.IndexFlatIP(4), plan_index(0, 4))
 
     assert index.ntotal == 0

@@ -158,6 +158,9 @@ class FakeReranker:
         del modality
         return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(scores, dtype=np.float32))), dtype=np.float32)
 
+    def require_captions(self) -> None:
+        """It can."""
+
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         """``a red picture``: the nearest colour; it has no other words."""
         del beams, max_words

@@ -186,6 +186,9 @@ class CachedReranker:
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         return self._reranker.probability(scores, modality)
 
+    def require_captions(self) -> None:
+        self._reranker.require_captions()
+
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         return self._reranker.caption(tokens, beams=beams, max_words=max_words)
 

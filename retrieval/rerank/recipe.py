@@ -95,8 +95,20 @@ class Align:
 
 
 @dataclass(frozen=True)
+class Tell:
+    """Second stage: cross-attention alone, by captioning: pictures and their first captions, word by word."""
+
+    steps: int = 0
+    """Without any the result can't caption but by what the matching stage's ``lm_weight`` teaches."""
+    batch: int = 96
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    evaluate_every: int = 50
+
+
+@dataclass(frozen=True)
 class Match:
-    """Second stage: every text of a batch with every picture of it, most of them near to each other.
+    """Third stage: every text of a batch with every picture of it, most of them near to each other.
 
     ``near``: of the texts drawn, how many neighbours by the dual encoder each brings along. The loss is a list-wise
     cross-entropy both ways, ``bce_weight`` of image-text matching, and ``lm_weight`` of the captioning loss.
@@ -136,6 +148,7 @@ class RerankRecipe:
     lora: LoraRecipe | None = None
     """Without it the language model is locked."""
     align: Align = field(default_factory=Align)
+    tell: Tell = field(default_factory=Tell)
     match: Match = field(default_factory=Match)
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
@@ -171,6 +184,8 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
         ("match.batch", recipe.match.batch, 2, 4096), ("match.steps", recipe.match.steps, 1, 1e7),
         ("match.near", recipe.match.near, 0, 64), ("match.evaluate_every", recipe.match.evaluate_every, 1, 1e7),
         ("align.batch", recipe.align.batch, 2, 1e6), ("align.steps", recipe.align.steps, 1, 1e7),
+        ("tell.steps", recipe.tell.steps, 0, 1e7), ("tell.batch", recipe.tell.batch, 1, 1e6),
+        ("tell.evaluate_every", recipe.tell.evaluate_every, 1, 1e7),
         ("align.evaluate_every", recipe.align.evaluate_every, 1, 1e7), ("depth", recipe.depth, 1, 4096),
         ("compressor.queries", recipe.compressor.queries, 1, 64), ("compressor.width", recipe.compressor.width, 8, 512),
         ("compressor.dropout", recipe.compressor.dropout, 0, 0.95), ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),

@@ -47,6 +47,9 @@ class Reranker(Protocol):
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """Scores (logit + weight * cosine) ``(n,)`` -> calibrated match probabilities ``(n,)``, rising."""
 
+    def require_captions(self) -> None:
+        """Raise ``ModelError`` where it was trained to judge alone."""
+
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         """Words for each row of tokens, by beam search."""
 

@@ -62,6 +62,8 @@ class Scorer(nn.Module):
         )
         # tanh of 0: training starts at the unchanged language model
         self.gates = nn.Parameter(torch.zeros(layers))
+        # the words of a caption look at media more than the token that judges: gates of their own
+        self.tell_gates = nn.Parameter(torch.zeros(layers))
         back = spec.interaction == "bidirectional"
         self.back = CrossAttention(spec.media_width, spec.width, spec.media_width, spec.heads) if back else None
         self.back_gate = nn.Parameter(torch.zeros(1 if back else 0))
@@ -79,18 +81,18 @@ class Scorer(nn.Module):
         nn.init.zeros_(last.bias)
         self.scale = nn.Parameter(torch.tensor(3.0))  # ln 20: a temperature of 0.05
 
-    def lock_projections(self) -> None:
-        """Let matching train cross-attention and match head alone."""
+    def lock_projections(self, locked: bool = True) -> None:
+        """Let cross-attention and match head alone be trained; or, not ``locked``, everything."""
         for part in (self.text, self.media):
-            part.requires_grad_(False)
-        self.scale.requires_grad_(False)
+            part.requires_grad_(not locked)
+        self.scale.requires_grad_(not locked)
 
     def forward(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Texts ``(n)``, their candidates' media tokens ``(n, c, count, media_width)`` -> logits ``(n, c)``."""
         count, candidates = tokens.shape[:2]
         flat = tokens.flatten(0, 1)
         keys = self._keys(flat)
-        last, text = reader.read(states, candidates, lambda layer, rows: self._interact(layer, rows, keys))
+        last, text = reader.read(states, candidates, lambda layer, rows: self._interact(layer, rows, keys, self.gates))
         media = flat
         if self.back is not None:
             # media tokens read the text, without the last token: (n, t, width) is shared by a text's candidates
@@ -126,9 +128,13 @@ class Scorer(nn.Module):
 
     def caption_loss(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, nats a token, of the texts' own tokens and of the quotation mark that ends them."""
+        end = states.lengths - len(reader.after)  # the first token after the text ends it
+        longest = int(end.max()) + 1  # what comes after is not told, and nothing before it looks there
+        states = TextStates(
+            states.hidden[:, :longest], states.lengths, states.ids[:, :longest], states.own[:, :longest]
+        )
         hidden = self.tell(reader, states, tokens)
         target = states.own.clone()
-        end = states.lengths - len(reader.after)  # the first token after the text ends it
         target[torch.arange(len(end), device=end.device), end] = True
         logits = reader.logits(hidden[:, :-1][target[:, 1:]])
         told: torch.Tensor = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]])
@@ -152,17 +158,17 @@ class Scorer(nn.Module):
         return found
 
     def _reading(self, tokens: torch.Tensor) -> Interact:
-        """How each layer's rows read their media ``(n, count, media_width)``."""
+        """How each layer's rows read their media ``(n, count, media_width)`` to tell of it."""
         keys = self._keys(tokens)
-        return lambda layer, rows: self._interact(layer, rows, keys)
+        return lambda layer, rows: self._interact(layer, rows, keys, self.tell_gates)
 
-    def _interact(self, layer: int, rows: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
+    def _interact(self, layer: int, rows: torch.Tensor, keys: list[torch.Tensor], gates: torch.Tensor) -> torch.Tensor:
         if not keys:
             return rows
         cross = self.cross[layer]
         assert isinstance(cross, CrossAttention)
         found = cross.read(rows.float(), keys[layer])
-        return rows + (_opened(self.gates[layer]) * found).to(rows.dtype)
+        return rows + (_opened(gates[layer]) * found).to(rows.dtype)
 
 
 def _opened(gate: torch.Tensor) -> torch.Tensor:

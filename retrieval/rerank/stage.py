@@ -64,6 +64,13 @@ def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
     return reranker
 
 
+def require_captioner(encoder: DualEncoder, device: str = "auto") -> Reranker:
+    """The reranker of a model, to caption with. Raises ``ModelError`` where there is none or it can't."""
+    reranker = require_reranker(encoder, device)
+    reranker.require_captions()
+    return reranker
+
+
 def match_scores(
     reranker: Reranker, logits: NDArray[Any], cosines: NDArray[Any], modality: Modality
 ) -> NDArray[np.float32]:

@@ -115,17 +115,21 @@ class TrainedReranker:
         slope, intercept = said["slope"], said["intercept"]
         return np.asarray(sigmoid(slope * scores + intercept), dtype=np.float32)
 
+    def require_captions(self) -> None:
+        """Raise :class:`ModelError` where it was trained to judge alone."""
+        if not self.config.captions:
+            raise ModelError(
+                f"{self._model.name}: its reranker judges pairs but was not trained enough to caption; use a model "
+                "whose reranker.json says captions: true, or train one: trimodal train rerank RECIPE"
+            )
+
     @torch.inference_mode()
     def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
         """Words for each row of tokens, by beam search; scores are divided by the length.
 
         Raises :class:`ModelError` where the reranker was trained to judge alone.
         """
-        if not self.config.captions:
-            raise ModelError(
-                f"{self._model.name}: its reranker judges pairs but was not trained enough to caption; use a model "
-                "whose reranker.json says captions: true, or train one: trimodal train rerank RECIPE"
-            )
+        self.require_captions()
         from retrieval.rerank.captioning import beam_search
 
         reader, scorer = self._language

@@ -1,4 +1,4 @@
-"""Trains a reranker over a finished dual encoder: align by contrast, then match with hard negatives and captioning.
+"""Trains a reranker over a finished dual encoder: align by contrast, tell captions, match with hard negatives.
 
 The dual encoder's recipe says what is trained on and what is held out, and near-duplicates of evaluation pictures stay
 out here too. Towers and lower layers are locked, and run once: pooled rows and patch grids of pictures and the lower
@@ -42,6 +42,8 @@ OnProgress = Callable[[str, int, int], None]
 OnPoint = Callable[[int, dict[str, float]], None]
 
 _MASKED = -1e4
+#: Held-out captions that the telling is judged by.
+_TOLD_HELD_OUT = 512
 
 
 def train_reranker(
@@ -67,16 +69,21 @@ def train_reranker(
     curves: dict[str, list[Point]] = {}
     for stage, steps, step, evaluate in (
         ("align", recipe.align, run.align, run.evaluate_alignment),
+        ("tell", recipe.tell, run.tell, run.evaluate_telling),
         ("match", recipe.match, run.match, run.evaluate),
     ):
+        if not steps.steps:
+            continue
         finished = Checkpoint(out / f"{stage}.pt", digest)
         if (state := finished.load()) is not None and state.get("done"):
             run.modules.load_state_dict(state["modules"])
             curves[stage] = [Point(**point) for point in state["curve"]]
             continue
 
-        if stage == "match" and recipe.match.projections == "locked":
+        if stage == "tell":
             run.lock_projections()
+        if stage == "match":
+            run.lock_projections(recipe.match.projections == "locked")
 
         def tell(point: Point) -> None:
             on_point(point.step, {"loss": point.loss, **point.heldout})
@@ -160,10 +167,10 @@ class _Run:
         shares = np.array([_share(recipe, modality) for modality in pool.sides])
         self._shares = shares / shares.sum()
 
-    def lock_projections(self) -> None:
-        """Only cross-attention, match head and adapters are trained from now on."""
-        self.compressors.requires_grad_(False)
-        self.scorer.lock_projections()
+    def lock_projections(self, locked: bool = True) -> None:
+        """Only cross-attention, match head and adapters are trained from now on; or, not ``locked``, everything."""
+        self.compressors.requires_grad_(not locked)
+        self.scorer.lock_projections(locked)
 
     def align(self, generator: torch.Generator) -> torch.Tensor:
         """One contrastive step of the projections, of one side."""
@@ -176,6 +183,17 @@ class _Run:
         cosines = self.scorer.likeness(self.pool.last[texts].to(self.pool.where), tokens.float())
         loss = _both_ways(cosines * self.scorer.scale.exp(), *self._judged(side, rows, texts))
         loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def tell(self, generator: torch.Generator) -> torch.Tensor:
+        """One step of captioning, of pictures and their first captions."""
+        side = self.pool.sides[Modality.IMAGE]
+        draws = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        batch = min(self.recipe.tell.batch, len(side.labels))
+        rows, texts = side.draw(draws, draws.choice(len(side.labels), batch, p=side.weights, replace=False), 1.0, 0.0)
+        loss = self._telling(side, rows, texts)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         return loss.detach()
 
     def match(self, generator: torch.Generator) -> torch.Tensor:
@@ -209,6 +227,18 @@ class _Run:
         weight, figures = best_cosine_weight(found, side.cosines, side.relevant)
         alone = hit_rates(found, side.relevant)
         return {**figures, "alone": alone["mean"], "cosine_weight": weight, "score": figures["mean"]}
+
+    def evaluate_telling(self) -> dict[str, float]:
+        """Cross-entropy a token, in nats, of the first captions of some of the held-out pictures."""
+        side = self.pool.sides[Modality.IMAGE]
+        losses = []
+        with torch.no_grad():
+            for at in range(0, min(_TOLD_HELD_OUT, len(side.heldout)), 64):
+                rows = side.heldout[at : at + 64]
+                texts = np.array([side.captions[row][0] for row in rows], dtype=np.int64)
+                losses.append(float(self._telling(side, rows, texts)))
+        found = float(np.mean(losses))
+        return {"nats": found, "score": -found}
 
     def evaluate(self) -> dict[str, float]:
         """Held-out hit rates, both ways, of the dual encoder's candidates by logit + weight * cosine."""
@@ -271,6 +301,11 @@ class _Run:
     def _tokens(self, side: Side, rows: Any) -> torch.Tensor:
         compressor = self.compressors[str(side.modality)]
         return torch.as_tensor(compressor(side.media_of(rows, self.pool.where)))
+
+    def _telling(self, side: Side, rows: Rows, texts: Rows) -> torch.Tensor:
+        with mixed_precision(self.pool.where):
+            tokens = self._tokens(side, rows)
+            return self.scorer.caption_loss(self.pool.reader, self.pool.states_of(texts), tokens).float()
 
     def _heldout_tokens(self, side: Side) -> torch.Tensor:
         parts = []

@@ -1,0 +1,206 @@
+"""``index.faiss`` of one collection: load it, complete it, make it anew where it was outgrown, measure its recall.
+
+Derived from the vectors; what is damaged or missing is worked around. Knows nothing of items or of models: who writes
+may bring queries to measure with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.catalog import Catalog
+from indexer.errors import IndexDamaged
+from indexer.faiss_index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
+from indexer.index_file import IndexFacts
+from indexer.index_plan import IndexWish, outgrown, plan_index
+from indexer.index_tuning import Asking, own_vectors, tuned
+from indexer.items import Modality
+from indexer.vectors import VectorStore
+
+#: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
+_SAMPLE = 16
+#: Grown to that many times what it was when its recall was measured, an index is measured again.
+_MEASURE_AGAIN = 1.25
+
+#: Queries to measure with, made when they are needed; ``None``: there are none.
+AskingOf = Callable[[], Asking | None]
+OnIndexing = Callable[[int, int], None]
+
+
+class Owner(Protocol):
+    """What the keeper needs of a collection."""
+
+    path: Path
+    warnings: list[IndexDamaged]
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def vectors(self) -> VectorStore: ...
+    @property
+    def dim(self) -> int: ...
+
+
+class _Rows:
+    """The collection's vectors, also after it has seen a newer commit."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @property
+    def count(self) -> int:
+        return self._owner.vectors.count
+
+    def get(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._owner.vectors.get(ids)
+
+    def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        return self._owner.vectors.chunks(start, rows=rows)
+
+
+class IndexKeeper:
+    """The index of ``owner``; not thread-safe by itself."""
+
+    def __init__(self, owner: Owner, file: Path) -> None:
+        self._owner = owner
+        self._file = file
+        self._rows = _Rows(owner)
+        self._loaded: dict[str, VectorIndex] = {}
+
+    def forget(self) -> None:
+        """What was loaded is of other vectors now."""
+        self._loaded.clear()
+
+    def facts(self) -> IndexFacts | None:
+        """What the file says of itself; ``None`` where there is none that can be used."""
+        with contextlib.suppress(IndexDamaged):
+            return read_facts(self._file, checked=False)
+        return None
+
+    def index(self, device: str) -> VectorIndex:
+        """The index over all committed vectors; loaded once a device, completed from the vectors.
+
+        Where the file is damaged or missing, or a graph lacks too many, an exact one is made in memory.
+        """
+        index = self._loaded.get(device) or self._load(device)
+        missing = self._rows.count - index.ntotal
+        if missing < 0 or (missing > FLAT_LIMIT and index.kind == "HNSW"):
+            index = self._exact(device)
+        self._complete(index)
+        self._loaded[device] = index
+        return index
+
+    def save(
+        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        on_progress: OnIndexing = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        """Bring the file up to the last commit, of the kind that is right for the count and what is wished.
+
+        With ``anew`` nothing of the old file is used but its wish. Raises ``StorageError``; ``UsageError`` for a wish
+        that can't be fulfilled.
+        """
+        facts = self._usable(self._owner.vectors.generation)
+        wish = (wish or IndexWish()).over(facts.wish if facts is not None else self._last_wish())
+        count, dim = self._rows.count, self._owner.dim
+        plan = plan_index(count, dim, wish)
+        index: VectorIndex | None = None
+        if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
+            measured = facts.kind == "Flat" or not self._stale(facts, count, wish, asking)
+            if facts.ntotal == count and measured and facts.wish == wish:
+                self._note()
+                return
+            with contextlib.suppress(IndexDamaged):
+                index = load_index(self._file, device="cpu", rows=self._rows)[0]
+        fresh = index is None
+        if index is None:
+            on_progress(0, count)
+            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
+        before, index.wish = index.wish, wish
+        self._complete(index, on_progress)
+        if index.kind != "Flat":
+            asked = asking()
+            old = index.tuning
+            if fresh or old is None or wish.recall != before.recall or _grown(old.count, count) or (
+                asked is not None and asked.what != old.queries
+            ):  # fmt: skip
+                own = own_vectors(self._rows, searched_most(self._owner.catalog)) if asked is None else asked
+                tuned(index, self._rows, own, wish.recall)
+        index.save(self._file, generation=self._owner.vectors.generation)
+        self._note()
+        self._loaded.clear()
+
+    # -- helpers --------------------------------------------------------------------------------------------
+
+    def _load(self, device: str) -> VectorIndex:
+        owner, generation = self._owner, self._owner.vectors.generation
+        expected = owner.catalog.index_generation == generation
+        try:
+            index, facts = load_index(self._file, device=device, rows=self._rows)
+            other = facts.dim != owner.dim or (expected and facts.generation < generation)
+            if not other and facts.generation == generation:
+                # also when the collection was made anew behind a reader: its files look alike
+                other = rows_that_differ(index, owner.vectors, _SAMPLE) > 0
+                if not other:
+                    return index
+            # one left by a crash just after compacting is no damage, nor is one of a writer ahead of us
+            if other:
+                owner.warnings.append(
+                    IndexDamaged(f"{self._file}: belongs to other vectors; write it anew: trimodal verify --repair")
+                )
+        except IndexDamaged as damage:
+            if expected or self._file.exists():
+                owner.warnings.append(damage)
+        return self._exact(device)
+
+    def _exact(self, device: str) -> VectorIndex:
+        return build_index(self._owner.dim, 0, device, kind="Flat")
+
+    def _usable(self, generation: int) -> IndexFacts | None:
+        with contextlib.suppress(IndexDamaged):
+            facts = read_facts(self._file)
+            if (facts.generation, facts.dim) == (generation, self._owner.dim) and facts.ntotal <= self._rows.count:
+                return facts
+        return None
+
+    def _last_wish(self) -> IndexWish:
+        facts = self.facts()
+        return IndexWish() if facts is None else facts.wish
+
+    def _stale(self, facts: IndexFacts, count: int, wish: IndexWish, asking: AskingOf) -> bool:
+        tuning = facts.tuning
+        if tuning is None or facts.wish.recall != wish.recall or _grown(tuning.count, count):
+            return True
+        return tuning.queries == "vectors" and asking() is not None
+
+    def _complete(self, index: VectorIndex, on_progress: OnIndexing = lambda done, total: None) -> None:
+        for first, rows in self._rows.chunks(index.ntotal):
+            index.add(rows)
+            on_progress(first + len(rows), self._rows.count)
+
+    def _note(self) -> None:
+        generation = self._owner.vectors.generation
+        if self._owner.catalog.index_generation != generation:
+            self._owner.catalog.set_meta(index_generation=generation)
+
+
+def searched_most(catalog: Catalog) -> NDArray[np.int64]:
+    """The vector_ids of the modality that has most: a search looks through one modality."""
+    return max((catalog.vector_ids(modality) for modality in Modality), key=len)
+
+
+def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> int:
+    """Of ``sample`` rows spread over the index, how many are not those of the vector store."""
+    n = min(index.ntotal, vectors.count)
+    ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
+    ids = ids[vectors.readable(ids)]
+    return index.differing(ids, vectors.get(ids))
+
+
+def _grown(measured: int, count: int) -> bool:
+    return count > _MEASURE_AGAIN * measured

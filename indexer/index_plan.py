@@ -1,0 +1,136 @@
+"""Which index a collection gets: arithmetic over its size, the memory allowed and the recall wanted. No FAISS here."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from indexer.errors import UsageError
+
+Kind = Literal["Flat", "HNSW", "IVF"]
+Storage = Literal["float32", "float16", "int8", "disk"]
+
+#: Up to here a comparison with every vector takes a millisecond or two and is exact.
+FLAT_LIMIT = 20_000
+#: Links of a node of an HNSW graph; on the lowest layer twice as many.
+HNSW_LINKS = 32
+DEFAULT_TARGET_RECALL = 0.95
+
+#: A list of an IVF index is trained on at least that many vectors (FAISS warns below 39).
+_LEAST_A_LIST = 39
+#: In fewer dimensions a bit for each says too little.
+_LEAST_DIM = 64
+#: An IVF index is made anew when the collection has grown to that many times what its lists were made for.
+_OUTGROWN = 3.0
+_BYTES_OF = {"float32": 4, "float16": 2, "int8": 1, "disk": 0}
+_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWish:
+    """What the user asked of the index; ``None``: nothing."""
+
+    kind: Kind | None = None
+    memory_bytes: int | None = None
+    """That the index may take while it is searched; the vectors on disk are not counted."""
+    target_recall: float | None = None
+    """Mean share of the true 10 nearest that a search is to find; 1: exact search."""
+
+    @property
+    def recall(self) -> float:
+        """The recall wanted."""
+        return DEFAULT_TARGET_RECALL if self.target_recall is None else self.target_recall
+
+    def over(self, before: IndexWish) -> IndexWish:
+        """This wish, and where it says nothing the one that the index was made with."""
+        return IndexWish(
+            before.kind if self.kind is None else self.kind,
+            before.memory_bytes if self.memory_bytes is None else self.memory_bytes,
+            before.target_recall if self.target_recall is None else self.target_recall,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """A kind of index, and what it keeps of the vectors themselves.
+
+    ``Flat`` compares with every vector: exact. ``HNSW`` walks a graph of them. ``IVF`` looks into some of ``lists``
+    clusters, at codes of a bit a dimension (RaBitQ), and then at the best candidates once more in ``storage``.
+    ``disk``: they are looked at in the vector store.
+    """
+
+    kind: Kind
+    storage: Storage = "float32"
+    lists: int = 0
+    built_for: int = 0
+    """Vectors that were there."""
+
+    def memory_bytes(self, n: int, dim: int) -> int:
+        """What an index of ``n`` vectors takes in memory, about."""
+        held = _BYTES_OF[self.storage] * dim
+        if self.kind == "HNSW":
+            held += int(4 * HNSW_LINKS * 2 * 1.1)
+        if self.kind == "IVF":
+            held += math.ceil(dim / 8) + 16 + 2 * _ID_BYTES  # a bit a dimension, its factors, ids
+        return n * held + self.lists * dim * 4
+
+
+def parse_wish(kind: str | None, memory: str | None, target_recall: float | None) -> IndexWish:
+    """The wish of a command line: ``500MB``, ``2GB``, ``1.5 GiB``. Raises ``UsageError``."""
+    known = {name.lower(): name for name in get_args(Kind)}
+    if kind is not None and kind.lower() not in known:
+        raise UsageError(f"--index-kind {kind}: is none of {', '.join(known.values())}")
+    return IndexWish(
+        None if kind is None else known[kind.lower()], None if memory is None else _bytes(memory), target_recall
+    )
+
+
+def _bytes(said: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", said.lower())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--memory {said}: is no amount of memory; write it such as 500MB or 2GB")
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+
+
+def plan_index(n: int, dim: int, wish: IndexWish | None = None) -> IndexPlan:
+    """The plan for ``n`` vectors ``(dim,)``. Raises ``UsageError`` where the memory allowed is too little for any."""
+    wish = wish or IndexWish()
+    plans = list(_fitting_kinds(n, dim, wish))
+    for plan in plans:
+        if wish.memory_bytes is None or plan.memory_bytes(n, dim) <= wish.memory_bytes:
+            return plan
+    least = min(plan.memory_bytes(n, dim) for plan in plans)
+    asked = f"an {wish.kind} index" if wish.kind else "the smallest index"
+    raise UsageError(
+        f"--memory {_megabytes(wish.memory_bytes or 0)}: {asked} of {n:,} vectors takes {_megabytes(least)}; allow more"
+        + ("" if wish.kind in (None, "IVF") else ", or use --index-kind IVF")
+    )
+
+
+def outgrown(plan: IndexPlan, n: int, dim: int, wish: IndexWish) -> bool:
+    """Whether an index of ``plan`` is no longer the right one for ``n`` vectors."""
+    right = plan_index(n, dim, wish)
+    if (right.kind, right.storage) != (plan.kind, plan.storage):
+        return True
+    return plan.kind == "IVF" and n > _OUTGROWN * max(1, plan.built_for)
+
+
+def _fitting_kinds(n: int, dim: int, wish: IndexWish) -> list[IndexPlan]:
+    """Plans that fulfil the wish but for its memory, the best first."""
+    flat = IndexPlan("Flat", built_for=n)
+    graphs = [IndexPlan("HNSW", storage, built_for=n) for storage in ("float16", "int8")]
+    lists = min(2 ** round(math.log2(4 * math.sqrt(max(1, n)))), max(1, n // _LEAST_A_LIST))
+    clusters = [IndexPlan("IVF", storage, lists, n) for storage in ("int8", "disk")]
+    if wish.kind is not None:
+        return {"Flat": [flat], "HNSW": graphs, "IVF": clusters}[wish.kind]
+    if wish.recall >= 1:
+        return [flat]
+    if n <= FLAT_LIMIT:
+        return [flat, *clusters]
+    return clusters if dim >= _LEAST_DIM else [*graphs, *clusters]
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MB" if n_bytes >= 2**20 else f"{n_bytes:,} bytes"

@@ -1,0 +1,130 @@
+"""How broadly an approximate index is searched: measured against exact search until the recall wanted is found.
+
+Every setting is searched with the same queries, and the fastest one that finds enough is kept, with the whole curve.
+Knows nothing of FAISS, files or models.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.exact import RowSource, exact_top
+from indexer.faiss_index import VectorIndex
+from indexer.index_file import Tuning
+from indexer.items import Embeddings
+
+#: Recall is measured among that many nearest.
+K = 10
+#: Vectors of the collection that ask where nobody brings queries.
+_ASKED = 300
+#: Candidates of the codes for each one that is looked at again.
+_REFINES = (2.0, 4.0, 8.0, 16.0, 32.0)
+_GRAPH_BREADTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+#: A neighbour as near as the k-th true one, to within rounding, is one of them.
+_SAME = 1e-6
+#: More than the recall wanted, so that chance in the queries does not decide.
+_ROOM = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Queries ``(q, dim)`` to measure with, and which rows they are asked of."""
+
+    vectors: Embeddings
+    what: str
+    """``captions``, or ``vectors``: of the collection itself."""
+    allowed: NDArray[np.int64] | None = None
+    own: NDArray[np.int64] | None = None
+    """Of each query, the vector_id that it is itself, and that does not count."""
+
+
+def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> Asking:
+    """Some of the vectors themselves, each looking for its neighbours: where nobody else asks."""
+    rows = np.arange(source.count) if allowed is None else allowed
+    own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_ASKED, len(rows)), replace=False))]
+    return Asking(source.get(own), "vectors", allowed, own)
+
+
+def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) -> Tuning:
+    """The settings of ``index`` that find ``target`` of the true 10 nearest fastest; else those that find most.
+
+    Leaves the index at them.
+    """
+    least = _least(source, asking, index.ntotal)
+    target = min(target + _ROOM, 1.0 - _SAME)
+    curve: list[dict[str, float]] = []
+    common: dict[str, Any] = {"count": index.ntotal, "queries": asking.what, "n_queries": len(asking.vectors)}
+
+    def measure(breadth: int, refine: float) -> float:
+        index.tuning = Tuning(breadth, refine, **common)
+        started = time.perf_counter()
+        scores, ids = index.search(asking.vectors, K + (asking.own is not None), asking.allowed)
+        seconds = time.perf_counter() - started
+        recall = _recall(scores, ids, least, asking.own)
+        curve.append({
+            "breadth": breadth, "refine": refine, "recall_at_10": round(recall, 4),
+            "ms": round(1e3 * seconds / len(asking.vectors), 4),
+        })  # fmt: skip
+        return recall
+
+    if index.kind == "HNSW":
+        _broaden(measure, _GRAPH_BREADTHS, 1.0, target)
+    else:
+        breadths = [2**n for n in range(32) if 2**n < index.plan.lists] + [index.plan.lists]
+        best = 0.0
+        for refine in _REFINES:
+            recall = _broaden(measure, breadths, refine, target)
+            if recall < best + 1e-3 and best >= target:
+                break  # looking again at more finds no more
+            best = max(best, recall)
+    enough = [one for one in curve if one["recall_at_10"] >= target]
+    chosen = min(enough, key=lambda one: one["ms"]) if enough else max(curve, key=lambda one: one["recall_at_10"])
+    index.tuning = Tuning(
+        int(chosen["breadth"]), chosen["refine"], chosen["recall_at_10"], curve=tuple(curve), **common
+    )
+    return index.tuning
+
+
+def _broaden(measure: Any, breadths: Any, refine: float, target: float) -> float:
+    """Look ever more broadly until it is enough, or helps no more; then narrow down. Returns the best recall."""
+    before, last, best, stalled = 0, 0, 0.0, 0
+    for breadth in breadths:
+        recall = measure(breadth, refine)
+        before, last = last, breadth
+        stalled = stalled + 1 if recall < best + 1e-3 else 0
+        best = max(best, recall)
+        if recall >= target or stalled == 2:
+            break
+    if best >= target and before:
+        for _ in range(2):
+            middle = (before + last) // 2
+            if middle in (before, last):
+                break
+            recall = measure(middle, refine)
+            before, last = (before, middle) if recall >= target else (middle, last)
+    return best
+
+
+def _least(source: RowSource, asking: Asking, ntotal: int) -> NDArray[np.float32]:
+    """Of each query, the score of its 10th true neighbour (of the last one where there are fewer) ``(q,)``."""
+    scores, ids = exact_top(asking.vectors, source, K + 1, asking.allowed, ntotal=ntotal)
+    scores = _without_own(scores, ids, asking.own)[:, :K]
+    return np.asarray(np.where(np.isfinite(scores), scores, np.inf).min(axis=1), dtype=np.float32)
+
+
+def _recall(scores: Any, ids: Any, least: NDArray[np.float32], own: NDArray[np.int64] | None) -> float:
+    """Mean share of the 10 nearest; equal ones count, so at most 10 of each query."""
+    scores = _without_own(scores, ids, own)[:, :K]
+    return float(((scores >= least[:, None] - _SAME).sum(axis=1) / K).mean())
+
+
+def _without_own(scores: Any, ids: Any, own: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    if own is None:
+        return np.asarray(scores)
+    scores = np.where(ids == own[:, None], -np.inf, scores)
+    return np.asarray(-np.sort(-scores, axis=1))
