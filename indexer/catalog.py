@@ -32,7 +32,14 @@ from numpy.typing import NDArray
 from sqlalchemy import event, exc
 
 from indexer import filters
-from indexer.errors import CollectionError, CollectionLocked, FilterError, IndexDamaged, StorageError
+from indexer.errors import (
+    CollectionError,
+    CollectionLocked,
+    FilterError,
+    IndexDamaged,
+    StorageError,
+    TrimodalError,
+)
 from indexer.files import one_line
 from indexer.items import Item, Modality, Segment, Skipped
 from indexer.rows import (
@@ -49,6 +56,7 @@ from indexer.rows import (
     encodable,
     said,
 )
+from indexer.seal import is_broken, seal
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -79,6 +87,8 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
 )
 
+#: Not in the migrations: a catalog that lacks it gets it with the next commit.
+_COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
 _REBUILD = "build the collection anew: trimodal index --rebuild PATH..."
 _T = TypeVar("_T")
 _FACTS = ("width_px", "height_px", "duration_s", "taken_at")
@@ -243,9 +253,13 @@ class Catalog:
         return catalog
 
     def close(self) -> None:
+        """Let go of the file; a writer leaves its checksum, which ``check`` compares."""
         with self._lock:
+            commits = self._commits() if self.writable and not self._connection.closed else None
             self._connection.close()
             self._connection.engine.dispose()
+            if commits is not None:
+                seal(self.path, commits)
 
     # -- transactions ---------------------------------------------------------------------------------------
 
@@ -271,6 +285,7 @@ class Catalog:
             self._cache.clear()
             if self._depth == 0:
                 try:
+                    self._connection.execute(_COUNT_COMMIT)
                     self._connection.commit()
                 except BaseException:
                     self._connection.rollback()
@@ -579,11 +594,13 @@ class Catalog:
     # -- checking -------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
-        """What is wrong inside the catalog, one line each: pages, references, counts."""
+        """What is wrong inside the catalog, one line each: pages, references, counts; and bytes that have changed."""
         with self._reading() as connection:
-            pages = [str(line) for line in connection.exec_driver_sql("PRAGMA quick_check(10)").scalars()]
+            pages = [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()]
             if pages != ["ok"]:
                 return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
+            if is_broken(self.path, self._commits() or 0):
+                return [f"{self.path}: SQLite finds damage: its bytes are not those that were written (crc32)"]
         problems = []
         for what, keys in (
             ("segments whose item is missing", self._orphan_segments()),
@@ -658,6 +675,13 @@ class Catalog:
                     for statement in statements:
                         self._connection.exec_driver_sql(statement)
                     self._connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
+
+    def _commits(self) -> int | None:
+        """Transactions committed; ``None`` where it can't be read."""
+        with contextlib.suppress(TrimodalError, exc.DBAPIError, sqlite3.Error), self._reading() as connection:
+            query = sa.select(_meta.c.value).where(_meta.c.key == "commits")
+            return int(connection.execute(query).scalar_one_or_none() or 0)
+        return None
 
     def _get_meta(self, key: str) -> int:
         with self._reading() as connection:

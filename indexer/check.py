@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from indexer.faiss_index import load_index
 from indexer.index_keeper import rows_that_differ
 from indexer.items import Modality
 from indexer.token_store import TokenStore
-from indexer.vectors import VectorStore
+from indexer.vectors import RowStore, VectorStore
 
 REPAIR = "trimodal verify --repair"
 REBUILD = "trimodal index --rebuild PATH..."
@@ -62,11 +62,13 @@ def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: Tok
         return [Problem(problem.what, REBUILD) for problem in problems]
     problems += [Problem(what, REPAIR) for what in vectors.short_shards()]
     problems += _vector_problems(catalog, vectors)
+    problems += _checksum_problems(catalog, vectors, "vectors")
     if tokens is not None:
         problems += [Problem(what, REPAIR) for what in tokens.short_shards()]
         without = _without_tokens(catalog, tokens)
         if without:
             problems.append(Problem(f"{tokens.folder}: {len(without):,} media tokens of items are not there", REPAIR))
+        problems += _checksum_problems(catalog, tokens, "rows of media tokens")
     problems += _index_problems(catalog, vectors, index_file)
     return problems
 
@@ -80,7 +82,8 @@ def repair(collection: Repairable) -> list[str]:
     lost, bad = _bad_vectors(collection.catalog, collection.vectors)
     tokens = collection.tokens
     without = _without_tokens(collection.catalog, tokens) if tokens is not None else []
-    dropped = collection.catalog.drop_inconsistent([*lost, *bad, *without])
+    changed = [*collection.vectors.damaged().tolist(), *(tokens.damaged().tolist() if tokens is not None else [])]
+    dropped = collection.catalog.drop_inconsistent([*lost, *bad, *without, *changed])
     if dropped:
         what = "vectors or media tokens" if without else "vectors"
         shown = ", ".join(dropped[:3]) + (", ..." if len(dropped) > 3 else "")
@@ -92,12 +95,25 @@ def repair(collection: Repairable) -> list[str]:
         # only now: no item refers to the rows that were lost, and those of texts are empty anyway
         for name in tokens.fill_up():
             done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
-    if bad or collection.vectors.short_shards():
+        changed += tokens.damaged().tolist()
+    for store in (collection.vectors, *([] if tokens is None else [tokens])):
+        done += [f"{store.folder.name}/{name} written anew" for name in store.mend_sums()]
+    if bad or changed or collection.vectors.short_shards():
         before, after = collection.compact()
         done.append(f"vectors written anew, {after:,} of {before:,} rows")
     collection.save_index(anew=True)
     done.append("index.faiss written anew from the vectors")
     return done
+
+
+def _checksum_problems(catalog: Catalog, store: RowStore[Any], noun: str) -> list[Problem]:
+    damaged = store.damaged().tolist()
+    if not damaged:
+        return []
+    shown = ", ".join(row.key for row in catalog.lookup(damaged[:3]).values()) or "removed items"
+    return [
+        Problem(f"{store.folder}: {len(damaged):,} {noun} are not those that were written (crc32; of {shown})", REPAIR)
+    ]
 
 
 def _vector_problems(catalog: Catalog, vectors: VectorStore) -> list[Problem]:

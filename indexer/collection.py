@@ -18,6 +18,7 @@ import json
 import shutil
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ from indexer.index_plan import IndexWish
 from indexer.items import Embeddings, Item, Modality, Scalar, Segment
 from indexer.rows import BadFile, Record
 from indexer.token_store import TokenStore
-from indexer.vectors import RowStore, VectorStore, rows_per_shard
+from indexer.vectors import Checksums, RowStore, VectorStore, rows_per_shard
 
 __all__ = ["Collection", "Entry", "Problem"]
 
@@ -58,6 +59,8 @@ _DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
     "collection.json", "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
 )  # fmt: skip
 _OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK, "lost+found"))
+#: Of ``collection.json``: the crc32 of the rest of it.
+_CHECK = "check"
 #: Beside the collection's directory while it is made anew.
 _REBUILDING, _REPLACED = ".rebuilding", ".replaced"
 #: Vectors moved at a time, and media tokens, which are wider.
@@ -104,6 +107,8 @@ class Description:
     created_at: str
     tokens: TokenSpec | None = None
     """Absent from what was written before there were any."""
+    checksums: bool = False
+    """Whether every row of vectors and tokens has one; absent from what was written before there were any."""
 
 
 class Collection:
@@ -187,8 +192,10 @@ class Collection:
                 rows_per_shard=rows_per_shard(dim),
                 created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
                 tokens=tokens,
+                checksums=True,
             )
-            text = json.dumps(asdict(description), indent=2) + "\n"
+            said = asdict(description)
+            text = json.dumps({**said, _CHECK: _check_of(said)}, indent=2) + "\n"
             replace_file(path / _DESCRIPTION, lambda file: _write_all(file, text.encode()))
             made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             cleanup.pop_all()
@@ -519,10 +526,10 @@ class Collection:
             tokens = self.tokens.next_generation() if self.tokens is not None else None
             try:
                 for start in range(0, len(live), _CHUNK):
-                    fresh.append(self.vectors.get(live[start : start + _CHUNK]), at=start)
+                    self.vectors.copy_to(fresh, live[start : start + _CHUNK], at=start)
                 if self.tokens is not None and tokens is not None:
                     for start in range(0, len(live), _TOKEN_CHUNK):
-                        tokens.append(self.tokens.get(live[start : start + _TOKEN_CHUNK]), at=start)
+                        self.tokens.copy_to(tokens, live[start : start + _TOKEN_CHUNK], at=start)
                 with self.catalog.transaction():
                     self.catalog.renumber(live)
                     self.catalog.set_meta(generation=fresh.generation, vector_count=len(live), index_generation=0)
@@ -614,12 +621,13 @@ def _put_back(path: Path) -> None:
 def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[VectorStore, TokenStore | None]:
     """The vectors of the commit that ``catalog`` sees, and its tokens, their files about as big as those of vectors."""
     generation, count, rows = catalog.generation, catalog.vector_count, description.rows_per_shard
-    vectors = VectorStore(path / _VECTORS, dim=description.dim, generation=generation, count=count, shard_rows=rows)
+    common: dict[str, Any] = {"generation": generation, "count": count, "checked": description.checksums}
+    vectors = VectorStore(path / _VECTORS, dim=description.dim, shard_rows=rows, **common)
     if description.tokens is None:
         return vectors, None
     width = description.tokens.row_bytes
     rows = max(1, rows * description.dim * vectors.dtype.itemsize // width)
-    return vectors, TokenStore(path / _TOKENS, dim=width, generation=generation, count=count, shard_rows=rows)
+    return vectors, TokenStore(path / _TOKENS, dim=width, shard_rows=rows, **common)
 
 
 def _check(entry: Entry, dim: int) -> None:
@@ -666,9 +674,15 @@ def _read_description(path: Path) -> Description:
             "upgrade: pip install -U trimodal"
         )
     try:
-        known = {name: values[name] for name in Description.__dataclass_fields__ if name != "tokens"}
-        tokens = values.get("tokens")  # absent before collections had any
-        description = Description(**known, tokens=None if tokens is None else TokenSpec(**tokens))
+        check = values.pop(_CHECK, None)
+        if check is not None and check != _check_of(values):
+            raise ValueError
+        later = {"tokens", "checksums"}  # absent before collections had any
+        known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
+        tokens = values.get("tokens")
+        description = Description(
+            **known, tokens=None if tokens is None else TokenSpec(**tokens), checksums=values.get("checksums", False)
+        )
         if min(description.dim, description.rows_per_shard) < 1:
             raise ValueError
         if description.tokens is not None and min(description.tokens.count, description.tokens.width) < 1:
@@ -676,6 +690,10 @@ def _read_description(path: Path) -> Description:
     except (KeyError, TypeError, ValueError):
         raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
     return description
+
+
+def _check_of(said: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
 
 
 def _size_bytes(folder: Path) -> int:
@@ -709,7 +727,8 @@ def _clear(path: Path) -> None:
     """Remove a collection's files, ``collection.json`` first: from then on there is none."""
     (path / _DESCRIPTION).unlink(missing_ok=True)
     sync_folder(path)
-    rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}")]
+    rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}"),
+            *path.glob(f"*/*{Checksums.suffix}")]  # fmt: skip
     for file in [*path.glob(f"{_CATALOG}*"), *path.glob("*.tmp"), *rows, path / _INDEX]:
         file.unlink(missing_ok=True)
 

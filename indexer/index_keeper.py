@@ -118,6 +118,8 @@ class IndexKeeper:
             with contextlib.suppress(IndexDamaged):
                 index = load_index(self._file, device="cpu", rows=self._rows)[0]
         fresh = index is None
+        if plan.kind == "Flat":
+            on_progress = _untold
         if index is None:
             on_progress(0, count)
             index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
@@ -200,6 +202,10 @@ def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> i
     ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
     ids = ids[vectors.readable(ids)]
     return index.differing(ids, vectors.get(ids))
+
+
+def _untold(done: int, total: int) -> None:
+    """It is over at once."""
 
 
 def _grown(measured: int, count: int) -> bool:

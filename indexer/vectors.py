@@ -15,6 +15,7 @@ import contextlib
 import io
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -29,7 +30,7 @@ from indexer.errors import IndexDamaged
 SHARD_BYTES = 256 * 2**20
 _FLOAT32 = np.dtype("<f4")
 
-Number = TypeVar("Number", np.float32, np.uint8)
+Number = TypeVar("Number", np.float32, np.uint8, np.uint32)
 Store = TypeVar("Store", bound="RowStore[Any]")
 
 
@@ -47,7 +48,12 @@ class RowStore(Generic[Number]):
     noun: ClassVar[str]
     """What a row is, in messages."""
 
-    def __init__(self, folder: Path, *, dim: int, generation: int, count: int, shard_rows: int) -> None:
+    sums: Checksums | None = None
+    """Of its rows, where it was created to keep them."""
+
+    def __init__(
+        self, folder: Path, *, dim: int, generation: int, count: int, shard_rows: int, checked: bool = False
+    ) -> None:
         self.folder = folder
         self.dim = dim
         self.generation = generation
@@ -55,16 +61,21 @@ class RowStore(Generic[Number]):
         self.shard_rows = shard_rows
         self._maps: dict[int, NDArray[Number]] = {}
         self._lock = threading.Lock()
+        if checked:
+            self.sums = Checksums(folder, dim=1, generation=generation, count=count, shard_rows=shard_rows)
 
-    def append(self, matrix: NDArray[Number], *, at: int) -> None:
+    def append(self, matrix: NDArray[Number], *, at: int, sums: NDArray[np.uint32] | None = None) -> None:
         """Write rows ``at .. at + n - 1`` and sync them; ``at`` is the committed count.
 
-        What stood there is garbage of an append that was never committed. Raises ``StorageError`` (disk full,
-        read-only) with nothing committed lost, ``IndexDamaged`` when committed rows before ``at`` are missing.
+        ``sums`` ``(n, 1)``: their checksums, where they are copies of rows that have some. What stood there is garbage
+        of an append that was never committed. Raises ``StorageError`` (disk full, read-only) with nothing committed
+        lost, ``IndexDamaged`` when committed rows before ``at`` are missing.
         """
         rows = np.ascontiguousarray(matrix, dtype=self.dtype)
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of {self.dim} numbers expected, got an array of shape {matrix.shape}")
+        if self.sums is not None:
+            self.sums.append(checksums(rows) if sums is None else sums, at=at)
         done = 0
         while done < len(rows):
             shard, row = divmod(at + done, self.shard_rows)
@@ -77,6 +88,8 @@ class RowStore(Generic[Number]):
 
     def rewind(self, count: int) -> None:
         """Forget appended rows past ``count``: their transaction did not happen."""
+        if self.sums is not None:
+            self.sums.rewind(count)
         with self._lock:
             self.count = count
             self._maps.clear()
@@ -126,6 +139,36 @@ class RowStore(Generic[Number]):
             if len(self._map(shard)) < self._rows_in(shard):
                 raise self._damaged(shard)
 
+    def copy_to(self: Store, other: Store, ids: NDArray[np.int64], *, at: int) -> None:
+        """Append rows ``ids`` to ``other`` with the checksums that they have, so that damage stays seen."""
+        sums = None if self.sums is None or other.sums is None else self.sums.get(ids)
+        other.append(self.get(ids), at=at, sums=sums)
+
+    def damaged(self, *, rows: int = 16_384) -> NDArray[np.int64]:
+        """Committed rows, live and dead, that are not those that were written; none where no checksums are kept."""
+        found: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        for start in range(0, self.count if self.sums is not None else 0, rows):
+            ids = np.arange(start, min(start + rows, self.count))
+            ids = ids[self.readable(ids)]
+            assert self.sums is not None
+            known = self.sums.readable(ids)
+            wrong = checksums(self.get(ids[known])) != self.sums.get(ids[known])
+            found.append(ids[known][wrong[:, 0]])
+        return np.concatenate(found)
+
+    def mend_sums(self) -> list[str]:
+        """Write the checksums that are missing anew, from the rows as they are; returns the names of their files."""
+        mended = []
+        for shard in range(-(-self.count // self.shard_rows) if self.sums is not None else 0):
+            assert self.sums is not None
+            kept, rows = len(self.sums._map(shard)), self._map(shard)
+            if kept < len(rows):
+                self.sums._write(shard, kept, checksums(rows[kept:]))
+                mended.append(self.sums.shard_path(shard).name)
+        if self.sums is not None:
+            self.sums.rewind(self.count)
+        return mended
+
     def short_shards(self) -> list[str]:
         """One line for every shard that is missing or shorter than the committed count needs."""
         problems = []
@@ -137,25 +180,28 @@ class RowStore(Generic[Number]):
                 problems.append(f"{path}: is missing")
             elif have < need:
                 problems.append(f"{path}: is {have:,} bytes, but {need:,} were committed")
-        return problems
+        return problems + (self.sums.short_shards() if self.sums is not None else [])
 
     def next_generation(self: Store) -> Store:
         """An empty store of the next generation; what a crashed ``compact`` left of it is removed."""
         fresh = type(self)(
-            self.folder, dim=self.dim, generation=self.generation + 1, count=0, shard_rows=self.shard_rows
-        )
+            self.folder, dim=self.dim, generation=self.generation + 1, count=0, shard_rows=self.shard_rows,
+            checked=self.sums is not None,
+        )  # fmt: skip
         fresh.discard()
         return fresh
 
     def discard(self) -> None:
         """Remove the files of this generation, as far as the system lets us."""
+        if self.sums is not None:
+            self.sums.discard()
         for path in self.folder.glob(f"{self.generation:06d}-*{self.suffix}"):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def remove_others(self) -> int:
         """Remove the shards of every other generation; returns the bytes freed."""
-        freed = 0
+        freed = self.sums.remove_others() if self.sums is not None else 0
         for path in self.folder.glob(f"*-*{self.suffix}"):
             if not path.name.startswith(f"{self.generation:06d}-"):
                 # Windows keeps a file that a reader has mapped; the next writer removes it.
@@ -227,6 +273,20 @@ class RowStore(Generic[Number]):
         left = memoryview(piece.data).cast("B")
         while left:
             left = left[file.write(left) :]
+
+
+class Checksums(RowStore[np.uint32]):
+    """The crc32 of every row of another store, uint32 ``(n, 1)``, row by row beside it."""
+
+    dtype = np.dtype("<u4")
+    suffix = ".crc"
+    noun = "checksums"
+
+
+def checksums(rows: NDArray[Any]) -> NDArray[np.uint32]:
+    """The crc32 of each row ``(n, dim)`` -> uint32 ``(n, 1)``."""
+    rows = np.ascontiguousarray(rows)
+    return np.fromiter((zlib.crc32(row.data) for row in rows), dtype=np.uint32, count=len(rows))[:, None]
 
 
 class VectorStore(RowStore[np.float32]):

@@ -498,21 +498,106 @@ def test_vectors_that_are_no_embeddings_are_found_and_dropped(tmp_path: Path) ->
     with Collection.open(tmp_path / "c", writable=True) as opened:
         problems = opened.verify()
         assert "2 vectors are not finite or not of unit length (of /media/003.png, /media/007.png)" in problems[0].what
-        assert "rows looked at differ from the vectors" in problems[1].what
+        assert "2 vectors are not those that were written (crc32; of /media/003.png" in problems[1].what
+        assert "rows looked at differ from the vectors" in problems[2].what
         assert opened.repair()[0].startswith("2 items without usable vectors removed")
         assert opened.verify() == []
         assert opened.count == 28
 
 
-def test_a_changed_vector_that_is_still_an_embedding_differs_from_the_index(tmp_path: Path) -> None:
+def test_a_changed_vector_that_is_still_an_embedding_is_found_by_its_checksum(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
     with (tmp_path / "c" / "vectors" / "000001-000000.f32").open("r+b") as file:
         file.seek(5 * 64)
         file.write(unit_rows(1, 16, seed=77).tobytes())
 
-    with Collection.open(tmp_path / "c") as opened:
+    with Collection.open(tmp_path / "c", writable=True) as opened:
+        changed, other = opened.verify()
+        assert "1 vectors are not those that were written (crc32; of /media/005.png)" in changed.what
+        assert other.what.endswith("index.faiss: 1 of 30 rows looked at differ from the vectors")
+        assert opened.repair()[0].startswith("1 items without usable vectors removed (/media/005.png)")
+        assert (opened.verify(), opened.count) == ([], 29)
+
+
+def test_compacting_does_not_make_a_damaged_vector_look_whole(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    with (tmp_path / "c" / "vectors" / "000001-000000.f32").open("r+b") as file:
+        file.seek(5 * 64)
+        file.write(unit_rows(1, 16, seed=77).tobytes())
+
+    with Collection.open(tmp_path / "c", writable=True) as opened:
+        opened.remove(["/media/000.png"])
+        opened.compact()
+        (changed,) = opened.verify()
+        assert "(crc32; of /media/005.png)" in changed.what
+
+
+@pytest.mark.parametrize("kept", [0, 4 * 11, 4 * 11 + 1, None])
+def test_lost_checksums_are_found_and_made_anew_from_the_vectors(tmp_path: Path, kept: int | None) -> None:
+    filled(tmp_path / "c").close()
+    path = tmp_path / "c" / "vectors" / "000001-000000.crc"
+    before = path.read_bytes()
+    assert len(before) == 4 * 30
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_bytes(before[:kept])
+
+    with Collection.open(tmp_path / "c", writable=True) as opened:
         (problem,) = opened.verify()
-        assert problem.what.endswith("index.faiss: 1 of 30 rows looked at differ from the vectors")
+        assert problem.what.startswith(f"{path}: ")
+        assert "vectors/000001-000000.crc written anew" in opened.repair()
+        assert (opened.verify(), opened.count) == ([], 30)
+    assert path.read_bytes() == before
+
+
+def test_a_collection_from_before_there_were_checksums_opens_and_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    file = tmp_path / "c" / "collection.json"
+    written = json.loads(file.read_text())
+    del written["checksums"], written["check"]
+    file.write_text(json.dumps(written))
+    (tmp_path / "c" / "vectors" / "000001-000000.crc").unlink()
+
+    with Collection.open(tmp_path / "c", writable=True) as opened:
+        opened.commit([entry("more.png", unit_rows(1, 16, seed=5))])
+        opened.remove(["/media/000.png"])
+        opened.compact()
+        assert (opened.verify(), opened.count) == ([], 30)
+    assert not list((tmp_path / "c").glob("*/*.crc"))
+
+
+def test_a_changed_letter_in_the_catalog_or_the_description_is_found(tmp_path: Path) -> None:
+    """SQLite looks at its pages, not at what stands in them."""
+    for name, old, new in (
+        ("catalog.sqlite", b"/media.png", b"/media.jpg"),
+        ("collection.json", b'"rows_per_shard": ', b'"rows_per_shard": 1'),
+    ):
+        filled(tmp_path / name).close()
+        file = tmp_path / name / name
+        data = file.read_bytes()
+        assert old in data
+        file.write_bytes(data.replace(old, new, 1))
+        if name == "catalog.sqlite":
+            with Collection.open(tmp_path / name) as opened:
+                (problem,) = opened.verify()
+            assert problem.what.endswith("its bytes are not those that were written (crc32)")
+            assert problem.remedy == "trimodal index --rebuild PATH..."
+        else:
+            with pytest.raises(IndexDamaged, match=r"collection\.json: is damaged.*--rebuild"):
+                Collection.open(tmp_path / name)
+
+
+def test_a_seal_of_an_earlier_commit_says_nothing(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    seal = tmp_path / "c" / "catalog.sqlite.crc"
+    before = seal.read_bytes()
+    with Collection.open(tmp_path / "c", writable=True) as opened:
+        opened.remove(["/media/000.png"])
+    assert seal.read_bytes() != before
+    seal.write_bytes(before)  # as after a kill before the new one was written
+    with Collection.open(tmp_path / "c") as opened:
+        assert opened.verify() == []
 
 
 def test_a_catalog_that_disagrees_is_found_and_mended(tmp_path: Path) -> None:
@@ -572,7 +657,7 @@ def test_compacting_drops_dead_vectors_and_nothing_else(tmp_path: Path, monkeypa
         assert made.vectors.count == made.count == 21
         assert made.stats()["vectors"] == {"live": 21, "dead": 0, "generation": 2}
         assert made.stats()["bytes"] < size
-        assert sorted(path.name for path in (tmp_path / "c" / "vectors").iterdir()) == [
+        assert sorted(path.name for path in (tmp_path / "c" / "vectors").glob("*.f32")) == [
             "000002-000000.f32",
             "000002-000001.f32",
             "000002-000002.f32",

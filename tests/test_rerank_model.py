@@ -56,6 +56,7 @@ def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates:
     torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
     if open_gates and len(scorer.gates):
         torch.nn.init.constant_(scorer.gates, 0.04)
+        torch.nn.init.constant_(scorer.tell_gates, 0.03)
         torch.nn.init.constant_(scorer.back_gate, 0.04)
     return scorer
 
@@ -77,7 +78,7 @@ def test_with_closed_gates_the_last_token_is_that_of_the_unchanged_language_mode
     scorer = scorer_of(reader, open_gates=False)
     keys = scorer._keys(torch.randn(3, 5, 12))
     with torch.inference_mode():
-        last, text = reader.read(reader.states(TEXTS), 1, lambda layer, rows: scorer._interact(layer, rows, keys))
+        last, text = reader.read(reader.states(TEXTS), 1, lambda n, x: scorer._interact(n, x, keys, scorer.gates))
     for row, words in enumerate(TEXTS):
         whole = whole_states(language_model, reader, words)
         torch.testing.assert_close(last[row, 0], whole[-1], atol=2e-5, rtol=1e-4)
@@ -104,7 +105,7 @@ def test_media_reach_the_language_model_only_where_it_attends_to_them(reader: Re
         keys = scorer._keys(media)
         states = reader.states(["red"])
         with torch.inference_mode():
-            last, _ = reader.read(states, 2, lambda layer, rows, s=scorer, k=keys: s._interact(layer, rows, k))
+            last, _ = reader.read(states, 2, lambda layer, rows, s=scorer, k=keys: s._interact(layer, rows, k, s.gates))
         assert torch.equal(last[0, 0], last[0, 1]) is alike
 
 
@@ -121,6 +122,25 @@ def test_the_caption_loss_is_that_of_the_language_model_over_the_captions_own_to
     start, stop = len(reader.before), len(ids) - len(reader.after) + 1  # with the mark that ends it
     expected = -np.mean([chances[at - 1, ids[at]].item() for at in range(start, stop)])
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_telling_opens_its_own_gates_and_leaves_judging_as_it_was(reader: Reader) -> None:
+    scorer, media = scorer_of(reader, open_gates=False), torch.randn(3, 5, 12)
+    scorer.lock_projections()
+    before = {name: value.clone() for name, value in scorer.state_dict().items()}
+    optimiser = torch.optim.SGD([one for one in scorer.parameters() if one.requires_grad], 0.1)
+    states = reader.states(TEXTS)
+    judged = scorer(reader, states, media.expand(3, -1, -1, -1))
+    first = scorer.caption_loss(reader, states, media)
+    for _ in range(20):
+        optimiser.zero_grad()
+        loss = scorer.caption_loss(reader, states, media)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert loss < first
+    moved = {name for name, value in scorer.state_dict().items() if not torch.equal(value, before[name])}
+    assert "tell_gates" in moved and all(name.startswith(("cross.", "tell_gates")) for name in moved)
+    assert torch.equal(scorer(reader, states, media.expand(3, -1, -1, -1)), judged)
 
 
 def test_one_beam_is_greedy_decoding(reader: Reader) -> None:
@@ -257,6 +277,10 @@ text = 0.6
 [align]
 steps = 4
 batch = 6
+evaluate_every = 2
+[tell]
+steps = 4
+batch = 4
 evaluate_every = 2
 [match]
 steps = 4

@@ -251,7 +251,7 @@ def test_compacting_keeps_the_tokens_of_what_is_left(tmp_path: Path, monkeypatch
         made.compact()
         assert_tokens_are_those_of(made, tmp_path / "media")
         assert made.verify() == []
-    names = [path.name for path in (tmp_path / "c" / "tokens").iterdir()]
+    names = [path.name for path in (tmp_path / "c" / "tokens").glob("*.u8")]
     assert names
     assert all(name.startswith("000002-") for name in names)
     with reader:  # it still has the files of its commit
@@ -277,7 +277,7 @@ def test_a_compaction_that_finds_the_disk_full_leaves_the_old_tokens(
             patch.setattr(TokenStore, "_put", full)
             made.compact()
         assert_tokens_are_those_of(made, tmp_path / "media")
-        assert [path.name for path in (tmp_path / "c" / "tokens").iterdir()] == [FIRST.name]
+        assert [path.name for path in (tmp_path / "c" / "tokens").glob("*.u8")] == [FIRST.name]
         assert made.compact() == (5, 4)
         assert_tokens_are_those_of(made, tmp_path / "media")
 
@@ -360,7 +360,7 @@ def test_lost_tokens_are_found_and_mended_by_repair_and_the_next_index(tmp_path:
         assert "trimodal verify --repair" in str(reader.warnings[0])
         problems = reader.verify()
     assert str(file) in problems[0].what
-    assert problems[1].what.endswith(f"tokens: {lost} media tokens of items are not there")
+    assert any(one.what.endswith(f"tokens: {lost} media tokens of items are not there") for one in problems)
     assert {problem.remedy for problem in problems} == {"trimodal verify --repair"}
 
     with Collection.open(tmp_path / "c", writable=True) as opened:
@@ -409,6 +409,7 @@ def test_a_description_from_before_there_were_tokens_opens(tmp_path: Path) -> No
     file = tmp_path / "c" / "collection.json"
     written = json.loads(file.read_text())
     assert written.pop("tokens", "absent") is None
+    del written["checksums"], written["check"]
     file.write_text(json.dumps(written))
 
     with Collection.open(tmp_path / "c", writable=True) as opened:
