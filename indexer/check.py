@@ -96,7 +96,8 @@ def repair(collection: Repairable) -> list[str]:
         for name in tokens.fill_up():
             done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
         changed += tokens.damaged().tolist()
-    for store in (collection.vectors, *([] if tokens is None else [tokens])):
+    stores: list[RowStore[Any]] = [collection.vectors] if tokens is None else [collection.vectors, tokens]
+    for store in stores:
         done += [f"{store.folder.name}/{name} written anew" for name in store.mend_sums()]
     if bad or changed or collection.vectors.short_shards():
         before, after = collection.compact()

@@ -675,8 +675,8 @@ def _read_description(path: Path) -> Description:
         )
     try:
         check = values.pop(_CHECK, None)
-        if check is not None and check != _check_of(values):
-            raise ValueError
+        if check != _check_of(values) and not (check is None and "checksums" not in values):
+            raise ValueError  # what was written before there were checksums has neither
         later = {"tokens", "checksums"}  # absent before collections had any
         known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
         tokens = values.get("tokens")

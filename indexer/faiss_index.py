@@ -11,7 +11,6 @@ applied inside the FAISS search. Which kind, and how broadly it is searched, is 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import UsageError
 from indexer.exact import ArrayRows, RowSource, exact_top
-from indexer.index_file import IndexFacts, Tuning, damaged, read_facts, write_index_file
+from indexer.index_file import IndexFacts, Tuning, damaged, open_index_file, read_facts, write_index_file
 from indexer.index_plan import FLAT_LIMIT, HNSW_LINKS, IndexPlan, IndexWish, Kind, plan_index
 from indexer.items import Embeddings
 
@@ -153,11 +152,11 @@ def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = Non
 
     ``rows``: the vector store, which every kind but Flat reads.
     """
-    facts = read_facts(path)
-    try:
-        index = faiss.read_index(os.fspath(path))
-    except (RuntimeError, OSError) as error:
-        raise damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
+    with open_index_file(path) as (file, facts):
+        try:
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read, 1 << 20))
+        except (RuntimeError, OSError) as error:
+            raise damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
     if (_kind_of(index), index.ntotal, index.d) != (facts.kind, facts.ntotal, facts.dim):
         raise damaged(path, "it is not the index that its last line says it is")
     if facts.kind != "Flat" and rows is None:

@@ -6,10 +6,11 @@ itself. Knows nothing of FAISS.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -115,21 +116,33 @@ def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], 
 
 def read_facts(path: Path, *, checked: bool = True) -> IndexFacts:
     """The last line of the index file; ``checked``: after comparing the crc32 of the rest. Raises ``IndexDamaged``."""
-    try:
-        with path.open("rb") as file:
+    with open_index_file(path, checked=checked) as (_, facts):
+        return facts
+
+
+@contextlib.contextmanager
+def open_index_file(path: Path, *, checked: bool = True) -> Iterator[tuple[BinaryIO, IndexFacts]]:
+    """The file at its start, and its last line: both of one file, also when a writer replaces it meanwhile.
+
+    ``checked``: the crc32 of all before that line is compared. Raises ``IndexDamaged``.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb"))
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TRAILER_MAX_BYTES))
             line = file.read().rpartition(b"\n")[2]
             facts = _facts_of(json.loads(line))
             if checked and _crc32(file, size - len(line) - 1) != facts.crc32:
                 raise damaged(path, "its bytes are not those that were written (crc32)")
-    except FileNotFoundError as error:
-        raise damaged(path, "is missing") from error
-    except OSError as error:
-        raise damaged(path, f"it cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError) as error:  # no JSON, other keys: cut short, or not our file
-        raise damaged(path, "it is cut short or no index of ours") from error
-    return facts
+            file.seek(0)
+        except FileNotFoundError as error:
+            raise damaged(path, "is missing") from error
+        except OSError as error:
+            raise damaged(path, f"it cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError) as error:  # no JSON, other keys: cut short, or not our file
+            raise damaged(path, "it is cut short or no index of ours") from error
+        yield file, facts
 
 
 def damaged(path: Path, what: str) -> IndexDamaged:

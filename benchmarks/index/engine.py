@@ -1,0 +1,242 @@
+"""One engine, in a process of its own: builds over ``DIR/vectors.npy``, is searched at many settings, prints JSON.
+
+    python benchmarks/index/engine.py NAME DIR
+
+The peers run in an environment of their own (``benchmarks/index/peers.txt``), so nothing of trimodal is imported for
+them. All may use both threads. Memory is what the process holds itself (RssAnon), above what it held before: mapped
+files, which the system may drop, are not counted, for any engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+K = 10
+TARGETS = (0.90, 0.95, 0.99)
+THREADS = 2
+_BREADTHS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+Rows = NDArray[np.float32]
+Search = Callable[[Rows], NDArray[Any]]
+#: A setting and the search with it; what the engine did to be ready.
+Settings = Iterator[tuple[str, Search]]
+
+
+def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """The index that a collection of so many vectors gets, over its vector store, tuned to each target."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from indexer.faiss_index import build_index
+    from indexer.index_plan import plan_index
+    from indexer.index_tuning import Asking, tuned
+    from indexer.vectors import VectorStore, rows_per_shard
+
+    count, dim = rows.shape
+    place = Path(tempfile.mkdtemp(dir=folder))
+    store = VectorStore(place, dim=dim, generation=1, count=0, shard_rows=rows_per_shard(dim), checked=True)
+    for start in range(0, count, 16_384):
+        store.append(rows[start : start + 16_384], at=start)
+    started = time.perf_counter()
+    plan = plan_index(count, dim)
+    index = build_index(dim, count, "cpu", plan=plan, rows=store)
+    for _, chunk in store.chunks():
+        index.add(chunk)
+    note.update(
+        build_s=time.perf_counter() - started, what=f"{plan.kind}{plan.lists}, {plan.storage}",
+        planned_bytes=plan.memory_bytes(count, dim), tune_s=[],
+    )  # fmt: skip
+    asking = Asking(np.load(folder / "tune.npy"), "captions")
+    for target in TARGETS:
+        started = time.perf_counter()
+        found = tuned(index, store, asking, target)
+        note["tune_s"].append(time.perf_counter() - started)
+        yield f"target {target}: {found.breadth} lists, {found.refine:g}", lambda q: index.search(q, K)[1]
+
+
+def faiss_flat(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """Every vector, exactly."""
+    import faiss
+
+    started = time.perf_counter()
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    note.update(build_s=time.perf_counter() - started, what=f"faiss {faiss.__version__} IndexFlatIP")
+    yield "all", lambda q: index.search(q, K)[1]
+
+
+def autofaiss(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """The index that autofaiss chooses when it may use as much memory as there is; its own parameters swept."""
+    import autofaiss as package
+    import faiss
+
+    started = time.perf_counter()
+    index, _ = package.build_index(
+        rows, save_on_disk=False, metric_type="ip", max_index_memory_usage="8GB", current_memory_available="16GB",
+        nb_cores=THREADS, verbose=40,
+    )  # fmt: skip
+    note.update(build_s=time.perf_counter() - started, what=f"autofaiss chose {_name_of(faiss, index)}")
+    space = faiss.ParameterSpace()
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    graph = isinstance(faiss.downcast_index(inner), faiss.IndexHNSW)
+    for value in _BREADTHS if graph else _PROBES:
+        said = f"efSearch={value}" if graph else f"nprobe={value}"
+        space.set_index_parameters(index, said)
+        yield said, lambda q: index.search(q, K)[1]
+
+
+def usearch(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """HNSW of float16, connectivity 16, expansion 128 while adding: its defaults."""
+    from usearch import __version__
+    from usearch.index import Index
+
+    index = Index(ndim=rows.shape[1], metric="ip", dtype="f16")
+    started = time.perf_counter()
+    index.add(np.arange(len(rows)), rows, threads=THREADS)
+    note.update(build_s=time.perf_counter() - started, what=f"usearch {__version__} f16, defaults")
+    for breadth in _BREADTHS:
+        index.expansion_search = breadth
+        yield f"expansion {breadth}", lambda q: np.asarray(index.search(q, K, threads=THREADS).keys).reshape(len(q), K)
+
+
+def hnswlib(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """HNSW of float32, M 16, ef_construction 200: the values of its README."""
+    import hnswlib as package
+
+    index = package.Index("ip", rows.shape[1])
+    index.init_index(len(rows), M=16, ef_construction=200)
+    index.set_num_threads(THREADS)
+    started = time.perf_counter()
+    index.add_items(rows)
+    note.update(build_s=time.perf_counter() - started, what="hnswlib M16, ef_construction 200")
+    for breadth in _BREADTHS:
+        index.set_ef(breadth)
+        yield f"ef {breadth}", lambda q: index.knn_query(q, K)[0]
+
+
+def lancedb(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """IVF_PQ on disk with its own number of partitions and sub-vectors; probes and the refine factor swept."""
+    import lancedb as package
+    import pyarrow as pa
+
+    place = tempfile.mkdtemp(dir=folder)
+    table = None
+    for start in range(0, len(rows), 100_000):
+        part = rows[start : start + 100_000]
+        data = pa.table({
+            "id": pa.array(np.arange(start, start + len(part))),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), rows.shape[1]),
+        })  # fmt: skip
+        if table is None:
+            table = package.connect(place).create_table("t", data)
+        else:
+            table.add(data)
+    assert table is not None
+    started = time.perf_counter()
+    table.create_index(metric="dot", vector_column_name="vector")
+    note.update(build_s=time.perf_counter() - started, what=f"lancedb {package.__version__} IVF_PQ, defaults")
+    for refine in (5, 20, 50):
+        for probes in (10, 20, 50, 100):
+
+            def one(q: Rows, probes: int = probes, refine: int = refine) -> NDArray[Any]:
+                found = [
+                    table.search(v).metric("dot").nprobes(probes).refine_factor(refine).select(["id"]).limit(K)
+                    .to_arrow()["id"].to_numpy() for v in q
+                ]  # fmt: skip
+                return np.stack([np.pad(ids[:K], (0, K - len(ids[:K])), constant_values=-1) for ids in found])
+
+            yield f"probes {probes}, refine {refine}", one
+
+
+def _name_of(faiss: Any, index: Any) -> str:
+    if isinstance(index, faiss.IndexPreTransform):
+        return f"{type(faiss.downcast_VectorTransform(index.chain.at(0))).__name__} + " + _name_of(faiss, index.index)
+    inner = faiss.downcast_index(index)
+    return f"{type(inner).__name__}" + (f" ({inner.nlist} lists)" if hasattr(inner, "nlist") else "")
+
+
+ENGINES: dict[str, Callable[[Path, Rows, dict[str, Any]], Settings]] = {
+    one.__name__: one for one in (trimodal, faiss_flat, autofaiss, usearch, hnswlib, lancedb)
+}
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Build, then recall@10 and queries a second (alone, and 64 at once) of every setting until 0.995 is found."""
+    mapped = np.load(folder / "vectors.npy", mmap_mode="r")
+    queries, truth = np.load(folder / "queries.npy"), np.load(folder / "truth.npy")
+    # what a caller holds anyway; trimodal and lancedb have their own on disk
+    rows = mapped if name in ("trimodal", "lancedb") else np.array(mapped)
+    note: dict[str, Any] = {"engine": name, "points": []}
+    watch = _Memory()
+    for setting, search in ENGINES[name](folder, rows, note):
+        if "held_mb" not in note:
+            note["peak_mb"] = watch.peak_mb()
+            note["held_mb"] = _anonymous_mb() - watch.before_mb
+        budget = 300 if name in ("lancedb", "faiss_flat") else len(queries)
+        found = np.concatenate([search(queries[at : at + 64]) for at in range(0, budget, 64)])[:budget]
+        recall = np.mean([len({*a.tolist()} & {*b.tolist()}) / K for a, b in zip(found, truth, strict=False)])
+        point = {
+            "setting": setting, "recall": float(recall),
+            "qps_1": _rate(lambda s=search: [s(q[None]) for q in queries[:200]], 200),
+            "qps_64": _rate(lambda s=search: [s(queries[at : at + 64]) for at in range(0, 256, 64)], 256),
+        }  # fmt: skip
+        note["points"].append(point)
+        print(f"{name}: {setting}: recall {recall:.4f}, {point['qps_1']:.0f} / {point['qps_64']:.0f} a second",
+              file=sys.stderr, flush=True)  # fmt: skip
+        if recall > 0.995 and name not in ("trimodal", "lancedb"):
+            break
+    return note
+
+
+def _rate(run: Callable[[], Any], n: int) -> float:
+    """Queries a second: the median of three rounds."""
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return n / float(np.median(seconds))
+
+
+class _Memory:
+    """Looks at the process's own memory ten times a second."""
+
+    def __init__(self) -> None:
+        self.before_mb = _anonymous_mb()
+        self._most = self.before_mb
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def peak_mb(self) -> float:
+        self._done.set()
+        return max(self._most, _anonymous_mb()) - self.before_mb
+
+    def _look(self) -> None:
+        while not self._done.wait(0.1):
+            self._most = max(self._most, _anonymous_mb())
+
+
+def _anonymous_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("name", choices=ENGINES)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.name, arguments.folder)))
