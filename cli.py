@@ -11,14 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from indexer.errors import TrimodalError
+from indexer.errors import TrimodalError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,15 +214,29 @@ def search(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, a line each.")] = False,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Many queries: .jsonl, .csv or .parquet, a row each.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where their hits go: .jsonl or .csv; without it JSON lines.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search with words, a picture, a sound, or any of them together."""
+    """Search with words, a picture, a sound, or any of them together; or with many queries from a file."""
     from retrieval.query import build_query
 
-    query = build_query(
-        text, images=image or (), sounds=audio or (), plus=plus or (), minus=minus or (), k=k, modalities=modality,
-        where=where, min_score=min_score, min_probability=min_probability,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "plus": plus or (), "minus": minus or (), "k": k, "modalities": modality, "where": where,
+        "min_score": min_score, "min_probability": min_probability,
+    }  # fmt: skip
+    if queries is not None:
+        if text is not None or image or audio:
+            raise UsageError("--queries asks with a file; leave out the words, --image and --audio")
+        _search_all(queries, out, options, _place(collection), model, device, rerank, rerank_depth)
+        return
+    if out is not None:
+        raise UsageError("--out is for the hits of --queries FILE")
+    query = build_query(text, images=image or (), sounds=audio or (), **options)
     from retrieval.search import Searcher
 
     searcher = Searcher.open(_place(collection), model=_absolute_spec(model) if model else None, device=device)
@@ -240,6 +254,45 @@ def search(
         from retrieval.present import hits_table
 
         _console().print(hits_table(result))
+
+
+def _search_all(
+    queries: Path, out: Path | None, options: dict[str, Any], place: Path, model: str | None, device: str,
+    rerank: bool | None, rerank_depth: int,
+) -> None:  # fmt: skip
+    """``search --queries``: a line of results a query, as soon as it is there."""
+    from indexer.durable import storage_errors
+    from retrieval.batch import ResultFile, read_queries, search_all
+    from retrieval.search import Searcher
+
+    if out is not None and out.suffix.lower() not in (".jsonl", ".csv"):
+        raise UsageError(f"--out {out}: end it in .jsonl or .csv")
+    total = sum(1 for _ in read_queries(queries, options))
+    opened = Searcher.open(place, model=_absolute_spec(model) if model else None, device=device)
+    told: set[str] = set()
+    failed = 0
+    with ExitStack() as stack:
+        bar = stack.enter_context(_progress())
+        file: Any = sys.stdout
+        if out is not None:
+            stack.enter_context(storage_errors(out))
+            file = stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+        results = ResultFile(file, as_csv=out is not None and out.suffix.lower() == ".csv")
+        answers = search_all(opened, read_queries(queries, options), rerank=rerank, rerank_depth=rerank_depth)
+        for done, answer in enumerate(answers, start=1):
+            results.write(answer)
+            if answer.error is not None:
+                failed += 1
+                print(f"trimodal: {queries}:{answer.asked.line}: {answer.error}", file=sys.stderr)
+            for warning in () if answer.result is None else answer.result.warnings:
+                if warning not in told:
+                    told.add(warning)
+                    print(f"trimodal: {warning}", file=sys.stderr)
+            bar("searching", done, total, failed)
+    if out is not None:
+        print(f"{total - failed:,} queries answered, {failed:,} could not be asked: {out}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -447,6 +500,48 @@ def remove(
     print(f"removed {removed} items")
     if not removed:
         raise typer.Exit(1)
+
+
+@app.command()
+def duplicates(
+    threshold: Annotated[float, typer.Option(help="Cosine from which two things are near duplicates.")] = 0.98,
+    exact: Annotated[bool, typer.Option("--exact", help="Only files of the same bytes.")] = False,
+    modality: ModalityOption = None,
+    collection: CollectionOption = None,
+    device: DeviceOption = "auto",
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print only the paths of all but the oldest of each group, a line each.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is there twice: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
+    from indexer.collection import Collection
+    from indexer.duplicates import find_duplicates
+    from indexer.items import Modality
+
+    wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
+    with Collection.open(_place(collection)) as opened, _progress() as bar:
+        tell = partial(bar, "comparing", skipped=0)
+        groups = list(find_duplicates(
+            opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=tell,
+        ))  # fmt: skip
+        for warning in opened.warnings:
+            print(f"trimodal: {warning}", file=sys.stderr)
+    if as_json:
+        _print_json({"threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups]})
+        return
+    if paths:
+        for group in groups:
+            for one in group[1:]:
+                print(one.item.path)
+        return
+    for number, group in enumerate(groups, start=1):
+        print(f"{number}. {group[0].item.key}  ({group[0].item.size_bytes:,} bytes)")
+        for one in group[1:]:
+            print(one.line())
+    spare = sum(one.item.size_bytes for group in groups for one in group[1:])
+    more = sum(len(group) - 1 for group in groups)
+    print(f"{len(groups):,} groups, {more:,} items more than needed ({spare:,} bytes); nothing was removed")
 
 
 @app.command()

@@ -383,6 +383,22 @@ class Catalog:
                     )
         return found
 
+    def parts(self, modality: Modality) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+        """Of every segment of items of ``modality``, by item and place in it: vector_id, item_id, the item's hash.
+
+        A picture's generated caption is none: its segment is text.
+        """
+        query = (
+            sa.select(_segments.c.vector_id, _segments.c.item_id, _items.c.content_hash)
+            .join(_items)
+            .where(_segments.c.modality == str(modality), _items.c.modality == str(modality))
+            .order_by(_segments.c.item_id, _segments.c.ordinal)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        numbers = np.array([(row[0], row[1]) for row in rows], dtype=np.int64).reshape(-1, 2)
+        return numbers[:, 0], numbers[:, 1], [row[2] for row in rows]
+
     def keys(self) -> list[str]:
         """The key of every item, in the order of adding."""
         with self._reading() as connection:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from indexer.collection import Collection
 from indexer.encoders.dual import DualEncoder
+from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import UsageError
 from indexer.faiss_index import VectorIndex
 from indexer.files import display_path
@@ -118,6 +119,7 @@ class Searcher:
         where: str | None = None,
         rerank: bool | None = None,
         rerank_depth: int = RERANK_DEPTH,
+        vector: Vector | None = None,
     ) -> SearchResult:
         """The hits of a text, or of a :class:`Query`; ``k``, ``modalities`` and ``where`` replace the query's own.
 
@@ -132,7 +134,8 @@ class Searcher:
         come by match logit plus cosine, what is below the depth follows in its order. Where one modality is searched
         that is the score (``"match"``; below the depth, the least judged score minus ``1 - cosine``). Where several
         are, the places of each modality in the ranking, and their standard scores, stay those of the cosines, and
-        within a modality that was judged the new order fills its places.
+        within a modality that was judged the new order fills its places. ``vector``: of a query that is one text, where
+        it was encoded before.
         """
         query = _with_options(query, k, modalities, where)
         if rerank_depth < 1:
@@ -152,7 +155,9 @@ class Searcher:
         looked_up = _since(started)
 
         started = time.perf_counter()
-        vector, tokens = stage.embed_with_tokens(query, self.encoder, self._limits, plan)
+        tokens: TokenRows | None = None
+        if vector is None:
+            vector, tokens = stage.embed_with_tokens(query, self.encoder, self._limits, plan)
         encoded = _since(started)
 
         started = time.perf_counter()

@@ -1,0 +1,171 @@
+"""Many queries from a file, and their hits as they come: ``search --queries FILE``.
+
+A row is a query: ``{"text": "..."}``, ``{"image": "rel/path.jpg"}``, ``{"audio": ...}``, or several of them together;
+``id``, ``plus``, ``minus``, ``k``, ``modality``, ``where``, ``min_score`` and ``min_probability`` as on the command
+line. Files are named relative to the table. A row that cannot be asked gives a row with ``error``; the others go on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import FilterError, ManifestError, MediaError, UsageError
+from indexer.files import display_path, open_file, trouble
+from indexer.items import Modality
+from indexer.tables import READERS, BadRow
+from retrieval.embed import Vector
+from retrieval.hits import SearchResult
+from retrieval.query import Query, build_query
+from retrieval.search import Searcher
+
+#: Texts encoded together.
+_AT_ONCE = 64
+_KNOWN = frozenset(
+    ("id", "text", "query", "image", "audio", "plus", "minus", "k", "modality", "where", "min_score", "min_probability")
+)
+_CSV = ("line", "id", "rank", "score", "match_probability", "modality", "path", "start_s", "end_s", "caption", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One row of the table: a query, or why it is none."""
+
+    line: int
+    row_id: str | None
+    query: Query | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The hits of a row, or why there are none."""
+
+    asked: Asked
+    result: SearchResult | None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of the results."""
+        said: dict[str, Any] = {"line": self.asked.line, "id": self.asked.row_id}
+        return {**said, "error": self.error} if self.result is None else {**said, **self.result.to_json()}
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One row a hit; one with ``error`` where there is one."""
+        said = {"line": self.asked.line, "id": self.asked.row_id}
+        if self.result is None:
+            return [{**said, "error": self.error}]
+        hits = [hit.to_json() for hit in self.result]
+        return [{**said, **{name: hit[name] for name in _CSV if name in hit}} for hit in hits]
+
+
+def read_queries(path: Path, defaults: Mapping[str, Any]) -> Iterator[Asked]:
+    """The rows of a ``.jsonl``, ``.csv`` or ``.parquet`` table; ``defaults`` are arguments of ``build_query``.
+
+    Raises ``ManifestError`` where the table itself cannot be read.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ManifestError(f"{display_path(path)}: not a table of queries; one ends in {', '.join(READERS)}")
+    try:
+        with open_file(path) as file:
+            for line, values in reader(file, display_path(path)):
+                yield _asked(line, values, path.parent, defaults)
+    except MediaError as error:
+        raise ManifestError(f"{display_path(path)}: {error.reason}") from error
+    except OSError as error:
+        raise ManifestError(f"{display_path(path)}: {trouble(error, path)}") from error
+
+
+def search_all(
+    searcher: Searcher, asked: Iterator[Asked], *, rerank: bool | None = None, rerank_depth: int = 64
+) -> Iterator[Answered]:
+    """The hits of every row, in order; texts are encoded some at a time."""
+    while some := list(islice(asked, _AT_ONCE)):
+        vectors = _text_vectors(searcher, some)
+        for place, one in enumerate(some):
+            if one.query is None:
+                yield Answered(one, None, one.error)
+                continue
+            try:
+                found = searcher.search(one.query, rerank=rerank, rerank_depth=rerank_depth, vector=vectors.get(place))
+            except (UsageError, FilterError, MediaError) as error:
+                yield Answered(one, None, str(error))
+            else:
+                yield Answered(one, found)
+
+
+class ResultFile:
+    """``.jsonl`` or ``.csv``, by the name; every row is there as soon as it is written."""
+
+    def __init__(self, file: io.TextIOBase, *, as_csv: bool) -> None:
+        self._file = file
+        self._csv = csv.DictWriter(file, _CSV) if as_csv else None
+        if self._csv is not None:
+            self._csv.writeheader()
+
+    def write(self, one: Answered) -> None:
+        """Append it."""
+        if self._csv is not None:
+            self._csv.writerows(one.csv_rows())
+        else:
+            self._file.write(json.dumps(one.to_json(), ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults: Mapping[str, Any]) -> Asked:
+    row_id: str | None = None
+    try:
+        if isinstance(values, BadRow):
+            raise values
+        given = {name: value for name, value in values.items() if value not in (None, "", [])}
+        row_id = None if given.get("id") is None else str(given["id"])
+        if unknown := sorted(set(given) - _KNOWN):
+            raise BadRow(f'"{unknown[0]}" is no part of a query; there are {", ".join(sorted(_KNOWN))}')
+        arguments: dict[str, Any] = {
+            **defaults,
+            **{name: _number(given[name], name) for name in ("k", "min_score", "min_probability") if name in given},
+            **{name: str(given[name]) for name in ("where",) if name in given},
+            **{name: _texts(given[name]) for name in ("plus", "minus") if name in given},
+        }
+        if "modality" in given:
+            arguments["modalities"] = _texts(given["modality"])
+        words = given.get("text", given.get("query"))
+        return Asked(line, row_id, build_query(
+            None if words is None else str(words),
+            images=[folder / one for one in _texts(given.get("image", []))],
+            sounds=[folder / one for one in _texts(given.get("audio", []))], **arguments,
+        ))  # fmt: skip
+    except (BadRow, UsageError, FilterError) as error:
+        return Asked(line, row_id, None, str(error))
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _number(value: Any, name: str) -> int | float:
+    try:
+        return int(value) if name == "k" else float(value)
+    except (TypeError, ValueError):
+        raise BadRow(f'"{name}" is {value!r}; it must be a number') from None
+
+
+def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector]:
+    """By place, the vectors of the rows that ask with one text alone."""
+    texts: dict[int, str] = {}
+    for place, one in enumerate(some):
+        parts = () if one.query is None else one.query.parts
+        if len(parts) == 1 and parts[0].kind is Modality.TEXT and parts[0].weight > 0:
+            assert isinstance(parts[0].value, str)
+            texts[place] = parts[0].value
+    if not texts or Modality.TEXT not in searcher.encoder.modalities:
+        return {}
+    vectors = searcher.encoder.encode_queries(list(texts.values()))
+    return dict(zip(texts, vectors, strict=True))
