@@ -116,10 +116,10 @@ def index(
     max_text_mb: Annotated[float, typer.Option(min=0.001, help="Texts over this are skipped.")] = 50,
     max_audio_hours: Annotated[float, typer.Option(min=0.001, help="Sounds over this are skipped.")] = 12,
     index_kind: Annotated[
-        str | None, typer.Option(help="Flat (exact), HNSW or IVF; without it, what suits the number of vectors.")
+        str | None, typer.Option(help="Flat (exact), HNSW or IVF; auto: what suits the number of vectors.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="What the index may take while it is searched, such as 500MB or 2GB.")
+        str | None, typer.Option(help="What the index may take while it is searched, such as 500MB or 2GB; 0: any.")
     ] = None,
     target_recall: Annotated[
         float | None,
@@ -267,20 +267,23 @@ def _search_all(
 
     if out is not None and out.suffix.lower() not in (".jsonl", ".csv"):
         raise UsageError(f"--out {out}: end it in .jsonl or .csv")
+    if out is not None and out.exists() and queries.exists() and out.samefile(queries):
+        raise UsageError(f"--out {out}: is the file of the queries; name another one")
     total = sum(1 for _ in read_queries(queries, options))
     opened = Searcher.open(place, model=_absolute_spec(model) if model else None, device=device)
     told: set[str] = set()
-    failed = 0
+    done = failed = 0
     with ExitStack() as stack:
         bar = stack.enter_context(_progress())
         file: Any = sys.stdout
         if out is not None:
-            stack.enter_context(storage_errors(out))
-            file = stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+            with storage_errors(out):
+                file = stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
         results = ResultFile(file, as_csv=out is not None and out.suffix.lower() == ".csv")
         answers = search_all(opened, read_queries(queries, options), rerank=rerank, rerank_depth=rerank_depth)
         for done, answer in enumerate(answers, start=1):
-            results.write(answer)
+            with storage_errors(out or Path("stdout")):
+                results.write(answer)
             if answer.error is not None:
                 failed += 1
                 print(f"trimodal: {queries}:{answer.asked.line}: {answer.error}", file=sys.stderr)
@@ -290,7 +293,7 @@ def _search_all(
                     print(f"trimodal: {warning}", file=sys.stderr)
             bar("searching", done, total, failed)
     if out is not None:
-        print(f"{total - failed:,} queries answered, {failed:,} could not be asked: {out}")
+        print(f"{done - failed:,} queries answered, {failed:,} could not be asked: {out}")
     if failed:
         raise typer.Exit(1)
 
@@ -517,6 +520,7 @@ def duplicates(
     """Show what is there twice: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
     from indexer.collection import Collection
     from indexer.duplicates import find_duplicates
+    from indexer.files import display_path
     from indexer.items import Modality
 
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
@@ -533,10 +537,11 @@ def duplicates(
     if paths:
         for group in groups:
             for one in group[1:]:
-                print(one.item.path)
+                if one.item.path != one.item.manifest:  # a row of a manifest is no file of its own
+                    print(one.item.path)
         return
     for number, group in enumerate(groups, start=1):
-        print(f"{number}. {group[0].item.key}  ({group[0].item.size_bytes:,} bytes)")
+        print(f"{number}. {display_path(group[0].item.key)}  ({group[0].item.size_bytes:,} bytes)")
         for one in group[1:]:
             print(one.line())
     spare = sum(one.item.size_bytes for group in groups for one in group[1:])

@@ -28,7 +28,7 @@ from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
 from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
-from indexer.index_plan import IndexWish
+from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import caption_queries
 from indexer.items import Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
@@ -227,6 +227,8 @@ class _Build:
     def run(
         self, *, batch_size: int, commit_every: int, workers: int, prune: bool, wish: IndexWish | None
     ) -> BuildReport:
+        if wish is not None:  # a wish that can't be fulfilled is told before hours of encoding
+            plan_index(self.collection.vectors.count, self.collection.dim, wish)
         started = time.monotonic()
         interrupted = False
         batches = Batches(self.encoder, batch_size, with_tokens=self.collection.tokens is not None)

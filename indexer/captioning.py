@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from indexer.collection import UNIT_TOLERANCE, Collection
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import CollectionError, ModelError
+from indexer.index_queries import caption_queries
 from indexer.items import Embeddings, Modality
 from indexer.rows import GENERATED_BY, GeneratedCaption, Uncaptioned
 
@@ -85,7 +87,7 @@ class _Filling:
                 self._show(start + len(part), len(waiting))
             self._commit()
             if waiting:
-                self.collection.save_index()
+                self.collection.save_index(asking=cache(partial(caption_queries, self.collection, self.encoder)))
         except KeyboardInterrupt:
             interrupted = True
             self._commit()

@@ -56,7 +56,7 @@ from indexer.rows import (
     encodable,
     said,
 )
-from indexer.seal import is_broken, seal
+from indexer.seal import is_broken, seal, seal_is_damaged, seal_of
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -207,6 +207,8 @@ class Catalog:
         self._connection = connection
         self._lock = threading.RLock()
         self._depth = 0
+        self._broken = False
+        """Whether its bytes were not those that were written when it was opened for writing."""
         self._cache: dict[Any, Any] = {}
 
     @classmethod
@@ -233,6 +235,7 @@ class Catalog:
                         "bring it up to date: trimodal verify --repair"
                     )
                 if writable:
+                    catalog._broken = is_broken(path, catalog._commits() or 0)
                     catalog._migrate(version)
             except BaseException:
                 catalog.close()
@@ -259,7 +262,7 @@ class Catalog:
             self._connection.close()
             self._connection.engine.dispose()
             if commits is not None:
-                seal(self.path, commits)
+                seal(self.path, commits, broken=self._broken)
 
     # -- transactions ---------------------------------------------------------------------------------------
 
@@ -598,6 +601,8 @@ class Catalog:
 
     def compact(self) -> None:
         """Give the pages of removed rows back to the disk."""
+        with self.transaction():  # counted, so that the seal of before says nothing of the file that is coming
+            pass
         with self._lock, _stated(self.path):
             self._connection.rollback()
             raw: Any = self._connection.connection.driver_connection
@@ -615,6 +620,8 @@ class Catalog:
             pages = [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()]
             if pages != ["ok"]:
                 return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
+            if seal_is_damaged(self.path):
+                return [f"{seal_of(self.path)}: is damaged"]
             if is_broken(self.path, self._commits() or 0):
                 return [f"{self.path}: SQLite finds damage: its bytes are not those that were written (crc32)"]
         problems = []
@@ -628,6 +635,11 @@ class Catalog:
             if keys:
                 problems.append(f"{self.path}: {len(keys):,} {what}")
         return problems
+
+    def forget_damaged_seal(self) -> None:
+        """It is written anew when the catalog is closed."""
+        if seal_is_damaged(self.path):
+            seal_of(self.path).unlink(missing_ok=True)
 
     def drop_inconsistent(self, vector_ids: Iterable[int] = ()) -> list[str]:
         """Remove what :meth:`check` finds, and the items of ``vector_ids``; returns their keys."""

@@ -102,6 +102,7 @@ def repair(collection: Repairable) -> list[str]:
     if bad or changed or collection.vectors.short_shards():
         before, after = collection.compact()
         done.append(f"vectors written anew, {after:,} of {before:,} rows")
+    collection.catalog.forget_damaged_seal()
     collection.save_index(anew=True)
     done.append("index.faiss written anew from the vectors")
     return done

@@ -687,7 +687,7 @@ def _read_description(path: Path) -> Description:
             raise ValueError
         if description.tokens is not None and min(description.tokens.count, description.tokens.width) < 1:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
     return description
 

@@ -24,6 +24,9 @@ DEFAULT_THRESHOLD = 0.98
 #: Items looked up in one go; neighbours asked for at first, and at most.
 _AT_ONCE, _NEIGHBOURS, _MOST = 256, 16, 1_024
 
+#: Equal unit vectors have cosines a little below 1.
+_ROUNDING = 1e-6
+
 Ints = NDArray[np.int64]
 OnProgress = Callable[[int, int], None]
 
@@ -66,6 +69,7 @@ def find_duplicates(
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold is {threshold:g}; it is a cosine above 0 and up to 1")
+    threshold = min(threshold, 1.0) - _ROUNDING
     for modality in modalities:
         parts = _Parts(*collection.catalog.parts(modality))
         if len(parts.items):
@@ -77,7 +81,7 @@ class _Parts:
 
     def __init__(self, vector_ids: Ints, item_ids: Ints, hashes: list[str]) -> None:
         self.items, starts = np.unique(item_ids, return_index=True)
-        self.vector_ids = np.split(vector_ids, starts[1:])
+        self.vector_ids = np.split(vector_ids, starts[1:]) if len(starts) else []
         first: dict[str, int] = {}
         self.leader = np.array(
             [first.setdefault(hashes[start], place) for place, start in enumerate(starts.tolist())], dtype=np.int64
@@ -122,11 +126,12 @@ def _near(
         fetch = min(_NEIGHBOURS, len(allowed))
         vectors = collection.vectors.get(parts.firsts[some])
         scores, ids = index.search(vectors, fetch, allowed)
-        while fetch < min(_MOST, len(allowed)) and bool((scores[:, -1] >= threshold).any()):
-            fetch = min(_MOST, len(allowed), 4 * fetch)
-            scores, ids = index.search(vectors, fetch, allowed)
-        for leader, cosines, others in zip(some.tolist(), scores.tolist(), ids.tolist(), strict=True):
-            for cosine, other in zip(cosines, others, strict=True):
+        for leader, vector, cosines, others in zip(some.tolist(), vectors, scores, ids, strict=True):
+            asked = fetch
+            while asked < min(_MOST, len(allowed)) and cosines[-1] >= threshold:  # a crowd: this one needs more
+                asked = min(_MOST, len(allowed), 4 * asked)
+                cosines, others = (found[0] for found in index.search(vector[None], asked, allowed))
+            for cosine, other in zip(cosines.tolist(), others.tolist(), strict=True):
                 place = place_of.get(other, -1)
                 if cosine < threshold or place <= leader:
                     continue

@@ -50,13 +50,17 @@ TRAINED_ON = 40
 _MARGIN = 16
 #: Of a run of equal scores an approximate search fetches that many times as many, once.
 _TIES = 16
-#: k at which the breadth was measured; a larger one is searched more broadly.
-_TUNED_K = 10
+#: k at which the breadth was measured, with the query itself; a larger one is searched more broadly.
+_TUNED_K = 11
+#: Candidates whose rows are held at once, in float64.
+_RANKED_AT_ONCE = 32_768
 #: FAISS on a GPU gives no more candidates than this.
 _GPU_MAX_K = 2_048
 _KEPT_SELECTIONS = 8
 #: int8 storage gives a unit vector back to within this cosine.
 _LIKE = 0.98
+#: Two centres are alike to a row to within this.
+_ALIKE = 1e-4
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -131,7 +135,9 @@ def build_index(
         index.train(_sample(rows, 10_000))
     else:
         refine = ",Refine(SQ8)" if plan.storage == "int8" else ""
-        index = faiss.index_factory(dim, f"IVF{plan.lists},RaBitQfs{refine}", faiss.METRIC_INNER_PRODUCT)
+        # a code of four bits for each two dimensions, compared sixteen at a time in registers (fast-scan)
+        codes = f"PQ{dim // 2}x4fs" if dim % 2 == 0 else "RaBitQfs"
+        index = faiss.index_factory(dim, f"IVF{plan.lists},{codes}{refine}", faiss.METRIC_INNER_PRODUCT)
         _ivf(index).cp.niter = _IVF_ROUNDS
         assert rows is not None
         index.train(_sample(rows, max(TRAINED_ON * plan.lists, 1_000)))
@@ -178,6 +184,7 @@ class CpuIndex:
         self.tuning = tuning
         self.device = "cpu"
         self._selections: dict[int, tuple[NDArray[np.int64], _Allowed]] = {}
+        self._parameters: dict[tuple[float, ...], Any] = {}
         # Flat holds its rows as they are, and so did HNSW once
         held = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
         self._flat = held if isinstance(held, faiss.IndexFlat) else None
@@ -205,8 +212,11 @@ class CpuIndex:
             return int((ours != np.ascontiguousarray(rows).view(np.uint32)).any(axis=1).sum())
         different = np.zeros(len(ids), dtype=bool)
         if self.plan.kind == "IVF":
-            _, lists = _ivf(self._index).quantizer.search(np.ascontiguousarray(rows), 1)
-            different |= lists[:, 0] != self._list_of[ids]
+            centres, held = _ivf(self._index).quantizer, self._list_of[ids]
+            best, lists = centres.search(np.ascontiguousarray(rows), 1)
+            for place in np.flatnonzero(lists[:, 0] != held):  # of two centres alike, either will do
+                near = held[place] >= 0 and rows[place] @ centres.reconstruct(int(held[place]))
+                different[place] = not near >= best[place, 0] - _ALIKE
         store = self._index.storage if self.plan.kind == "HNSW" else getattr(self._index, "refine_index", None)
         if store is not None and len(ids):
             kept = np.stack([faiss.downcast_index(store).reconstruct(int(one)) for one in ids])
@@ -230,21 +240,27 @@ class CpuIndex:
             raise ValueError(f"queries of shape (q, {self.dim}) expected, got {queries.shape}")
         if not np.isfinite(queries).all():
             raise ValueError("queries hold numbers that are not finite")
+        rows = self._selected(allowed)
+        todo = np.arange(len(queries))
         scores = np.full((len(queries), max(k, 0)), -np.inf, dtype=np.float32)
         ids = np.full(scores.shape, -1, dtype=np.int64)
-        rows = self._selected(allowed)
         if scores.size == 0 or rows.count == 0:
             return scores, ids
-        todo = np.arange(len(queries))
         fetch = min(rows.count, k + _MARGIN)
         if self.kind != "Flat" and rows.count >= max(EXACT_ROWS, EXACT_SHARE[self.kind] * self.ntotal):
-            for fetched in dict.fromkeys((fetch, min(rows.count, fetch * _TIES))):
+            wanted = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
+            for fetched in dict.fromkeys((wanted, min(rows.count, wanted * _TIES))):
                 best, found = self._ranked(queries[todo], self._approximate(queries[todo], fetched, k, rows))
-                _put(scores, ids, todo, best, found)
-                tied = (best[:, k - 1] == best[:, -1]) & (found[:, -1] >= 0) if best.shape[1] > k else ~found[:, 0]
-                if fetched > fetch or not tied.any():
+                if best.shape[1] <= k:
+                    _put(scores, ids, todo, best, found)
                     break
-                todo = todo[tied]  # a run of equal scores, cut by what was fetched
+                tied = (best[:, k - 1] == best[:, -1]) | (found[:, -1] < 0)
+                if fetched == wanted and not tied.any():
+                    return best[:, :k], found[:, :k]
+                _put(scores, ids, todo, best, found)
+                todo = todo[tied & (found[:, -1] >= 0)]  # a run of equal scores, cut by what was fetched
+                if not len(todo):
+                    break
             todo = np.flatnonzero((ids >= 0).sum(axis=1) < min(k, rows.count))  # too few found: exactly, then
         while len(todo):
             raw, candidates = self._exact(queries[todo], fetch, rows)
@@ -282,27 +298,53 @@ class CpuIndex:
             parameters = faiss.SearchParametersHNSW(sel=rows.selector, efSearch=breadth)
             return _pair(self._index.search(queries, fetch, params=parameters))[1]
         tuning = self.tuning or _IVF_TUNING
+        fetch = math.ceil(fetch * tuning.refine) if self.plan.storage == "disk" else fetch
         breadth, lists = tuning.breadth * wider, self.plan.lists
-        inner: dict[str, Any] = {}
-        if rows.ids is not None:
-            held = rows.per_list(self)
-            some = np.flatnonzero(held)
-            # as many allowed rows are looked at as without a filter; lists without any are not looked into
-            breadth *= self.ntotal / lists / held[some].mean()
-            inner["sel"] = rows.selector
-            if len(some) < lists:
-                lists = len(some)
-                inner["quantizer_params"] = faiss.SearchParameters(sel=rows.list_selector(some))
-        inner["nprobe"] = max(1, min(lists, math.ceil(breadth)))
+        if rows.ids is None:
+            return _pair(self._index.search(queries, fetch, params=self._unfiltered(breadth, tuning.refine)))[1]
+        held = rows.per_list(self)
+        some = np.flatnonzero(held)
+        # as many allowed rows are looked at as without a filter; lists without any are not looked into
+        breadth *= self.ntotal / lists / held[some].mean()
+        inner: dict[str, Any] = {"sel": rows.selector, "nprobe": max(1, min(len(some), math.ceil(breadth)))}
+        if len(some) < lists:
+            inner["quantizer_params"] = faiss.SearchParameters(sel=rows.list_selector(some))
+        return _pair(self._index.search(queries, fetch, params=self._refined(inner, tuning.refine)))[1]
+
+    def _unfiltered(self, breadth: float, refine: float) -> Any:
+        """FAISS's parameters, which take longer to make than some searches do."""
+        nprobe = max(1, min(self.plan.lists, math.ceil(breadth)))
+        if (nprobe, refine) not in self._parameters:
+            self._parameters[nprobe, refine] = self._refined({"nprobe": nprobe}, refine)
+        return self._parameters[nprobe, refine]
+
+    def _refined(self, inner: dict[str, Any], refine: float) -> Any:
         parameters = faiss.SearchParametersIVF(**inner)
         if self.plan.storage == "disk":
-            return _pair(self._index.search(queries, math.ceil(fetch * tuning.refine), params=parameters))[1]
-        parameters = faiss.IndexRefineSearchParameters(k_factor=tuning.refine, base_index_params=parameters)
-        return _pair(self._index.search(queries, fetch, params=parameters))[1]
+            return parameters
+        return faiss.IndexRefineSearchParameters(k_factor=refine, base_index_params=parameters)
 
     def _ranked(self, queries: Embeddings, candidates: NDArray[np.int64]) -> Found:
         """Candidates ``(q, c)`` with their scores from the stored rows, best first, the lower id first among equals."""
+        step = max(1, _RANKED_AT_ONCE // max(1, candidates.shape[1]))
+        parts = [
+            self._ranked_at_once(queries[start : start + step], candidates[start : start + step])
+            for start in range(0, len(queries), step)
+        ]
+        return np.concatenate([scores for scores, _ in parts]), np.concatenate([ids for _, ids in parts])
+
+    def _ranked_at_once(self, queries: Embeddings, candidates: NDArray[np.int64]) -> Found:
+        if len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:  # the usual one, without detours
+            ids = candidates[0]
+            exact = (self._rows(ids).astype(np.float64) * queries[0].astype(np.float64)).sum(axis=1).astype(np.float32)
+            best = np.lexsort((ids, -exact))
+            return exact[best][None], ids[best][None]
         there = candidates >= 0
+        if candidates.size and there.all():
+            exact = self._rows(candidates.ravel()).reshape(*candidates.shape, -1) * queries.astype(np.float64)[:, None]
+            scores = exact.sum(axis=2).astype(np.float32)
+            order = np.lexsort((candidates, -scores), axis=1)
+            return np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
         rows = self._rows(candidates[there]).astype(np.float64)
         rows *= np.repeat(queries.astype(np.float64), there.sum(axis=1), axis=0)
         scores = np.full(candidates.shape, -np.inf, dtype=np.float32)

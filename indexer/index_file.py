@@ -31,6 +31,8 @@ class Tuning:
     """Lists looked into (IVF), or breadth of the walk (HNSW)."""
     refine: float = 1.0
     """Candidates of the codes for each one that is compared in the index's storage (IVF)."""
+    margin: int = 16
+    """Candidates beyond k that are compared exactly."""
     recall: float | None = None
     """Mean share of the true 10 nearest found at these; ``None``: not measured."""
     count: int = 0
@@ -140,7 +142,12 @@ def open_index_file(path: Path, *, checked: bool = True) -> Iterator[tuple[Binar
             raise damaged(path, "is missing") from error
         except OSError as error:
             raise damaged(path, f"it cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError, KeyError) as error:  # no JSON, other keys: cut short, or not our file
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:  # no JSON, other keys: cut short, or not our file
             raise damaged(path, "it is cut short or no index of ours") from error
         yield file, facts
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
-from indexer.errors import IndexDamaged
-from indexer.faiss_index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
+from indexer.errors import IndexDamaged, UsageError
+from indexer.faiss_index import EXACT_ROWS, FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
 from indexer.index_file import IndexFacts
-from indexer.index_plan import IndexWish, outgrown, plan_index
+from indexer.index_plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
 from indexer.index_tuning import Asking, own_vectors, tuned
 from indexer.items import Modality
 from indexer.vectors import VectorStore
@@ -27,6 +28,9 @@ from indexer.vectors import VectorStore
 _SAMPLE = 16
 #: Grown to that many times what it was when its recall was measured, an index is measured again.
 _MEASURE_AGAIN = 1.25
+
+#: What was measured with lists as many as that, to within this share, holds for these.
+_AS_MANY = 0.1
 
 #: Queries to measure with, made when they are needed; ``None``: there are none.
 AskingOf = Callable[[], Asking | None]
@@ -106,9 +110,11 @@ class IndexKeeper:
         that can't be fulfilled.
         """
         facts = self._usable(self._owner.vectors.generation)
-        wish = (wish or IndexWish()).over(facts.wish if facts is not None else self._last_wish())
+        last = facts or self.facts()
+        asked_for = wish or IndexWish()
+        wish = asked_for if last is None else asked_for.over(last.wish)
         count, dim = self._rows.count, self._owner.dim
-        plan = plan_index(count, dim, wish)
+        plan = self._planned(count, dim, wish, asked_for)
         index: VectorIndex | None = None
         if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
             measured = facts.kind == "Flat" or not self._stale(facts, count, wish, asking)
@@ -131,13 +137,39 @@ class IndexKeeper:
             if fresh or old is None or wish.recall != before.recall or _grown(old.count, count) or (
                 asked is not None and asked.what != old.queries
             ):  # fmt: skip
-                own = own_vectors(self._rows, searched_most(self._owner.catalog)) if asked is None else asked
-                tuned(index, self._rows, own, wish.recall)
+                self._tune(index, asked, last, wish)
         index.save(self._file, generation=self._owner.vectors.generation)
         self._note()
         self._loaded.clear()
 
     # -- helpers --------------------------------------------------------------------------------------------
+
+    def _planned(self, count: int, dim: int, wish: IndexWish, asked_for: IndexWish) -> IndexPlan:
+        """The plan; where an earlier run's ``--memory`` has become too little, the smallest there is, and a warning."""
+        try:
+            return plan_index(count, dim, wish)
+        except UsageError as error:
+            if asked_for.memory_bytes is not None or asked_for.kind is not None:
+                raise
+            told = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
+            self._owner.warnings.append(IndexDamaged(told))
+            return smallest_plan(count, dim)
+
+    def _tune(self, index: VectorIndex, asked: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
+        """Measure with ``asked``; without it leave what captions have measured before, else ask with own vectors."""
+        old = last.tuning if last is not None and last.kind == index.kind else None
+        if asked is None and last is not None and old is not None and old.queries == "captions" and (
+            abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists and last.wish.recall == wish.recall
+        ):  # fmt: skip
+            index.tuning = replace(old, count=index.ntotal)
+            return
+        most = searched_most(self._owner.catalog)
+        if len(most) < EXACT_ROWS:  # so few are searched exactly: what all of them ask is measured
+            most = self._owner.catalog.vector_ids()
+        if len(most) < EXACT_ROWS:
+            return
+        tuned(index, self._rows, own_vectors(self._rows, most) if asked is None else replace(asked, allowed=most),
+              wish.recall)  # fmt: skip
 
     def _load(self, device: str) -> VectorIndex:
         owner, generation = self._owner, self._owner.vectors.generation
@@ -169,10 +201,6 @@ class IndexKeeper:
             if (facts.generation, facts.dim) == (generation, self._owner.dim) and facts.ntotal <= self._rows.count:
                 return facts
         return None
-
-    def _last_wish(self) -> IndexWish:
-        facts = self.facts()
-        return IndexWish() if facts is None else facts.wish
 
     def _stale(self, facts: IndexFacts, count: int, wish: IndexWish, asking: AskingOf) -> bool:
         tuning = facts.tuning

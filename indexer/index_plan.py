@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from indexer.errors import UsageError
 
@@ -20,7 +20,7 @@ DEFAULT_TARGET_RECALL = 0.95
 
 #: A list of an IVF index is trained on at least that many vectors (FAISS warns below 39).
 _LEAST_A_LIST = 39
-#: In fewer dimensions a bit for each says too little.
+#: In fewer dimensions a graph is as small, and finds more.
 _LEAST_DIM = 64
 #: An IVF index is made anew when the collection has grown to that many times what its lists were made for.
 _OUTGROWN = 3.0
@@ -32,9 +32,9 @@ _ID_BYTES = 8
 class IndexWish:
     """What the user asked of the index; ``None``: nothing."""
 
-    kind: Kind | None = None
+    kind: Kind | Literal["auto"] | None = None
     memory_bytes: int | None = None
-    """That the index may take while it is searched; the vectors on disk are not counted."""
+    """That the index may take while it is searched (0: any); the vectors on disk are not counted."""
     target_recall: float | None = None
     """Mean share of the true 10 nearest that a search is to find; 1: exact search."""
 
@@ -57,7 +57,7 @@ class IndexPlan:
     """A kind of index, and what it keeps of the vectors themselves.
 
     ``Flat`` compares with every vector: exact. ``HNSW`` walks a graph of them. ``IVF`` looks into some of ``lists``
-    clusters, at codes of a bit a dimension (RaBitQ), and then at the best candidates once more in ``storage``.
+    clusters, at codes of four bits for two dimensions, and then at the best candidates once more in ``storage``.
     ``disk``: they are looked at in the vector store.
     """
 
@@ -73,13 +73,13 @@ class IndexPlan:
         if self.kind == "HNSW":
             held += int(4 * HNSW_LINKS * 2 * 1.1)
         if self.kind == "IVF":
-            held += math.ceil(dim / 8) + 16 + 2 * _ID_BYTES  # a bit a dimension, its factors, ids
+            held += math.ceil(dim / 4) + 2 * _ID_BYTES
         return n * held + self.lists * dim * 4
 
 
 def parse_wish(kind: str | None, memory: str | None, target_recall: float | None) -> IndexWish:
     """The wish of a command line: ``500MB``, ``2GB``, ``1.5 GiB``. Raises ``UsageError``."""
-    known = {name.lower(): name for name in get_args(Kind)}
+    known: dict[str, Any] = {name.lower(): name for name in (*get_args(Kind), "auto")}
     if kind is not None and kind.lower() not in known:
         raise UsageError(f"--index-kind {kind}: is none of {', '.join(known.values())}")
     return IndexWish(
@@ -89,7 +89,7 @@ def parse_wish(kind: str | None, memory: str | None, target_recall: float | None
 
 def _bytes(said: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", said.lower())
-    if found is None or float(found[1]) == 0:
+    if found is None:
         raise UsageError(f"--memory {said}: is no amount of memory; write it such as 500MB or 2GB")
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
 
@@ -97,21 +97,29 @@ def _bytes(said: str) -> int:
 def plan_index(n: int, dim: int, wish: IndexWish | None = None) -> IndexPlan:
     """The plan for ``n`` vectors ``(dim,)``. Raises ``UsageError`` where the memory allowed is too little for any."""
     wish = wish or IndexWish()
-    plans = list(_fitting_kinds(n, dim, wish))
+    plans = _fitting_kinds(n, dim, wish)
     for plan in plans:
-        if wish.memory_bytes is None or plan.memory_bytes(n, dim) <= wish.memory_bytes:
+        if not wish.memory_bytes or plan.memory_bytes(n, dim) <= wish.memory_bytes:
             return plan
     least = min(plan.memory_bytes(n, dim) for plan in plans)
-    asked = f"an {wish.kind} index" if wish.kind else "the smallest index"
+    asked = f"an index of kind {wish.kind}" if wish.kind not in (None, "auto") else "the smallest index"
     raise UsageError(
         f"--memory {_megabytes(wish.memory_bytes or 0)}: {asked} of {n:,} vectors takes {_megabytes(least)}; allow more"
-        + ("" if wish.kind in (None, "IVF") else ", or use --index-kind IVF")
+        + ("" if wish.kind in (None, "auto", "IVF") else ", or use --index-kind IVF")
     )
+
+
+def smallest_plan(n: int, dim: int) -> IndexPlan:
+    """What takes least memory: for a collection that has grown out of the memory that was once allowed."""
+    return min(_fitting_kinds(n, dim, IndexWish("IVF")), key=lambda plan: plan.memory_bytes(n, dim))
 
 
 def outgrown(plan: IndexPlan, n: int, dim: int, wish: IndexWish) -> bool:
     """Whether an index of ``plan`` is no longer the right one for ``n`` vectors."""
-    right = plan_index(n, dim, wish)
+    try:
+        right = plan_index(n, dim, wish)
+    except UsageError:
+        right = smallest_plan(n, dim)
     if (right.kind, right.storage) != (plan.kind, plan.storage):
         return True
     return plan.kind == "IVF" and n > _OUTGROWN * max(1, plan.built_for)
@@ -121,9 +129,11 @@ def _fitting_kinds(n: int, dim: int, wish: IndexWish) -> list[IndexPlan]:
     """Plans that fulfil the wish but for its memory, the best first."""
     flat = IndexPlan("Flat", built_for=n)
     graphs = [IndexPlan("HNSW", storage, built_for=n) for storage in ("float16", "int8")]
-    lists = min(2 ** round(math.log2(4 * math.sqrt(max(1, n)))), max(1, n // _LEAST_A_LIST))
+    lists = min(2 ** round(math.log2(2 * math.sqrt(max(1, n)))), max(1, n // _LEAST_A_LIST))
     clusters = [IndexPlan("IVF", storage, lists, n) for storage in ("int8", "disk")]
-    if wish.kind is not None:
+    if n == 0:
+        return [flat]
+    if wish.kind is not None and wish.kind != "auto":
         return {"Flat": [flat], "HNSW": graphs, "IVF": clusters}[wish.kind]
     if wish.recall >= 1:
         return [flat]

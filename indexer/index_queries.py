@@ -13,6 +13,7 @@ import numpy as np
 
 from indexer.collection import Collection
 from indexer.encoders.dual import DualEncoder
+from indexer.errors import ModelError
 from indexer.index_keeper import searched_most
 from indexer.index_tuning import Asking
 from indexer.items import Modality
@@ -33,7 +34,10 @@ def caption_queries(collection: Collection, encoder: DualEncoder) -> Asking | No
     words = list(dict.fromkeys(filter(None, map(_words, rows))))[:_ASKED]
     if len(words) < _ASKED // 3:
         return None
-    return Asking(encoder.encode_queries(words), "captions", allowed)
+    try:
+        return Asking(encoder.encode_queries(words), "captions", allowed)
+    except ModelError:  # the text tower's weights are not on this machine
+        return None
 
 
 def _words(row: Row) -> str:

@@ -23,12 +23,15 @@ K = 10
 #: Vectors of the collection that ask where nobody brings queries.
 _ASKED = 300
 #: Candidates of the codes for each one that is looked at again.
-_REFINES = (2.0, 4.0, 8.0, 16.0, 32.0)
+_REFINES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 _GRAPH_BREADTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 #: A neighbour as near as the k-th true one, to within rounding, is one of them.
 _SAME = 1e-6
 #: More than the recall wanted, so that chance in the queries does not decide.
-_ROOM = 0.005
+_ROOM = 0.002
+#: Candidates beyond k that are compared exactly: few find enough of the nearest where not nearly all are wanted.
+_MARGINS = (6, 16)
+_FEW_UP_TO = 0.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,20 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
 
     Leaves the index at them.
     """
-    least = _least(source, asking, index.ntotal)
+    least, near = _least(source, asking, index.ntotal)
+    margin = _MARGINS[target > _FEW_UP_TO]
     target = min(target + _ROOM, 1.0 - _SAME)
     curve: list[dict[str, float]] = []
-    common: dict[str, Any] = {"count": index.ntotal, "queries": asking.what, "n_queries": len(asking.vectors)}
+    common: dict[str, Any] = {
+        "margin": margin, "count": index.ntotal, "queries": asking.what, "n_queries": len(asking.vectors),
+    }  # fmt: skip
 
     def measure(breadth: int, refine: float) -> float:
         index.tuning = Tuning(breadth, refine, **common)
         started = time.perf_counter()
         scores, ids = index.search(asking.vectors, K + (asking.own is not None), asking.allowed)
         seconds = time.perf_counter() - started
-        recall = _recall(scores, ids, least, asking.own)
+        recall = _recall(scores, ids, least, near, asking.own)
         curve.append({
             "breadth": breadth, "refine": refine, "recall_at_10": round(recall, 4),
             "ms": round(1e3 * seconds / len(asking.vectors), 4),
@@ -85,7 +91,7 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
     enough = [one for one in curve if one["recall_at_10"] >= target]
     chosen = min(enough, key=lambda one: one["ms"]) if enough else max(curve, key=lambda one: one["recall_at_10"])
     index.tuning = Tuning(
-        int(chosen["breadth"]), chosen["refine"], chosen["recall_at_10"], curve=tuple(curve), **common
+        int(chosen["breadth"]), chosen["refine"], recall=chosen["recall_at_10"], curve=tuple(curve), **common
     )
     return index.tuning
 
@@ -101,7 +107,7 @@ def _broaden(measure: Any, breadths: Any, refine: float, target: float) -> float
         if recall >= target or stalled == 2:
             break
     if best >= target and before:
-        for _ in range(2):
+        for _ in range(3):
             middle = (before + last) // 2
             if middle in (before, last):
                 break
@@ -110,17 +116,18 @@ def _broaden(measure: Any, breadths: Any, refine: float, target: float) -> float
     return best
 
 
-def _least(source: RowSource, asking: Asking, ntotal: int) -> NDArray[np.float32]:
-    """Of each query, the score of its 10th true neighbour (of the last one where there are fewer) ``(q,)``."""
+def _least(source: RowSource, asking: Asking, ntotal: int) -> tuple[NDArray[np.float32], int]:
+    """Of each query, the score of its 10th true neighbour ``(q,)``, of the last where there are fewer; and how many."""
     scores, ids = exact_top(asking.vectors, source, K + 1, asking.allowed, ntotal=ntotal)
     scores = _without_own(scores, ids, asking.own)[:, :K]
-    return np.asarray(np.where(np.isfinite(scores), scores, np.inf).min(axis=1), dtype=np.float32)
+    least = np.asarray(np.where(np.isfinite(scores), scores, np.inf).min(axis=1), dtype=np.float32)
+    return least, max(1, int(np.isfinite(scores).sum(axis=1).max()))
 
 
-def _recall(scores: Any, ids: Any, least: NDArray[np.float32], own: NDArray[np.int64] | None) -> float:
-    """Mean share of the 10 nearest; equal ones count, so at most 10 of each query."""
-    scores = _without_own(scores, ids, own)[:, :K]
-    return float(((scores >= least[:, None] - _SAME).sum(axis=1) / K).mean())
+def _recall(scores: Any, ids: Any, least: NDArray[np.float32], near: int, own: NDArray[np.int64] | None) -> float:
+    """Mean share of the ``near`` nearest; equal ones count, so at most that many of each query."""
+    scores = _without_own(scores, ids, own)[:, :near]
+    return float(((scores >= least[:, None] - _SAME).sum(axis=1) / near).mean())
 
 
 def _without_own(scores: Any, ids: Any, own: NDArray[np.int64] | None) -> NDArray[np.float32]:

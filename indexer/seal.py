@@ -1,7 +1,8 @@
 """The checksum of a catalog that is at rest: written when its writer closes it, compared by ``verify``.
 
 SQLite checks the structure of its pages, not the values in them. A seal counts the commits that it is of, so that one
-left behind by a writer that was killed later says nothing. Knows nothing of SQL.
+left behind by a writer that was killed later says nothing. A writer that finds the file changed leaves a seal that
+stays broken, so that the damage is not forgotten. Knows nothing of SQL.
 """
 
 from __future__ import annotations
@@ -9,42 +10,77 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.durable import replace_file
 from indexer.errors import StorageError
 
 _BLOCK = 1 << 20
+#: The checksum of nothing: no file has it.
+_BROKEN = -1
 
 
-def seal(path: Path, commits: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    commits: int
+    crc32: int
+
+    def text(self) -> str:
+        said = f"{self.commits} {self.crc32}"
+        return json.dumps({"commits": self.commits, "crc32": self.crc32, "check": zlib.crc32(said.encode())})
+
+
+def seal(path: Path, commits: int, *, broken: bool = False) -> None:
     """Leave the checksum of the database ``path`` beside it, unless its log holds what is not in it yet.
 
-    A disk that is full, or read-only by now, leaves it unsealed.
+    ``broken``: one that it never has. A disk that is full, or read-only by now, leaves it unsealed.
     """
     with contextlib.suppress(OSError, StorageError):
-        if _log_is_empty(path):
-            said = json.dumps({"commits": commits, "crc32": _crc32(path)})
-            replace_file(seal_of(path), lambda file: _write(file, said))
+        if broken:
+            _write(path, _Seal(commits, _BROKEN))
+        elif _log_is_empty(path):
+            _write(path, _Seal(commits, _crc32(path)))
 
 
 def is_broken(path: Path, commits: int) -> bool:
     """Whether there is a seal of just these commits, and the file is another one."""
-    try:
-        said = json.loads(seal_of(path).read_text(encoding="utf-8"))
-        sealed, crc32 = int(said["commits"]), int(said["crc32"])
-        if sealed < commits or not _log_is_empty(path):
-            return False
-        return sealed > commits or _crc32(path) != crc32
-    except FileNotFoundError:
+    found = _read(path)
+    if found is None:
         return False
-    except (OSError, ValueError, KeyError, TypeError):
-        return seal_of(path).exists()
+    if found.crc32 == _BROKEN:
+        return True
+    if found.commits < commits or not _log_is_empty(path):
+        return False
+    return found.commits > commits or _crc32(path) != found.crc32
+
+
+def seal_is_damaged(path: Path) -> bool:
+    """Whether there is a seal that cannot be read."""
+    return seal_of(path).exists() and _read(path) is None
 
 
 def seal_of(path: Path) -> Path:
     """The seal's file."""
     return path.with_name(path.name + ".crc")
+
+
+def _read(path: Path) -> _Seal | None:
+    try:
+        text = seal_of(path).read_text(encoding="utf-8")
+        said = json.loads(text)
+        found = _Seal(int(said["commits"]), int(said["crc32"]))
+        return found if found.text() == text else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, found: _Seal) -> None:
+    replace_file(seal_of(path), lambda file: _put(file, found.text()))
+
+
+def _put(file: object, text: str) -> None:
+    file.write(text.encode())  # type: ignore[attr-defined]
 
 
 def _log_is_empty(path: Path) -> bool:
@@ -58,7 +94,3 @@ def _crc32(path: Path) -> int:
         while block := file.read(_BLOCK):
             crc = zlib.crc32(block, crc)
     return crc
-
-
-def _write(file: object, text: str) -> None:
-    file.write(text.encode())  # type: ignore[attr-defined]

@@ -29,6 +29,8 @@ from indexer.errors import IndexDamaged
 #: Size of a full shard: few files for a big collection, and 32-bit friendly maps.
 SHARD_BYTES = 256 * 2**20
 _FLOAT32 = np.dtype("<f4")
+#: Rows that are read one by one.
+_FEW = 64
 
 Number = TypeVar("Number", np.float32, np.uint8, np.uint32)
 Store = TypeVar("Store", bound="RowStore[Any]")
@@ -103,6 +105,15 @@ class RowStore(Generic[Number]):
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"vector_id out of range 0..{self.count - 1}")
         out: NDArray[Number] = np.empty((len(wanted), self.dim), dtype=self.dtype)
+        if len(wanted) <= _FEW:  # of a search's candidates one by one, which is faster than sorting them by shard
+            for place, vector_id in enumerate(wanted.tolist()):
+                shard, row = divmod(vector_id, self.shard_rows)
+                stored = self._maps.get(shard)
+                stored = self._map(shard) if stored is None else stored
+                if row >= len(stored):
+                    raise self._damaged(shard)
+                out[place] = stored[row]
+            return out
         shards = wanted // self.shard_rows
         for shard in np.unique(shards):
             here = shards == shard
@@ -230,7 +241,8 @@ class RowStore(Generic[Number]):
                 try:
                     rows = min(self._rows_in(shard), path.stat().st_size // self._row_bytes)
                     shape = (rows, self.dim)
-                    self._maps[shard] = (
+                    # as a plain array, whose rows are picked at half the cost of a memmap's
+                    self._maps[shard] = np.asarray(
                         np.memmap(path, dtype=self.dtype, mode="r", shape=shape)
                         if rows
                         else np.empty(shape, self.dtype)

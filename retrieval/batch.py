@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from indexer.errors import FilterError, ManifestError, MediaError, UsageError
+from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
 from indexer.files import display_path, open_file, trouble
 from indexer.items import Modality
 from indexer.tables import READERS, BadRow
@@ -28,7 +28,7 @@ from retrieval.search import Searcher
 #: Texts encoded together.
 _AT_ONCE = 64
 _KNOWN = frozenset(
-    ("id", "text", "query", "image", "audio", "plus", "minus", "k", "modality", "where", "min_score", "min_probability")
+    ("id", "text", "image", "audio", "plus", "minus", "k", "modality", "where", "min_score", "min_probability")
 )
 _CSV = ("line", "id", "rank", "score", "match_probability", "modality", "path", "start_s", "end_s", "caption", "error")
 
@@ -95,7 +95,7 @@ def search_all(
                 continue
             try:
                 found = searcher.search(one.query, rerank=rerank, rerank_depth=rerank_depth, vector=vectors.get(place))
-            except (UsageError, FilterError, MediaError) as error:
+            except (UsageError, FilterError, MediaError, ModelError) as error:
                 yield Answered(one, None, str(error))
             else:
                 yield Answered(one, found)
@@ -115,7 +115,8 @@ class ResultFile:
         if self._csv is not None:
             self._csv.writerows(one.csv_rows())
         else:
-            self._file.write(json.dumps(one.to_json(), ensure_ascii=False) + "\n")
+            line = json.dumps(one.to_json(), ensure_ascii=False)
+            self._file.write(line.encode("utf-8", "backslashreplace").decode() + "\n")  # names that are no UTF-8
         self._file.flush()
 
 
@@ -136,12 +137,16 @@ def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults
         }
         if "modality" in given:
             arguments["modalities"] = _texts(given["modality"])
-        words = given.get("text", given.get("query"))
+        words = given.get("text")
+        for said in (words, *_texts(given.get("plus", [])), *_texts(given.get("minus", []))):
+            str(said).encode()  # half characters, which no tokenizer takes
         return Asked(line, row_id, build_query(
             None if words is None else str(words),
             images=[folder / one for one in _texts(given.get("image", []))],
             sounds=[folder / one for one in _texts(given.get("audio", []))], **arguments,
         ))  # fmt: skip
+    except UnicodeEncodeError:
+        return Asked(line, row_id, None, "holds half characters that are no text; write it in UTF-8")
     except (BadRow, UsageError, FilterError) as error:
         return Asked(line, row_id, None, str(error))
 
@@ -153,7 +158,7 @@ def _texts(value: Any) -> list[str]:
 def _number(value: Any, name: str) -> int | float:
     try:
         return int(value) if name == "k" else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadRow(f'"{name}" is {value!r}; it must be a number') from None
 
 

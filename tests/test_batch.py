@@ -40,7 +40,7 @@ def table(place: Path, *rows: Any) -> Path:
 
 
 def test_every_row_is_answered_as_if_it_were_asked_alone(place: Path) -> None:
-    rows: list[dict[str, Any]] = [{"id": "a", "text": "red"}, {"query": "blue", "k": 2, "modality": "image"}]
+    rows: list[dict[str, Any]] = [{"id": "a", "text": "red"}, {"text": "blue", "k": 2, "modality": "image"}]
     rows += [{"image": "green.png", "where": "width_px > 8"}, {"text": "red", "minus": ["text:letter"], "k": 1}]
     rows += [{"id": n, "text": colour, "modality": ["image", "text"]} for n, colour in enumerate(COLOURS * 20)]
 
@@ -69,15 +69,15 @@ def test_rows_that_cannot_be_asked_are_told_and_stop_nothing(place: Path) -> Non
     path = table(
         place, {"text": "red"}, "{no json", {"id": "x"}, {"text": "blue", "k": "many"}, {"text": "a", "colour": 3},
         {"image": "gone.png"}, {"text": "red", "where": "nonsense ="}, {"text": "red", "modality": "smell"},
-        {"text": "blue"},
+        '{"text": "blue", "k": 1e999}', '{"text": "\\ud83d"}', {"text": "blue"},
     )  # fmt: skip
 
     done = run("search", "--queries", path, "--collection", place / "c", "-k", 1)
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.exit_code == 1
-    assert [line["line"] for line in lines] == list(range(1, 10))
-    assert [("hits" in line) for line in lines] == [True, *[False] * 7, True]
+    assert [line["line"] for line in lines] == list(range(1, 12))
+    assert [("hits" in line) for line in lines] == [True, *[False] * 9, True]
     for number, said in ((3, "the query is empty"), (4, '"k" is'), (5, '"colour" is no part'), (6, "gone.png"),
                          (7, "--where"), (8, "smell")):  # fmt: skip
         assert said in lines[number - 1]["error"]
@@ -109,6 +109,7 @@ def test_results_go_to_a_file_as_json_lines_or_as_a_table(place: Path) -> None:
         (["red", "--out", "x.jsonl"], "--out is for the hits of --queries"),
         (["--queries", "q.jsonl", "--out", "x.txt"], "end it in .jsonl or .csv"),
         (["--queries", "q.toml"], "not a table of queries"),
+        (["--queries", "q.jsonl", "--out", "q.jsonl"], "is the file of the queries"),
         (["--queries", "gone.jsonl"], "gone.jsonl"),
     ],
 )

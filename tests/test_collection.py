@@ -588,6 +588,54 @@ def test_a_changed_letter_in_the_catalog_or_the_description_is_found(tmp_path: P
                 Collection.open(tmp_path / name)
 
 
+def test_a_writer_does_not_forget_that_the_catalog_was_changed(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    file = tmp_path / "c" / "catalog.sqlite"
+    file.write_bytes(file.read_bytes().replace(b"/media.png", b"/media.jpg", 1))
+
+    for _ in range(2):
+        with Collection.open(tmp_path / "c", writable=True) as opened:
+            opened.repair()
+            opened.commit([entry("more.png", unit_rows(1, 16, seed=5))])
+        with Collection.open(tmp_path / "c") as opened:
+            (problem,) = opened.verify()
+            assert problem.remedy == "trimodal index --rebuild PATH..."
+
+
+def test_a_damaged_seal_is_told_and_written_anew(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    seal = tmp_path / "c" / "catalog.sqlite.crc"
+    text = seal.read_text()
+    for damaged in (text.replace("crc32", "crc33"), text[:-5], "7", "", text.replace('"commits": ', '"commits": 1')):
+        seal.write_text(damaged)
+        with Collection.open(tmp_path / "c", writable=True) as opened:
+            (problem,) = opened.verify()
+            assert problem.what == f"{seal}: is damaged"
+            opened.repair()
+            assert opened.verify() == []
+        assert seal.read_text() != damaged
+
+
+def test_compacting_a_whole_catalog_leaves_no_seal_of_before(tmp_path: Path) -> None:
+    """As if killed after the database was written and before it was closed."""
+    filled(tmp_path / "c").close()
+    seal = tmp_path / "c" / "catalog.sqlite.crc"
+    before = seal.read_bytes()
+    with Collection.open(tmp_path / "c", writable=True) as opened:
+        opened.compact()
+    seal.write_bytes(before)
+    with Collection.open(tmp_path / "c") as opened:
+        assert opened.verify() == []
+
+
+@pytest.mark.parametrize("text", ["null", "7", "[]", '"x"'])
+def test_a_description_that_is_no_object_is_damaged(tmp_path: Path, text: str) -> None:
+    filled(tmp_path / "c").close()
+    (tmp_path / "c" / "collection.json").write_text(text)
+    with pytest.raises(IndexDamaged, match="is damaged"):
+        Collection.open(tmp_path / "c")
+
+
 def test_a_seal_of_an_earlier_commit_says_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
     seal = tmp_path / "c" / "catalog.sqlite.crc"

@@ -326,6 +326,17 @@ def test_filters_of_every_selectivity_find_the_best_that_pass(clusters: tuple[Ve
         assert recall(ids, expected) > 0.9
 
 
+@pytest.mark.parametrize("more", [-5, 0, 5])
+def test_as_many_as_there_are_can_be_asked_for(clusters: tuple[VectorIndex, Rows], more: int) -> None:
+    index, rows = clusters
+    allowed = np.arange(0, len(rows), 3)
+
+    _, ids = index.search(rows[:2], len(allowed) + more, allowed)
+
+    for row in ids:
+        assert len(set(row[row >= 0].tolist())) == len(allowed) + min(more, 0)
+
+
 def test_equal_rows_are_all_found_though_the_first_fetch_is_cut_by_them(mixed: Rows) -> None:
     rows = mixed.copy()
     rows[1_000:1_200] = rows[77]
@@ -348,6 +359,14 @@ def test_lists_without_storage_look_at_the_vectors_themselves(mixed: Rows, tmp_p
     assert (tmp_path / "i").stat().st_size < wish.memory_bytes
     assert index.differing(np.arange(40), mixed[:40]) == 0
     assert index.differing(np.arange(40), -mixed[:40]) > 30
+
+
+@pytest.mark.parametrize("kind", ["HNSW", "IVF", "auto"])
+def test_nothing_at_all_is_searched_exactly_whatever_is_wished(kind: Any) -> None:
+    index = index_of(np.zeros((0, DIM), np.float32), wish=IndexWish(kind))
+
+    assert index.kind == "Flat"
+    assert index.search(unit_rows(1, DIM), 3)[1].tolist() == [[-1, -1, -1]]
 
 
 def test_an_index_of_lists_is_saved_grows_and_knows_other_rows(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.specs import LoraSpec
+from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
 
@@ -96,7 +97,7 @@ class Align:
 
 @dataclass(frozen=True)
 class Tell:
-    """Second stage: cross-attention alone, by captioning: pictures and their first captions, word by word."""
+    """Second stage: cross-attention (and adapters) by captioning: pictures and their first captions, word by word."""
 
     steps: int = 0
     """Without any the result can't caption but by what the matching stage's ``lm_weight`` teaches."""
@@ -200,4 +201,6 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
     if recipe.lora is not None:
         ranges += [("lora.rank", recipe.lora.rank, 1, 1024), ("lora.dropout", recipe.lora.dropout, 0, 0.95)]
     check_ranges(path, ranges)
+    if recipe.tell.steps and recipe.scorer.interaction == "none":
+        raise RecipeError(f'{path}: [tell] needs media that are read; set its steps to 0, or interaction to "one-way"')
     return recipe
