@@ -87,6 +87,8 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
 )
 
+#: Filters whose rows are remembered until the next commit.
+_FILTERS_KEPT = 8
 #: Not in the migrations: a catalog that lacks it gets it with the next commit.
 _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
 _REBUILD = "build the collection anew: trimodal index --rebuild PATH..."
@@ -349,7 +351,8 @@ class Catalog:
 
     def vector_ids(self, modality: Modality | None = None, where: Filter | None = None) -> NDArray[np.int64]:
         """The live vectors that pass, ascending int64. Do not write into the array: it may be kept."""
-        cached = self._cache.get(("vector_ids", modality)) if where is None else None
+        asked = ("vector_ids", modality, None if where is None else where.text)
+        cached = self._cache.get(asked)
         if cached is not None:
             return np.asarray(cached, dtype=np.int64)
         query = sa.select(_segments.c.vector_id).order_by(_segments.c.vector_id)
@@ -360,8 +363,12 @@ class Catalog:
         with self._reading() as connection:
             ids = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
         ids.setflags(write=False)
-        if where is None:
-            self._cache["vector_ids", modality] = ids
+        # of filters the latest: many queries ask with one, and a million rows take a second to look through
+        with self._lock:
+            filters_kept = [key for key in self._cache if key[0] == "vector_ids" and key[2] is not None]
+            if where is not None and len(filters_kept) >= _FILTERS_KEPT:
+                del self._cache[filters_kept[0]]
+            self._cache[asked] = ids
         return ids
 
     def lookup(self, vector_ids: Iterable[int]) -> dict[int, Row]:
