@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -178,6 +179,9 @@ class Counting(FakeReranker):
         super().__init__()
         self.says = says
         self.beams: set[int] = set()
+
+    def read(self, texts: Sequence[str]) -> None:
+        pass
 
     def require_captions(self) -> None:
         pass

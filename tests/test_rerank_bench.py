@@ -60,6 +60,9 @@ class Table:
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         return np.asarray(1.0 / (1.0 + np.exp(-scores)), dtype=np.float32)
 
+    def read(self, texts: Sequence[str]) -> None:
+        pass
+
     def require_captions(self) -> None:
         pass
 

@@ -158,6 +158,9 @@ class FakeReranker:
         del modality
         return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(scores, dtype=np.float32))), dtype=np.float32)
 
+    def read(self, texts: Sequence[str]) -> None:
+        """Nothing is gained by it."""
+
     def require_captions(self) -> None:
         """It can."""
 

@@ -163,6 +163,12 @@ class CachedReranker:
     def supports(self, query: Modality, candidate: Modality) -> bool:
         return self._reranker.supports(query, candidate)
 
+    def read(self, texts: Sequence[str]) -> None:
+        keys = {_key("media", self._identity, modality.value, text): text for text in texts for modality in Modality}
+        known = {keys[key] for key in self._cache.logits.get(list(keys))}
+        if missing := [text for text in dict.fromkeys(texts) if text not in known]:
+            self._reranker.read(missing)
+
     def score_media(self, text: str, tokens: TokenRows, modality: Modality) -> NDArray[np.float32]:
         return self._judged(
             _key("media", self._identity, modality.value, text),

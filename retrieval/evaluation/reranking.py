@@ -107,6 +107,8 @@ def judge_direction(
                            if on_queries is not None else None)  # fmt: skip
     for first, block in metrics.similarity_blocks(queries, candidates):
         for query, cosines in enumerate(block, start=first):
+            if pairs.query is Modality.TEXT and query % _READ_AT_ONCE == 0:
+                reranker.read(pairs.texts[query : query + _READ_AT_ONCE])
             top = best_first(cosines, depth)
             judged = judging.logits(query, top)
             scored = match_scores(reranker, judged, cosines[top], pairs.told_of)
@@ -174,6 +176,10 @@ def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) 
         bins = calibration.reliability_bins(values, labels)
         document[name] = {"ece": calibration.error_of_bins(bins), "bins": [one.to_json() for one in bins]}
     return document
+
+
+#: Texts that ask are read together.
+_READ_AT_ONCE = 256
 
 
 class _Judging:

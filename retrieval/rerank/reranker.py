@@ -32,6 +32,9 @@ class Reranker(Protocol):
     def supports(self, query: Modality, candidate: Modality) -> bool:
         """Whether it can judge that direction: one side must be text, the other what it was trained on."""
 
+    def read(self, texts: Sequence[str]) -> None:
+        """Take in texts that :meth:`score_media` will be asked about: many at once are read much faster than alone."""
+
     def score_media(self, text: str, tokens: TokenRows, modality: Modality) -> Logits:
         """One text against media ``(n, row_bytes)`` -> match logits float32 ``(n,)``; the text is encoded once."""
 

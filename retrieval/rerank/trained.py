@@ -73,6 +73,17 @@ class TrainedReranker:
         return pair[0] in self.config.sources
 
     @torch.inference_mode()
+    def read(self, texts: Sequence[str]) -> None:
+        """Keep the states of texts, up to 4,096 of them."""
+        reader, _ = self._language
+        some = list(dict.fromkeys(texts))[:_KEPT_TEXTS]
+        for text in some:  # the ones asked for are the last to be forgotten
+            if (kept := self._read.pop(text, None)) is not None:
+                self._read[text] = kept
+        for start in range(0, len(some), 32):
+            self._states(reader, some[start : start + 32])
+
+    @torch.inference_mode()
     def score_media(self, text: str, tokens: TokenRows, modality: Modality = Modality.IMAGE) -> NDArray[np.float32]:
         """One text against ``(n, row_bytes)`` -> float32 ``(n,)``."""
         reader, scorer = self._language
