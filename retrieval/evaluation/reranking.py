@@ -195,7 +195,10 @@ class _Judging:
 
     def read_ahead(self, asking: Mapping[str, Sequence[int]], on_share: Callable[[float], None]) -> None:
         """Judge media that ask for texts, text by text: each is read once for all of them, not once for each."""
+        texts = list(asking)
         for done, (text, queries) in enumerate(asking.items(), start=1):
+            if done % _READ_AT_ONCE == 1:
+                self._reranker.read(texts[done - 1 : done - 1 + _READ_AT_ONCE])
             found = self._reranker.score_media(text, self._pairs.tokens[list(queries)], self._pairs.query)
             self._ahead[text] = dict(zip(queries, found, strict=True))
             self.n_scored += len(queries)
