@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +29,7 @@ from indexer.encoders.media_tokens import token_encoder
 from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
 from indexer.index_plan import IndexWish, plan_index
-from indexer.index_queries import caption_queries
+from indexer.index_queries import captions_asking
 from indexer.items import Item, Modality, Skipped
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import decode
@@ -483,7 +483,7 @@ class _Build:
             if self.on_progress is not None:
                 self.on_progress(Progress(done, total, 0, "index"))
 
-        asking = cache(partial(caption_queries, self.collection, self.encoder))
+        asking = captions_asking(self.collection, self.encoder)
         self.collection.save_index(wish=wish, asking=asking, on_progress=show)
 
     def _settle(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache, partial
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from indexer.collection import UNIT_TOLERANCE, Collection
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import CollectionError, ModelError
-from indexer.index_queries import caption_queries
+from indexer.index_queries import captions_asking
 from indexer.items import Embeddings, Modality
 from indexer.rows import GENERATED_BY, GeneratedCaption, Uncaptioned
 
@@ -87,7 +86,7 @@ class _Filling:
                 self._show(start + len(part), len(waiting))
             self._commit()
             if waiting:
-                self.collection.save_index(asking=cache(partial(caption_queries, self.collection, self.encoder)))
+                self.collection.save_index(asking=captions_asking(self.collection, self.encoder))
         except KeyboardInterrupt:
             interrupted = True
             self._commit()

@@ -18,7 +18,6 @@ import json
 import shutil
 import stat
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -31,7 +30,8 @@ import numpy as np
 
 from indexer.catalog import Catalog
 from indexer.check import Problem, repair, verify
-from indexer.durable import replace_file, storage_error, storage_errors, sync_folder
+from indexer.crc import crc32_of_json
+from indexer.durable import replace_text, storage_error, storage_errors, sync_folder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import (
     CollectionError,
@@ -195,8 +195,8 @@ class Collection:
                 checksums=True,
             )
             said = asdict(description)
-            text = json.dumps({**said, _CHECK: _check_of(said)}, indent=2) + "\n"
-            replace_file(path / _DESCRIPTION, lambda file: _write_all(file, text.encode()))
+            text = json.dumps({**said, _CHECK: crc32_of_json(said)}, indent=2) + "\n"
+            replace_text(path / _DESCRIPTION, text)
             made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             cleanup.pop_all()
             return made
@@ -675,7 +675,7 @@ def _read_description(path: Path) -> Description:
         )
     try:
         check = values.pop(_CHECK, None)
-        if check != _check_of(values) and not (check is None and "checksums" not in values):
+        if check != crc32_of_json(values) and not (check is None and "checksums" not in values):
             raise ValueError  # what was written before there were checksums has neither
         later = {"tokens", "checksums"}  # absent before collections had any
         known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
@@ -690,10 +690,6 @@ def _read_description(path: Path) -> Description:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
     return description
-
-
-def _check_of(said: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
 
 
 def _size_bytes(folder: Path) -> int:
@@ -742,7 +738,3 @@ def _take_lock(path: Path) -> filelock.BaseFileLock:
     except OSError as error:
         raise storage_error(path, error) from error
     return lock
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    file.write(data)

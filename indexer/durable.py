@@ -61,6 +61,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         sync_folder(path.parent)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """As :func:`replace_file`, of a text in UTF-8."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    replace_file(path, write)
+
+
 def sync_folder(folder: Path) -> None:
     """Make names created or removed in ``folder`` durable (Windows has no such call and needs none)."""
     if os.name == "nt":

@@ -340,15 +340,14 @@ class CpuIndex:
             best = np.lexsort((ids, -exact))
             return exact[best][None], ids[best][None]
         there = candidates >= 0
-        if candidates.size and there.all():
-            exact = self._rows(candidates.ravel()).reshape(*candidates.shape, -1) * queries.astype(np.float64)[:, None]
-            scores = exact.sum(axis=2).astype(np.float32)
-            order = np.lexsort((candidates, -scores), axis=1)
-            return np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
-        rows = self._rows(candidates[there]).astype(np.float64)
-        rows *= np.repeat(queries.astype(np.float64), there.sum(axis=1), axis=0)
         scores = np.full(candidates.shape, -np.inf, dtype=np.float32)
-        scores[there] = rows.sum(axis=1).astype(np.float32)  # row by row, always alike
+        wide = queries.astype(np.float64)
+        rows: NDArray[Any]
+        if candidates.size and there.all():
+            rows = self._rows(candidates.ravel()).reshape(*candidates.shape, -1) * wide[:, None]
+        else:
+            rows = self._rows(candidates[there]) * np.repeat(wide, there.sum(axis=1), axis=0)
+        scores[there] = rows.sum(axis=-1).ravel().astype(np.float32)  # row by row, always alike
         order = np.lexsort((candidates, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
 

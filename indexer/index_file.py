@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from indexer.crc import crc32_of_file, crc32_of_json
 from indexer.durable import replace_file
 from indexer.errors import IndexDamaged
 from indexer.index_plan import IndexPlan, IndexWish, Kind, Storage
@@ -111,7 +112,7 @@ def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], 
 
         put(take)
         said = {**asdict(facts), "crc32": crc}
-        file.write(b"\n" + json.dumps({**said, _CHECK: _check_of(said)}).encode())
+        file.write(b"\n" + json.dumps({**said, _CHECK: crc32_of_json(said)}).encode())
 
     replace_file(path, write)
 
@@ -135,7 +136,7 @@ def open_index_file(path: Path, *, checked: bool = True) -> Iterator[tuple[Binar
             file.seek(max(0, size - _TRAILER_MAX_BYTES))
             line = file.read().rpartition(b"\n")[2]
             facts = _facts_of(json.loads(line))
-            if checked and _crc32(file, size - len(line) - 1) != facts.crc32:
+            if checked and crc32_of_file(file, size - len(line) - 1) != facts.crc32:
                 raise damaged(path, "its bytes are not those that were written (crc32)")
             file.seek(0)
         except FileNotFoundError as error:
@@ -159,7 +160,7 @@ def damaged(path: Path, what: str) -> IndexDamaged:
 
 def _facts_of(said: dict[str, Any]) -> IndexFacts:
     check = said.pop(_CHECK, None)
-    if check is not None and check != _check_of(said):  # absent from what was written before there was one
+    if check is not None and check != crc32_of_json(said):  # absent from what was written before there was one
         raise ValueError("another line than was written")
     known = {one.name for one in fields(IndexFacts)}
     values = {name: value for name, value in said.items() if name in known}
@@ -167,17 +168,3 @@ def _facts_of(said: dict[str, Any]) -> IndexFacts:
     tuning = values.get("tuning")
     values["tuning"] = None if tuning is None else Tuning(**{**tuning, "curve": tuple(tuning["curve"])})
     return IndexFacts(**values)
-
-
-def _check_of(said: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
-
-
-def _crc32(file: BinaryIO, n_bytes: int) -> int:
-    file.seek(0)
-    crc = 0
-    read: Callable[[int], bytes] = file.read
-    while n_bytes > 0 and (block := read(min(n_bytes, 1 << 20))):
-        crc = zlib.crc32(block, crc)
-        n_bytes -= len(block)
-    return crc

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog
 from indexer.errors import IndexDamaged, UsageError
 from indexer.faiss_index import EXACT_ROWS, FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
-from indexer.index_file import IndexFacts
+from indexer.index_file import IndexFacts, Tuning
 from indexer.index_plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
 from indexer.index_tuning import Asking, own_vectors, tuned
 from indexer.items import Modality
@@ -117,13 +117,12 @@ class IndexKeeper:
         plan = self._planned(count, dim, wish, asked_for)
         index: VectorIndex | None = None
         if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
-            measured = facts.kind == "Flat" or not self._stale(facts, count, wish, asking)
+            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, wish, asking)
             if facts.ntotal == count and measured and facts.wish == wish:
                 self._note()
                 return
             with contextlib.suppress(IndexDamaged):
                 index = load_index(self._file, device="cpu", rows=self._rows)[0]
-        fresh = index is None
         if plan.kind == "Flat":
             on_progress = _untold
         if index is None:
@@ -131,13 +130,8 @@ class IndexKeeper:
             index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
         before, index.wish = index.wish, wish
         self._complete(index, on_progress)
-        if index.kind != "Flat":
-            asked = asking()
-            old = index.tuning
-            if fresh or old is None or wish.recall != before.recall or _grown(old.count, count) or (
-                asked is not None and asked.what != old.queries
-            ):  # fmt: skip
-                self._tune(index, asked, last, wish)
+        if index.kind != "Flat" and self._stale(index.tuning, before, wish, asking):
+            self._tune(index, asking(), last, wish)
         index.save(self._file, generation=self._owner.vectors.generation)
         self._note()
         self._loaded.clear()
@@ -202,9 +196,9 @@ class IndexKeeper:
                 return facts
         return None
 
-    def _stale(self, facts: IndexFacts, count: int, wish: IndexWish, asking: AskingOf) -> bool:
-        tuning = facts.tuning
-        if tuning is None or facts.wish.recall != wish.recall or _grown(tuning.count, count):
+    def _stale(self, tuning: Tuning | None, before: IndexWish, wish: IndexWish, asking: AskingOf) -> bool:
+        """Whether what was measured, for the wish of ``before``, says too little of the index as it is now."""
+        if tuning is None or before.recall != wish.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
             return True
         return tuning.queries == "vectors" and asking() is not None
 
@@ -234,7 +228,3 @@ def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> i
 
 def _untold(done: int, total: int) -> None:
     """It is over at once."""
-
-
-def _grown(measured: int, count: int) -> bool:
-    return count > _MEASURE_AGAIN * measured

@@ -7,6 +7,7 @@ pictures alone would find less than it says.
 from __future__ import annotations
 
 import re
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from indexer.collection import Collection
 from indexer.encoders.dual import DualEncoder
 from indexer.errors import ModelError
-from indexer.index_keeper import searched_most
+from indexer.index_keeper import AskingOf, searched_most
 from indexer.index_tuning import Asking
 from indexer.items import Modality
 from indexer.rows import Row
@@ -38,6 +39,11 @@ def caption_queries(collection: Collection, encoder: DualEncoder) -> Asking | No
         return Asking(encoder.encode_queries(words), "captions", allowed)
     except ModelError:  # the text tower's weights are not on this machine
         return None
+
+
+def captions_asking(collection: Collection, encoder: DualEncoder) -> AskingOf:
+    """:func:`caption_queries` when they are needed, made once."""
+    return cache(partial(caption_queries, collection, encoder))
 
 
 def _words(row: Row) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.durable import replace_file
+from indexer.crc import crc32_of_file, crc32_of_json
+from indexer.durable import replace_text
 from indexer.errors import StorageError
 
-_BLOCK = 1 << 20
 #: The checksum of nothing: no file has it.
 _BROKEN = -1
 
@@ -27,8 +26,8 @@ class _Seal:
     crc32: int
 
     def text(self) -> str:
-        said = f"{self.commits} {self.crc32}"
-        return json.dumps({"commits": self.commits, "crc32": self.crc32, "check": zlib.crc32(said.encode())})
+        said = {"commits": self.commits, "crc32": self.crc32}
+        return json.dumps({**said, "check": crc32_of_json(said)})
 
 
 def seal(path: Path, commits: int, *, broken: bool = False) -> None:
@@ -38,9 +37,9 @@ def seal(path: Path, commits: int, *, broken: bool = False) -> None:
     """
     with contextlib.suppress(OSError, StorageError):
         if broken:
-            _write(path, _Seal(commits, _BROKEN))
+            replace_text(seal_of(path), _Seal(commits, _BROKEN).text())
         elif _log_is_empty(path):
-            _write(path, _Seal(commits, _crc32(path)))
+            replace_text(seal_of(path), _Seal(commits, _crc32(path)).text())
 
 
 def is_broken(path: Path, commits: int) -> bool:
@@ -75,22 +74,11 @@ def _read(path: Path) -> _Seal | None:
         return None
 
 
-def _write(path: Path, found: _Seal) -> None:
-    replace_file(seal_of(path), lambda file: _put(file, found.text()))
-
-
-def _put(file: object, text: str) -> None:
-    file.write(text.encode())  # type: ignore[attr-defined]
-
-
 def _log_is_empty(path: Path) -> bool:
     log = path.with_name(path.name + "-wal")
     return not log.exists() or log.stat().st_size == 0
 
 
 def _crc32(path: Path) -> int:
-    crc = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-    return crc
+        return crc32_of_file(file)

@@ -505,11 +505,16 @@ def test_vectors_that_are_no_embeddings_are_found_and_dropped(tmp_path: Path) ->
         assert opened.count == 28
 
 
-def test_a_changed_vector_that_is_still_an_embedding_is_found_by_its_checksum(tmp_path: Path) -> None:
-    filled(tmp_path / "c").close()
-    with (tmp_path / "c" / "vectors" / "000001-000000.f32").open("r+b") as file:
+def change_a_vector(place: Path) -> None:
+    """That of /media/005.png becomes another embedding."""
+    with (place / "vectors" / "000001-000000.f32").open("r+b") as file:
         file.seek(5 * 64)
         file.write(unit_rows(1, 16, seed=77).tobytes())
+
+
+def test_a_changed_vector_that_is_still_an_embedding_is_found_by_its_checksum(tmp_path: Path) -> None:
+    filled(tmp_path / "c").close()
+    change_a_vector(tmp_path / "c")
 
     with Collection.open(tmp_path / "c", writable=True) as opened:
         changed, other = opened.verify()
@@ -521,9 +526,7 @@ def test_a_changed_vector_that_is_still_an_embedding_is_found_by_its_checksum(tm
 
 def test_compacting_does_not_make_a_damaged_vector_look_whole(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    with (tmp_path / "c" / "vectors" / "000001-000000.f32").open("r+b") as file:
-        file.seek(5 * 64)
-        file.write(unit_rows(1, 16, seed=77).tobytes())
+    change_a_vector(tmp_path / "c")
 
     with Collection.open(tmp_path / "c", writable=True) as opened:
         opened.remove(["/media/000.png"])
