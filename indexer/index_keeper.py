@@ -160,8 +160,6 @@ class IndexKeeper:
         most = searched_most(self._owner.catalog)
         if len(most) < EXACT_ROWS:  # so few are searched exactly: what all of them ask is measured
             most = self._owner.catalog.vector_ids()
-        if len(most) < EXACT_ROWS:
-            return
         tuned(index, self._rows, own_vectors(self._rows, most) if asked is None else replace(asked, allowed=most),
               wish.recall)  # fmt: skip
 
@@ -198,6 +196,8 @@ class IndexKeeper:
 
     def _stale(self, tuning: Tuning | None, before: IndexWish, wish: IndexWish, asking: AskingOf) -> bool:
         """Whether what was measured, for the wish of ``before``, says too little of the index as it is now."""
+        if len(self._owner.catalog.vector_ids()) < EXACT_ROWS:
+            return False  # every search is exact
         if tuning is None or before.recall != wish.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
             return True
         return tuning.queries == "vectors" and asking() is not None

@@ -28,7 +28,7 @@ from retrieval.evaluation.html import plots
 from retrieval.evaluation.html.examples import Media, clip, files_of, thumbnail
 from retrieval.evaluation.html.page import page as page_of
 from retrieval.evaluation.metrics import Relevance, RelevantRanks
-from retrieval.evaluation.provenance import command_line
+from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
 from retrieval.evaluation.report import as_csv, as_document, as_html, json_text, write_report
 
@@ -462,6 +462,9 @@ def test_the_command_can_be_typed_again_and_names_no_home(monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
     given = ["trimodal", "bench", "/home/ada/my photos/m.jsonl", "/home/adam/x", "--split=a b"]
     assert command_line(given) == "trimodal bench ~/'my photos/m.jsonl' /home/adam/x '--split=a b'"
+    given = ["trimodal", "bench", "--model", "openclip:ViT-B-32@/home/ada/x.pt"]
+    assert command_line(given) == "trimodal bench --model openclip:ViT-B-32@~/x.pt"
+    assert short_spec(given[-1]) == "openclip:ViT-B-32@x.pt" and short_spec("openclip:/home/ada/x") == "openclip:x"
 
 
 def test_what_the_page_is_made_of_ships_in_the_wheel() -> None:

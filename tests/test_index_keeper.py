@@ -193,6 +193,19 @@ def test_everything_may_be_removed_and_compacted(tmp_path: Path, kind: Any) -> N
         assert (facts(made)["kind"], made.count, made.verify()) == ("Flat", 0, [])
 
 
+@pytest.mark.parametrize("kind", ["HNSW", "IVF"])
+def test_few_rows_are_searched_exactly_so_nothing_is_measured_and_nothing_written_again(
+    tmp_path: Path, kind: Any
+) -> None:
+    with collection(tmp_path / "c", 400) as made:
+        made.save_index(wish=IndexWish(kind))
+        before = (tmp_path / "c" / "index.faiss").stat()
+        made.save_index(asking=asking(unit_rows(3, DIM)))
+        after = (tmp_path / "c" / "index.faiss").stat()
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+        assert facts(made)["kind"] == kind
+
+
 class Words:
     """An encoder of words alone, counted."""
 

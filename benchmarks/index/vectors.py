@@ -1,12 +1,12 @@
 """A million vectors that lie as real embeddings do, and real questions: ``vectors.npy``, ``queries.npy``, ``tune.npy``.
 
-The pictures of the starter's training pool are encoded by the starter (the first 512 of its dimensions, made unit
+6,000 pictures of the starter's training pool are encoded by the starter (the first 512 of its dimensions, made unit
 again). Each vector made is a random picture's, drawn towards one of its 32 nearest neighbours by up to a half, plus
 Gaussian noise with 0.7 times the Cholesky factor of half the covariance of such neighbours' differences, made unit.
 Questions are not made: they are the starter's vectors of the pool's captions, 1,000 to measure with and 300 others to
 tune with. Text lies elsewhere in the space than pictures do, as in a real search.
 
-Needs what data/recipes/starter.toml needs; the towers' features come from the cache where they were made before.
+Needs data/recipes/pool.py and `trimodal models pull starter`.
 """
 
 from __future__ import annotations
@@ -16,41 +16,43 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
 
-ROOT = Path(__file__).resolve().parents[2]
+from indexer.corpus import read_manifest
+from indexer.encoders import open_encoder
+from indexer.encoders.weights import cache_dir
+from indexer.limits import MediaLimits
+from indexer.media import read_picture
+
 DIM, NEAR, NOISE = 512, 32, 0.7
+PICTURES, QUERIES, TUNED_WITH = 6_000, 1_000, 300
 _CHUNK = 50_000
 
 Rows = NDArray[np.float32]
 
 
-def real() -> tuple[Rows, Rows]:
-    """The starter's vectors of the pool's pictures and of their captions, ``(n, 512)`` each."""
-    import torch
-
-    from indexer.encoders.trained import TrainedDualEncoder
-    from indexer.items import Modality
-    from indexer.training.dual import Clock, TrainingData
-    from indexer.training.recipe import load_recipe
-    from indexer.training.towers import RecipeTowers
-
-    encoder = TrainedDualEncoder(ROOT / "data" / "models" / "starter")
-    recipe = load_recipe(ROOT / "data" / "recipes" / "starter.toml")
-    towers = RecipeTowers(recipe, torch.device("cpu"), lambda *_: None)
-    data = TrainingData(recipe, towers, Clock())
-    data.prepare()
-    used = data.used[Modality.IMAGE]
-    examples = [*used.train, *used.heldout]
-    texts = sorted({caption for one in examples for caption in one.captions})
-    pictures = encoder.project_images(towers.of_media(examples))
-    return unit(pictures[:, :DIM]), unit(encoder.project_texts(towers.texts(texts))[:, :DIM])
+def real(rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """The starter's vectors of pictures of the pool ``(6000, 512)`` and of captions ``(1300, 512)``."""
+    pool = cache_dir() / "datasets" / "pool" / "manifest.jsonl"
+    rows = read_manifest(pool).rows
+    texts = sorted({caption for row in rows for caption in row.captions})
+    paths = sorted(row.image for row in rows if row.image is not None)
+    encoder = open_encoder("starter")
+    limits = MediaLimits()
+    some = [paths[n] for n in np.sort(rng.choice(len(paths), PICTURES, replace=False))]
+    parts = []
+    for start in track(range(0, len(some), 32), "the starter encodes pictures"):
+        pictures = [encoder.prepare_image(read_picture(path, limits)) for path in some[start : start + 32]]
+        parts.append(encoder.encode_images(pictures))
+    asked = [texts[n] for n in rng.choice(len(texts), QUERIES + TUNED_WITH, replace=False)]
+    return unit(np.concatenate(parts)[:, :DIM]), unit(encoder.encode_queries(asked)[:, :DIM])
 
 
 def make(folder: Path, n: int) -> None:
     """Write ``n`` vectors and the questions."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
-    rows, texts = real()
+    rows, texts = real(rng)
     likeness = rows @ rows.T
     np.fill_diagonal(likeness, -1)
     likeness[likeness > 0.9999] = -1
@@ -66,9 +68,8 @@ def make(folder: Path, n: int) -> None:
         made = (1 - towards) * rows[which] + towards * rows[near[which, rng.integers(NEAR, size=size)]]
         out[start : start + size] = unit(made + NOISE * rng.standard_normal((size, DIM), dtype=np.float32) @ factor.T)
     out.flush()
-    drawn = texts[rng.permutation(len(texts))]
-    np.save(folder / "queries.npy", drawn[:1_000])
-    np.save(folder / "tune.npy", drawn[1_000:1_300])
+    np.save(folder / "queries.npy", texts[:QUERIES])
+    np.save(folder / "tune.npy", texts[QUERIES:])
     partial.replace(folder / "vectors.npy")
 
 

@@ -44,6 +44,7 @@ from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.details import DirectionDetails, Entry, examples_of, fingerprint, similarities_of
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
 from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
+from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.reranking import Gain, Pairs, calibration_of, gains, judge_direction
 from retrieval.evaluation.zero_shot import ZeroShot, class_vectors, classification
 from retrieval.rerank.reranker import Reranker
@@ -284,7 +285,7 @@ def run_benchmark(
         manifest_name=benchmark.path.name,
         manifest_sha256=benchmark.sha256,
         split=benchmark.split,
-        encoder=encoder.spec,
+        encoder=short_spec(encoder.spec),
         encoder_fingerprint=encoder.fingerprint,
         dim=encoder.dim,
         items={

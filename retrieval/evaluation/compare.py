@@ -21,6 +21,7 @@ from retrieval.evaluation import metrics
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.details import FOUND_AT
 from retrieval.evaluation.metrics import Floats
+from retrieval.evaluation.provenance import short_spec
 
 #: More are not told apart on a page.
 MAX_RUNS = 6
@@ -300,8 +301,3 @@ def _labels(paths: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> li
         if len(set(labels)) == len(labels):
             return labels
     return [f"{n}: {label}" for n, label in enumerate(named, start=1)]
-
-
-def short_spec(spec: str) -> str:
-    """A model's spec, a directory by its last part: where it stands on a disk concerns nobody."""
-    return one_line(Path(spec).name if Path(spec).is_absolute() else spec, 60)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders.dual import DualEncoder
+from indexer.files import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
+#: An absolute path: a spec of its own, or behind an architecture's `@` or a library's `:`.
+_PATH = re.compile(r"(^|[@:])(/[^@]*)")
 PACKAGES = ("trimodal", "torch", "transformers", "timm", "open_clip_torch", "numpy", "pillow", "soundfile", "soxr")
 
 
@@ -104,8 +108,19 @@ def command_line(arguments: Sequence[str]) -> str:
         inside = argument.removeprefix(home)
         if len(home) > 1 and inside != argument and inside.startswith("/"):
             quoted = f"~/{shlex.quote(inside[1:])}" if len(inside) > 1 else "~"
+        elif len(home) > 1:  # openclip:ARCH@PATH: no shell opens a ~ there, but a reader does
+            quoted = quoted.replace(f"@{home}/", "@~/").replace(f":{home}/", ":~/")
         told.append(quoted)
     return " ".join(told)
+
+
+def short_spec(spec: str) -> str:
+    """A model's spec with the last parts alone of the paths in it: where it stands on a disk concerns nobody.
+
+    >>> short_spec("openclip:ViT-B-32@/home/me/runs/epoch_9.pt"), short_spec("openclip:ViT-B-32/openai")
+    ('openclip:ViT-B-32@epoch_9.pt', 'openclip:ViT-B-32/openai')
+    """
+    return one_line(_PATH.sub(lambda found: found[1] + Path(found[2]).name, spec), 60)
 
 
 def _git(*arguments: str) -> str | None:

@@ -22,7 +22,7 @@ from indexer.files import display_path, one_line
 from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
 from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
-from retrieval.evaluation.compare import Run, short_spec
+from retrieval.evaluation.compare import Run
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.html.page import page
 
@@ -129,7 +129,7 @@ def as_csv(result: BenchmarkResult) -> str:
 
 def as_html(document: Mapping[str, Any], benchmark: Benchmark | None = None) -> str:
     """``report.json`` as a page that needs nothing beside itself; pictures and sounds from ``benchmark``."""
-    return page([Run(short_spec(document["encoder"]), "report.json", document)], benchmark=benchmark)
+    return page([Run(document["encoder"], "report.json", document)], benchmark=benchmark)
 
 
 def write_report(
