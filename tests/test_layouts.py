@@ -389,3 +389,12 @@ def test_templates_are_for_classes_only(tmp_path: Path) -> None:
     for dataset in (f"coco:{tmp_path}", "m.jsonl"):
         with pytest.raises(UsageError, match="--template is for classes:FOLDER"):
             opened(dataset, templates=["a {}."])
+
+
+def test_the_demo_in_cocos_layout_is_read_as_coco_is(tmp_path: Path) -> None:
+    import demo_coco
+
+    assert demo_coco.main(["--out", str(tmp_path)]) == 0
+    benchmark = opened(f"coco:{tmp_path}")
+    assert (len(benchmark.rows), len(opened(f"coco:{tmp_path}", "val").rows)) == (232, 59)
+    assert {len(row.captions) for row in benchmark.rows} == {5} and not benchmark.skipped
