@@ -673,6 +673,21 @@ def train_rerank_command(
         print(f"wrote {out}")
 
 
+@train_app.command("names")
+def train_names_command(
+    names: Annotated[Path, typer.Argument(help="A text file, a name a line.")],
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Directory of a model that has a reranker.")],
+    device: DeviceOption = "auto",
+) -> None:
+    """Give a model the names that its captions may choose, such as those of your own things; nothing is trained."""
+    from retrieval.rerank.naming import give_names, read_names
+
+    given = read_names(names)
+    with _progress() as bar:
+        give_names(model, given, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0))
+    print(f"{model}: captions choose from {len(given):,} names")
+
+
 def _place(collection: Path | None) -> Path:
     """The collection's directory: what was asked for, or the per-user one."""
     if collection is not None:

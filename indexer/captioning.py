@@ -22,8 +22,8 @@ from indexer.index_queries import captions_asking
 from indexer.items import Embeddings, Modality
 from indexer.rows import GENERATED_BY, GeneratedCaption, Uncaptioned
 
-#: Packed media tokens ``(n, row_bytes)`` -> ``n`` captions.
-Captioner = Callable[[TokenRows], Sequence[str]]
+#: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
+Captioner = Callable[[TokenRows, Embeddings], Sequence[str]]
 #: Called with (pictures done, of how many).
 OnCaptions = Callable[[int, int], None]
 
@@ -100,7 +100,8 @@ class _Filling:
             if one.content_hash not in self.told and not self._known(one.content_hash):
                 new.setdefault(one.content_hash, one.vector_id)
         if new:
-            captions = self.captioner(tokens.get(np.fromiter(new.values(), dtype=np.int64)))
+            ids = np.fromiter(new.values(), dtype=np.int64)
+            captions = self.captioner(tokens.get(ids), self.collection.vectors.get(ids))
             if len(captions) != len(new):
                 raise ModelError(
                     f"model {self.encoder.spec}: told {len(captions)} captions for {len(new)} pictures; "

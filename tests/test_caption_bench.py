@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from indexer.encoders.fake import FakeEncoder, FakeReranker
 from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import MissingExtra, ModelError, UsageError
+from indexer.items import Embeddings
 from retrieval.evaluation import caption_metrics
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.caption_metrics import find_wordnet, score_captions, tokenised
@@ -186,10 +187,12 @@ class Counting(FakeReranker):
     def require_captions(self) -> None:
         pass
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
         self.beams.add(beams)
         if self.says is None:
-            return super().caption(tokens, beams=beams, max_words=max_words)
+            return super().caption(tokens, vectors, beams=beams, max_words=max_words)
         return [self.says.pop(0) for _ in tokens]
 
 
@@ -247,7 +250,9 @@ def test_a_reranker_that_tells_too_few_is_refused(benchmark: Benchmark) -> None:
         def require_captions(self) -> None:
             pass
 
-        def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+        def caption(
+            self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+        ) -> list[str]:
             return ["one"]
 
     with pytest.raises(ModelError, match="told 1 captions for 6 pictures"):

@@ -39,9 +39,10 @@ class Teller:
         self.asked = 0
         self.stop_at = stop_at
 
-    def __call__(self, tokens: TokenRows) -> list[str]:
+    def __call__(self, tokens: TokenRows, vectors: Embeddings) -> list[str]:
         if self.stop_at is not None and self.asked >= self.stop_at:
             raise KeyboardInterrupt
+        assert vectors.shape == (len(tokens), FakeEncoder.dim)
         self.asked += len(tokens)
         return FakeReranker().caption(tokens)
 
@@ -167,10 +168,10 @@ def test_a_run_that_dies_leaves_what_it_committed(home: Path, media: Path, monke
     index(home, media)
     told = Teller()
 
-    def dies(tokens: TokenRows) -> list[str]:
+    def dies(tokens: TokenRows, vectors: Embeddings) -> list[str]:
         if told.asked >= 5:
             raise OSError("the power fails")
-        return told(tokens)
+        return told(tokens, vectors)
 
     with pytest.raises(OSError):
         fill(home, dies)
@@ -181,16 +182,16 @@ def test_a_run_that_dies_leaves_what_it_committed(home: Path, media: Path, monke
 
 def test_a_picture_of_which_nothing_is_said_stays_without(home: Path, media: Path) -> None:
     index(home, media)
-    report = fill(home, lambda tokens: [" "] * len(tokens))
+    report = fill(home, lambda tokens, vectors: [" "] * len(tokens))
     assert (report.captioned, report.without_words) == (0, 8)
-    assert fill(home, lambda tokens: ["two\n lines"] * len(tokens)).captioned == 8
+    assert fill(home, lambda tokens, vectors: ["two\n lines"] * len(tokens)).captioned == 8
     assert captions(home)["red.png"] == ("two lines",)
 
 
 def test_a_teller_or_an_encoder_that_answers_otherwise_is_refused(home: Path, media: Path) -> None:
     index(home, media)
     with pytest.raises(ModelError, match="told 1 captions for 8 pictures"):
-        fill(home, lambda tokens: ["one"])
+        fill(home, lambda tokens, vectors: ["one"])
 
     class Long(FakeEncoder):
         def encode_passages(self, texts: Sequence[str]) -> Embeddings:

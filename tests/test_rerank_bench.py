@@ -15,7 +15,7 @@ from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
-from indexer.items import Modality
+from indexer.items import Embeddings, Modality
 from retrieval.evaluation import calibration, metrics
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets import Benchmark, load_benchmark
@@ -66,7 +66,9 @@ class Table:
     def require_captions(self) -> None:
         pass
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
         return []
 
 

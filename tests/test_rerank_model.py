@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from small_model import save_language_model
 from studio import build_studio
+from trimodal.cli import app
+from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
 from indexer.encoders.compressor import Compressor, CompressorSpec, fill_part
@@ -21,14 +23,15 @@ from indexer.encoders.media_tokens import TokenSpec, token_encoder
 from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokenizer import read_reranker
 from indexer.encoders.torchvision_ops import ensure_torchvision
-from indexer.errors import ModelError, RecipeError, WeightsCorrupt
+from indexer.errors import ModelError, RecipeError, UsageError, WeightsCorrupt
 from indexer.items import Modality
 from indexer.training.dual import train_dual
 from indexer.training.recipe import load_recipe
 from retrieval.evaluation.calibration import expected_calibration_error, platt
 from retrieval.rerank import open_reranker
-from retrieval.rerank.captioning import beam_search
+from retrieval.rerank.captioning import beam_search, likeliest
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
+from retrieval.rerank.names import NAMES, load_names
 from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 from retrieval.rerank.trained import TrainedReranker
@@ -325,6 +328,57 @@ def test_a_trained_reranker_scores_pairs_and_tells_captions(trained: Path) -> No
     silent = TrainedReranker(trained / "dual", replace(reranker.config, captions=False))
     with pytest.raises(ModelError, match="not trained enough to caption"):
         silent.caption(tokens)
+
+
+def test_captions_choose_from_the_names_that_a_model_was_given(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "dual"
+    shutil.copytree(trained / "dual", model)
+    (tmp_path / "names.txt").write_text("red\nblue\ngreen\na blue square\nyellow\n")
+    run = CliRunner().invoke
+    told = run(app, ["train", "names", str(tmp_path / "names.txt"), "--model", str(model)])
+    assert told.exit_code == 0 and "captions choose from 5 names" in told.output
+    encoder = open_encoder(str(model))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and isinstance(reranker, TrainedReranker)
+    assert reranker.token_spec == open_reranker(open_encoder(str(trained / "dual"))).token_spec  # type: ignore[union-attr]
+    paths = [trained / "pool" / f"{name}0.png" for name in ("red", "blue", "green")]
+    vectors, tokens = maker.encode_images_with_tokens([encoder.prepare_image(Image.open(path)) for path in paths])
+    names = {"red", "blue", "green", "a blue square", "yellow"}
+    assert set(reranker.caption(tokens)) <= names and set(reranker.caption(tokens, vectors)) <= names
+
+    # of equally near ones the likeliest to be told, of equally likely ones the nearest
+    parts, scorer = reranker._language
+    media = torch.from_numpy(reranker.token_spec.unpack(tokens))[0]
+    states = parts.states(["red", "red", "green"])
+    with torch.inference_mode():
+        assert likeliest(parts, scorer, states, media, [0.1, 0.5, -9.0]) == 1
+        alone = [float(-scorer.caption_loss(parts, parts.states([text]), media[None])) for text in ("red", "green")]
+        counts = [len(parts.token_ids(text)) - len(parts.before) - len(parts.after) + 1 for text in ("red", "green")]
+        best = int(np.argmax([mean * count for mean, count in zip(alone, counts, strict=True)]))
+        assert likeliest(parts, scorer, parts.states(["red", "green"]), media, [0.2, 0.2]) == best
+
+    (model / "reranker" / NAMES).write_bytes(b"other")
+    with pytest.raises(ModelError, match="names.safetensors: is missing or not the one .* trimodal train names"):
+        open_reranker(encoder).caption(tokens)  # type: ignore[union-attr]
+    none = run(app, ["train", "names", str(tmp_path / "names.txt"), "--model", str(tmp_path)])
+    assert none.exit_code == 3 and "Traceback" not in none.output
+
+
+def test_a_recipe_names_what_captions_choose_from(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIMODAL_CACHE", str(trained / "cache"))
+    recipe = trained / "named.toml"
+    recipe.write_text(RECIPE.format(lm=trained / "lm").replace("seed = 5", 'seed = 5\nnames = "words.txt"'))
+    out = tmp_path / "out"
+    shutil.copytree(trained / "dual", out)
+    with pytest.raises(UsageError, match="words.txt: cannot be read"):
+        train_reranker(load_rerank_recipe(recipe), out)
+    (trained / "words.txt").write_text("red\nblue\n")
+    train_reranker(load_rerank_recipe(recipe), out)
+    encoder = open_encoder(str(out))
+    config = read_reranker(out, encoder.fingerprint)
+    assert config is not None and config.names and load_names(out / "reranker" / NAMES).phrases == ("red", "blue")
 
 
 def test_sounds_and_texts_are_judged_where_they_were_trained_on(trained: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from indexer.corpus import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError, UsageError
-from indexer.items import Modality, Skipped
+from indexer.items import Embeddings, Modality, Skipped
 from retrieval import Query, QueryPart, Searcher, SearchResult
 from retrieval.present import hits_table
 from retrieval.query import build_query
@@ -79,7 +79,9 @@ class Dice:
     def require_captions(self) -> None:
         pass
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
         return [f"{beams} beams" for _ in tokens]
 
 

@@ -141,12 +141,16 @@ def emoji_subgroups(root: Path) -> dict[str, tuple[str, str]]:
 
 def read_rows(root: Path) -> list[dict[str, Any]]:
     """Rows of the pool and, where they are built, of the icons. Raises `PackageError` where there is no pool."""
-    pool = root / "datasets" / "pool" / "manifest.jsonl"
-    if not pool.is_file():
-        raise PackageError(f"{pool}: not there; build it with `python data/recipes/pool.py`")
     icons = root / "datasets" / "icons" / "manifest.jsonl"
-    lines = [line for path in (pool, icons) if path.is_file() for line in path.read_text("utf-8").splitlines()]
-    return [json.loads(line) for line in lines]
+    rows = read_lines(root / "datasets" / "pool" / "manifest.jsonl")
+    return rows + (read_lines(icons) if icons.is_file() else [])
+
+
+def read_lines(manifest: Path) -> list[dict[str, Any]]:
+    """Rows of the pool's manifest, or of one made like it. Raises `PackageError` where there is none."""
+    if not manifest.is_file():
+        raise PackageError(f"{manifest}: not there; build it with `python data/recipes/pool.py`")
+    return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
 
 
 def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> None:

@@ -164,9 +164,11 @@ class FakeReranker:
     def require_captions(self) -> None:
         """It can."""
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
         """``a red picture``: the nearest colour; it has no other words."""
-        del beams, max_words
+        del vectors, beams, max_words
         names = list(_COLOURS)
         nearest = (_seen(tokens) @ self._encoder.encode_queries(names).T).argmax(axis=1)  # (n, 64) @ (64, 8)
         return [f"a {names[number]} picture" for number in nearest]

@@ -73,6 +73,8 @@ class RerankerConfig:
     """Whether its captions are of use; after a short training the language model still tells what it always does."""
     lora: dict[str, Any] | None = None
     """Adapters in the language model's upper layers (:class:`LoraSpec`); none: the layers are locked."""
+    names: str = ""
+    """sha256 of the names that its captions may choose (:mod:`retrieval.rerank.names`); without it there are none."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``reranker.json``."""

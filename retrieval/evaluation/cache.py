@@ -195,8 +195,10 @@ class CachedReranker:
     def require_captions(self) -> None:
         self._reranker.require_captions()
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
-        return self._reranker.caption(tokens, beams=beams, max_words=max_words)
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
+        return self._reranker.caption(tokens, vectors, beams=beams, max_words=max_words)
 
     def _judged(
         self, key: bytes, candidates: Sequence[bytes], compute: Callable[[list[int]], NDArray[np.float32]]

@@ -15,7 +15,7 @@ import numpy as np
 from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path
-from indexer.items import Modality
+from indexer.items import Embeddings, Modality
 from retrieval.evaluation.caption_metrics import (
     TOKENS,
     CaptionScores,
@@ -88,7 +88,8 @@ def caption_benchmark(
         shown = display_path(encoded.benchmark.path)
         raise UsageError(f"{shown}: no picture that can be read has captions; leave out --captions")
     started = time.perf_counter()
-    captions = tell([tokens[row] for row in rows], reranker, beams, progress)
+    vectors = encoded.items[Modality.IMAGE]
+    captions = tell([tokens[row] for row in rows], [vectors[row][:1] for row in rows], reranker, beams, progress)
     seconds = time.perf_counter() - started
     references = [encoded.benchmark.rows[row].captions for row in rows]
     report = progress or silent
@@ -107,15 +108,16 @@ def caption_benchmark(
 
 
 def tell(
-    tokens: Sequence[TokenRows], reranker: Reranker, beams: int = 3, progress: OnProgress | None = None
-) -> list[str]:
-    """A caption on one line for each picture's tokens ``(1, row_bytes)``."""
+    tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], reranker: Reranker, beams: int = 3,
+    progress: OnProgress | None = None,
+) -> list[str]:  # fmt: skip
+    """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``."""
     captions: list[str] = []
     report = progress or silent
     report(0, len(tokens), "captioning")
     for start in range(0, len(tokens), _AT_ONCE):
         part = np.concatenate(tokens[start : start + _AT_ONCE])
-        told = reranker.caption(part, beams=beams)
+        told = reranker.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
         if len(told) != len(part):
             raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
         captions += [" ".join(caption.split()) for caption in told]

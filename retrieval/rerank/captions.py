@@ -43,7 +43,7 @@ def caption_files(
     limits = limits or MediaLimits()
     for path in paths:
         try:
-            _, tokens = maker.encode_images_with_tokens([encoder.prepare_image(read_picture(path, limits))])
+            vectors, tokens = maker.encode_images_with_tokens([encoder.prepare_image(read_picture(path, limits))])
         except MediaError as error:
             yield Skipped(display_path(path), error.reason)
             continue
@@ -52,4 +52,4 @@ def caption_files(
         except Exception as error:
             yield Skipped(display_path(path), f"cannot be read ({type(error).__name__}: {one_line(error)})")
             continue
-        yield Captioned(path, one_line(reranker.caption(tokens, beams=beams)[0]))
+        yield Captioned(path, one_line(reranker.caption(tokens, vectors, beams=beams)[0]))

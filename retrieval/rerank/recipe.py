@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.specs import LoraSpec
+from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
@@ -153,6 +154,8 @@ class RerankRecipe:
     match: Match = field(default_factory=Match)
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
+    names: str = ""
+    """A text file, a name a line, that captions choose from; without it they are told freely."""
     shares: Shares = field(default_factory=Shares)
     captions_each: int = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""
@@ -170,6 +173,11 @@ class RerankRecipe:
     def dual_recipe(self) -> Recipe:
         """The dual encoder's recipe, read."""
         return load_recipe((self.path.parent / self.dual).resolve())
+
+    @property
+    def names_file(self) -> Path | None:
+        """Where the names are; ``{cache}`` is the user's cache folder."""
+        return (self.path.parent / self.names.replace("{cache}", str(cache_dir()))).resolve() if self.names else None
 
     @property
     def model_directory(self) -> Path:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
-from indexer.items import Modality
+from indexer.items import Embeddings, Modality
 
 Logits = NDArray[np.float32]
 
@@ -53,8 +53,10 @@ class Reranker(Protocol):
     def require_captions(self) -> None:
         """Raise ``ModelError`` where it was trained to judge alone."""
 
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
-        """Words for each row of tokens, by beam search."""
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
+        """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same."""
 
 
 def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None:

@@ -110,8 +110,15 @@ class Scorer(nn.Module):
 
     def likeness(self, last: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Cosines ``(n, c)`` of last tokens without media ``(n, width)`` and media ``(c, count, media_width)``."""
-        left = functional.normalize(self._said(last), dim=-1)
-        return left @ functional.normalize(self.media(tokens.flatten(1)), dim=-1).T
+        return self.joint_texts(last) @ self.joint_media(tokens).T
+
+    def joint_texts(self, last: torch.Tensor) -> torch.Tensor:
+        """Last tokens without media ``(n, width)`` in the joint space: unit rows ``(n, joint)``."""
+        return functional.normalize(self._said(last), dim=-1)
+
+    def joint_media(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Media ``(n, count, media_width)`` in the joint space: unit rows ``(n, joint)``."""
+        return functional.normalize(self.media(tokens.flatten(1)), dim=-1)
 
     def tell(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Texts with one media each ``(n, count, media_width)`` -> next-token states ``(n, t, width)``."""
@@ -134,11 +141,17 @@ class Scorer(nn.Module):
             states.hidden[:, :longest], states.lengths, states.ids[:, :longest], states.own[:, :longest]
         )
         hidden = self.tell(reader, states, tokens)
-        target = states.own.clone()
-        target[torch.arange(len(end), device=end.device), end] = True
+        target = self.told(reader, states)
         logits = reader.logits(hidden[:, :-1][target[:, 1:]])
         told: torch.Tensor = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]])
         return told
+
+    @staticmethod
+    def told(reader: Reader, states: TextStates) -> torch.Tensor:
+        """Which tokens of texts are told ``(n, t)``: their own, and the first after them, which ends them."""
+        target = states.own.clone()
+        target[torch.arange(len(target), device=target.device), states.lengths - len(reader.after)] = True
+        return target
 
     def whiten(self, last: torch.Tensor) -> None:
         """Measure the whitening of last tokens on those of training texts without media ``(n, width)``."""

@@ -6,7 +6,7 @@ Knows nothing of collections or of search; weights are read on first use.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerCo
 from indexer.encoders.towers import language_model_directory
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.errors import ModelError
-from indexer.items import Modality
+from indexer.items import Embeddings, Modality
 from retrieval.evaluation.calibration import sigmoid
+from retrieval.rerank.names import NAMES, Names, load_names
 from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
 _PAIRS = 256  # that go through the language model at once
 _TOLD_AT_ONCE = 32  # media; their keys and values are kept meanwhile
 _KEPT_TEXTS = 4096  # of about 20 kB each
+#: Nearest names that the language model chooses from.
+_NAMES_TOLD = 8
 
 
 class TrainedReranker:
@@ -135,20 +138,51 @@ class TrainedReranker:
             )
 
     @torch.inference_mode()
-    def caption(self, tokens: TokenRows, *, beams: int = 3, max_words: int = 12) -> list[str]:
-        """Words for each row of tokens, by beam search; scores are divided by the length.
+    def joint_texts(
+        self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None
+    ) -> NDArray[np.float32]:
+        """Texts read without media, in the joint space: unit rows float32 ``(n, joint)``."""
+        reader, scorer = self._language
+        found = np.zeros((len(texts), scorer.spec.joint), np.float32)
+        order = sorted(range(len(texts)), key=lambda n: len(reader.token_ids(texts[n])))
+        for start in range(0, len(order), 64):
+            some = order[start : start + 64]
+            with mixed_precision(self._device):
+                rows = scorer.joint_texts(reader.last(reader.states([texts[n] for n in some])))
+            found[some] = rows.float().cpu().numpy()
+            on_progress(start + len(some))
+        return found
 
-        Raises :class:`ModelError` where the reranker was trained to judge alone.
+    @torch.inference_mode()
+    def caption(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[str]:
+        """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same.
+
+        Where the model has names, one of the nearest to the picture: that which is nearest and which the language model
+        would most likely tell of it. Else by beam search; scores are divided by the length. Raises
+        :class:`ModelError` where the reranker was trained to judge alone.
         """
         self.require_captions()
-        from retrieval.rerank.captioning import beam_search
+        from retrieval.rerank.captioning import beam_search, likeliest
 
+        names = self._names
         reader, scorer = self._language
         media = self._media(tokens)
         told: list[str] = []
         for start in range(0, len(media), _TOLD_AT_ONCE):
+            some = media[start : start + _TOLD_AT_ONCE]
+            if names is None:
+                with mixed_precision(self._device):
+                    told += beam_search(reader, scorer, some, beams, max_words)
+                continue
             with mixed_precision(self._device):
-                told += beam_search(reader, scorer, media[start : start + _TOLD_AT_ONCE], beams, max_words)
+                rows = scorer.joint_media(some).float().cpu().numpy()
+            own = None if vectors is None else vectors[start : start + _TOLD_AT_ONCE]
+            for one, near in zip(some, names.nearest(rows, own, _NAMES_TOLD), strict=True):
+                states = self._states(reader, [name for name, _ in near])
+                with mixed_precision(self._device):
+                    told.append(near[likeliest(reader, scorer, states, one, [cosine for _, cosine in near])][0])
         return told
 
     def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
@@ -174,6 +208,18 @@ class TrainedReranker:
     def _judge(self, scorer: Scorer, reader: Reader, states: Any, media: torch.Tensor) -> NDArray[np.float32]:
         with mixed_precision(self._device):
             return np.asarray(scorer(reader, states, media).float().cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def _names(self) -> Names | None:
+        if not self.config.names:
+            return None
+        path = self._model / FOLDER / NAMES
+        if not path.is_file() or sha256_of(path) != self.config.names:
+            raise ModelError(
+                f"{path}: is missing or not the one that {CONFIG} names; fetch the model again, or make it anew: "
+                f"trimodal train names FILE --model {self._model}"
+            )
+        return load_names(path)
 
     @cached_property
     def _text_compressor(self) -> Compressor:

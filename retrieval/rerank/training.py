@@ -31,6 +31,7 @@ from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.losses import symmetric_info_nce
 from retrieval.evaluation.calibration import expected_calibration_error, platt, sigmoid
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
+from retrieval.rerank.naming import give_names, read_names
 from retrieval.rerank.pool import Pool, Rows, Side
 from retrieval.rerank.recipe import RerankRecipe, load_rerank_recipe
 from retrieval.rerank.scorer import Scorer, ScorerSpec
@@ -59,6 +60,7 @@ def train_reranker(
     Returns the report, which is also written there. Raises :class:`RecipeError`, :class:`ModelError`.
     """
     started = time.monotonic()
+    names = read_names(recipe.names_file) if recipe.names_file else []
     torch.manual_seed(recipe.seed)
     where = choose_device(device)
     encoder = TrainedDualEncoder(recipe.model_directory, device=device)
@@ -121,6 +123,8 @@ def train_reranker(
         parts[LORA] = {name: value for name, value in upper.named_parameters() if value.requires_grad}
     save_reranker(out, config, parts)
     (out / "reranker" / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if names:
+        give_names(out, names, device=device, on_progress=on_progress)
     for stage in curves:
         (out / f"{stage}.pt").unlink(missing_ok=True)
     return report

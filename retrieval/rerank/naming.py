@@ -1,0 +1,57 @@
+"""Gives a model's reranker the names that its captions may choose: reads them once, and keeps where they lie.
+
+Knows nothing of pictures or of how a caption is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from indexer.encoders.tokenizer import CONFIG, FOLDER, read_reranker
+from indexer.encoders.trained import TrainedDualEncoder
+from indexer.encoders.weights import sha256_of
+from indexer.errors import ModelError, UsageError
+from indexer.files import display_path
+from retrieval.rerank.names import NAMES, save_names
+from retrieval.rerank.trained import TrainedReranker
+
+OnProgress = Callable[[str, int, int], None]
+#: More takes minutes to read and megabytes to keep, and names nobody says hide those that fit.
+MOST_NAMES = 50_000
+
+
+def read_names(path: Path) -> list[str]:
+    """Names of a text file, a line each; empty lines and repeated ones are left out. Raises ``UsageError``."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{display_path(path)}: cannot be read ({error}); write a name a line, in UTF-8") from error
+    names = list(dict.fromkeys(name for name in (" ".join(line.split()) for line in lines) if name))
+    if not 2 <= len(names) <= MOST_NAMES:
+        raise UsageError(f"{display_path(path)}: holds {len(names):,} names; give 2 to {MOST_NAMES:,}, a line each")
+    return names
+
+
+def give_names(
+    model: Path, names: Sequence[str], *, device: str = "auto",
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> None:  # fmt: skip
+    """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
+
+    Raises :class:`ModelError` where the model has no reranker or the language model is not here.
+    """
+    encoder = TrainedDualEncoder(model, device=device)
+    config = read_reranker(model, encoder.fingerprint)
+    if config is None:
+        raise ModelError(f"{model}: has no reranker; train one: trimodal train rerank RECIPE --out {model}")
+    reranker = TrainedReranker(model, config, device)
+    match = reranker.joint_texts(names, lambda done: on_progress("names by the reranker", done, len(names)))
+    on_progress("names by the dual encoder", 0, len(names))
+    dual = encoder.encode_queries(names)
+    on_progress("names by the dual encoder", len(names), len(names))
+    save_names(model / FOLDER / NAMES, names, match, dual)
+    config = replace(config, names=sha256_of(model / FOLDER / NAMES))
+    (model / FOLDER / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
