@@ -43,6 +43,8 @@ _HNSW_EF_LIMIT = 4_096
 #: IVF: rounds of k-means; lists looked into and candidates a result where nothing was measured.
 _IVF_ROUNDS = 10
 _IVF_TUNING = Tuning(breadth=32, refine=8)
+#: From so many lists on their centres are found by a graph; how broadly it is made and, at least, searched.
+_CENTRES_IN_A_GRAPH, _CENTRES_EF_CONSTRUCTION, _CENTRES_LOOKED_AT = 256, 40, 32
 #: Vectors that lists are trained on, for each list.
 TRAINED_ON = 40
 
@@ -184,7 +186,7 @@ class CpuIndex:
         self.tuning = tuning
         self.device = "cpu"
         self._selections: dict[int, tuple[NDArray[np.int64], _Allowed]] = {}
-        self._parameters: dict[tuple[float, ...], Any] = {}
+        self._parameters: dict[tuple[float, ...], tuple[Any, Any]] = {}
         # Flat holds its rows as they are, and so did HNSW once
         held = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
         self._flat = held if isinstance(held, faiss.IndexFlat) else None
@@ -204,7 +206,9 @@ class CpuIndex:
     def add(self, vectors: Embeddings) -> None:
         self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         self._selections.clear()
-        self.__dict__.pop("_list_of", None)
+        self._parameters.clear()
+        for made in ("_list_of", "_graphed"):
+            self.__dict__.pop(made, None)
 
     def differing(self, ids: NDArray[np.int64], rows: Embeddings) -> int:
         if self._flat is not None:  # bits: NaN equals itself
@@ -241,24 +245,31 @@ class CpuIndex:
         if not np.isfinite(queries).all():
             raise ValueError("queries hold numbers that are not finite")
         rows = self._selected(allowed)
+        if k < 1 or len(queries) == 0 or rows.count == 0:
+            shape = (len(queries), max(k, 0))
+            return np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
+        looks_at_some = self.kind != "Flat" and rows.count >= max(EXACT_ROWS, EXACT_SHARE[self.kind] * self.ntotal)
+        wanted = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
+        first: Found | None = None
+        if looks_at_some:
+            first = self._ranked(queries, self._approximate(queries, wanted, k, rows))
+            best, found = first
+            if best.shape[1] > k and bool(((best[:, k - 1] > best[:, -1]) & (found[:, -1] >= 0)).all()):
+                return best[:, :k], found[:, :k]  # enough for all, and no run of equal scores is cut
         todo = np.arange(len(queries))
-        scores = np.full((len(queries), max(k, 0)), -np.inf, dtype=np.float32)
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         ids = np.full(scores.shape, -1, dtype=np.int64)
-        if scores.size == 0 or rows.count == 0:
-            return scores, ids
         fetch = min(rows.count, k + _MARGIN)
-        if self.kind != "Flat" and rows.count >= max(EXACT_ROWS, EXACT_SHARE[self.kind] * self.ntotal):
-            wanted = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
+        if first is not None:
             for fetched in dict.fromkeys((wanted, min(rows.count, wanted * _TIES))):
-                best, found = self._ranked(queries[todo], self._approximate(queries[todo], fetched, k, rows))
-                if best.shape[1] <= k:
-                    _put(scores, ids, todo, best, found)
-                    break
-                tied = (best[:, k - 1] == best[:, -1]) | (found[:, -1] < 0)
-                if fetched == wanted and not tied.any():
-                    return best[:, :k], found[:, :k]
+                if fetched > wanted:
+                    first = self._ranked(queries[todo], self._approximate(queries[todo], fetched, k, rows))
+                best, found = first
                 _put(scores, ids, todo, best, found)
-                todo = todo[tied & (found[:, -1] >= 0)]  # a run of equal scores, cut by what was fetched
+                if best.shape[1] <= k:
+                    break
+                tied = (best[:, k - 1] == best[:, -1]) & (found[:, -1] >= 0)
+                todo = todo[tied]  # a run of equal scores, cut by what was fetched
                 if not len(todo):
                     break
             todo = np.flatnonzero((ids >= 0).sum(axis=1) < min(k, rows.count))  # too few found: exactly, then
@@ -301,7 +312,8 @@ class CpuIndex:
         fetch = math.ceil(fetch * tuning.refine) if self.plan.storage == "disk" else fetch
         breadth, lists = tuning.breadth * wider, self.plan.lists
         if rows.ids is None:
-            return _pair(self._index.search(queries, fetch, params=self._unfiltered(breadth, tuning.refine)))[1]
+            index, settings = self._unfiltered(breadth, tuning.refine)
+            return _pair(index.search(queries, fetch, params=settings))[1]
         held = rows.per_list(self)
         some = np.flatnonzero(held)
         # as many allowed rows are looked at as without a filter; lists without any are not looked into
@@ -311,12 +323,46 @@ class CpuIndex:
             inner["quantizer_params"] = faiss.SearchParameters(sel=rows.list_selector(some))
         return _pair(self._index.search(queries, fetch, params=self._refined(inner, tuning.refine)))[1]
 
-    def _unfiltered(self, breadth: float, refine: float) -> Any:
-        """FAISS's parameters, which take longer to make than some searches do."""
+    def _unfiltered(self, breadth: float, refine: float) -> tuple[Any, Any]:
+        """What to search all rows with, and FAISS's parameters, which take longer to make than some searches do."""
         nprobe = max(1, min(self.plan.lists, math.ceil(breadth)))
         if (nprobe, refine) not in self._parameters:
-            self._parameters[nprobe, refine] = self._refined({"nprobe": nprobe}, refine)
+            inner: dict[str, Any] = {"nprobe": nprobe}
+            index = self._index
+            if self.plan.lists >= _CENTRES_IN_A_GRAPH and nprobe <= self.plan.lists // 16 and self._graphed is not None:
+                index = self._graphed[-1]
+                inner["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=max(_CENTRES_LOOKED_AT, nprobe))
+            self._parameters[nprobe, refine] = index, self._refined(inner, refine)
         return self._parameters[nprobe, refine]
+
+    @cached_property
+    def _graphed(self) -> tuple[Any, ...] | None:
+        """The same lists and codes, the lists found by a graph over their centres; last, what it is made of before it.
+
+        To compare a query with thousands of centres takes FAISS as long as all that follows. ``None`` for other codes.
+        """
+        ivf = _ivf(self._index)
+        if not isinstance(ivf, faiss.IndexIVFPQFastScan):
+            return None
+        graph = faiss.IndexHNSWFlat(ivf.d, HNSW_LINKS, ivf.metric_type)
+        graph.hnsw.efConstruction = _CENTRES_EF_CONSTRUCTION
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)  # so that it is always the same graph
+        try:
+            graph.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
+        finally:
+            faiss.omp_set_num_threads(threads)
+        seen = faiss.IndexIVFPQFastScan(graph, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, ivf.metric_type, ivf.bbs)
+        seen.own_fields = False
+        seen.pq, seen.by_residual, seen.is_trained = ivf.pq, ivf.by_residual, True
+        seen.replace_invlists(ivf.invlists, False)
+        seen.ntotal = ivf.ntotal
+        if self.plan.storage == "disk":
+            return graph, seen
+        refined = faiss.IndexRefine(seen, self._index.refine_index)
+        refined.own_fields = refined.own_refine_index = False
+        refined.ntotal = ivf.ntotal
+        return graph, seen, refined
 
     def _refined(self, inner: dict[str, Any], refine: float) -> Any:
         parameters = faiss.SearchParametersIVF(**inner)
@@ -327,6 +373,8 @@ class CpuIndex:
     def _ranked(self, queries: Embeddings, candidates: NDArray[np.int64]) -> Found:
         """Candidates ``(q, c)`` with their scores from the stored rows, best first, the lower id first among equals."""
         step = max(1, _RANKED_AT_ONCE // max(1, candidates.shape[1]))
+        if len(queries) <= step:
+            return self._ranked_at_once(queries, candidates)
         parts = [
             self._ranked_at_once(queries[start : start + step], candidates[start : start + step])
             for start in range(0, len(queries), step)

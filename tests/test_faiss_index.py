@@ -16,7 +16,8 @@ from indexer import faiss_index
 from indexer.errors import IndexDamaged, UsageError
 from indexer.exact import ArrayRows
 from indexer.faiss_index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, index_of, load_index, read_facts
-from indexer.index_plan import IndexWish, plan_index
+from indexer.index_file import Tuning
+from indexer.index_plan import IndexPlan, IndexWish, plan_index
 from indexer.index_tuning import own_vectors, tuned
 
 Rows = NDArray[np.float32]
@@ -625,3 +626,33 @@ def test_the_cpu_index_is_a_vector_index() -> None:
     index: VectorIndex = CpuIndex(faiss_index.faiss.IndexFlatIP(4), plan_index(0, 4))
 
     assert index.ntotal == 0
+
+
+@pytest.mark.parametrize("storage", ["int8", "disk"])
+def test_lists_found_by_a_graph_are_those_that_comparing_finds(monkeypatch: pytest.MonkeyPatch, storage: Any) -> None:
+    monkeypatch.setattr(faiss_index, "EXACT_ROWS", 100)
+    draw = np.random.default_rng(0)
+    rows = unit_rows(200, 64)[draw.integers(200, size=6_000)] + 0.6 * unit_rows(6_000, 64, seed=1)
+    rows = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+    queries, plan = unit_rows(60, 64, seed=2), IndexPlan("IVF", storage, 128, 6_000)
+    index = build_index(64, 6_000, "cpu", plan=plan, rows=ArrayRows(rows))
+    index.add(rows[:5_900])
+    assert isinstance(index, CpuIndex)
+    index.tuning = Tuning(8, 8.0)
+    compared = index.search(queries, 10)
+    assert not index._parameters or "_graphed" not in index.__dict__  # 128 lists: too few
+
+    monkeypatch.setattr(faiss_index, "_CENTRES_IN_A_GRAPH", 64)
+    index._parameters.clear()
+    walked = index.search(queries, 10)
+    assert "_graphed" in index.__dict__ and index._graphed is not None
+    same = np.mean([len({*a} & {*b}) / 10 for a, b in zip(compared[1].tolist(), walked[1].tolist(), strict=True)])
+    assert same > 0.98
+    shared = compared[1] == walked[1]
+    assert np.array_equal(compared[0][shared], walked[0][shared])  # the scores are exact either way
+
+    index.add(rows[5_900:])  # what is added afterwards is found through the graph, too
+    assert (index.search(rows[5_900:], 1)[1][:, 0] == np.arange(5_900, 6_000)).mean() > 0.98
+    assert "_graphed" in index.__dict__
+    index.tuning = Tuning(128, 8.0)  # all lists: nothing to walk
+    assert index._unfiltered(128, 8.0)[0] is index._index
