@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
+from rich.console import Console
 from rich.progress import track
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import provenance
 
@@ -31,6 +31,7 @@ from indexer.encoders import open_encoder
 from indexer.limits import MediaLimits
 from indexer.media import read_picture
 
+ROOT = Path(__file__).resolve().parents[1]
 THRESHOLDS = (0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 
 
@@ -96,15 +97,15 @@ def main() -> None:
     }
     (out / "duplicates.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (out / "duplicates.md").write_text(page(found), encoding="utf-8")
-    print(page(found))
+    Console().print(page(found), markup=False)
 
 
 def page(found: dict) -> str:
     """``duplicates.md``."""
     lines = [
         "# Near duplicates", "",
-        f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as near to "
-        "another one.", "",
+        f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as "
+        "near to another one.", "",
         "| threshold | " + " | ".join(COPIES) + " | wrongly told |", "|---" * (len(COPIES) + 2) + "|",
     ]  # fmt: skip
     for one in found["thresholds"]:

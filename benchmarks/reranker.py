@@ -4,7 +4,8 @@
 
 Writes ``reranker.json`` and ``reranker.md`` into DIR (docs/bench); parts that are not asked for stay as they were. The
 parts: ``tuxpaint`` (evaluation only: no training picture is near one of its), ``heldout`` (the pool's held-out
-concepts, which chose the recipe), ``speed``, ``nothing`` and ``captions``. Data:
+concepts, which chose the recipe), ``speed``, ``nothing``, ``captions`` and ``demo`` (captions of the demo's pictures,
+of concepts that were trained on with other pictures). Data:
 ``data/recipes/tuxpaint.py`` and ``pool.py``.
 
 ``speed``: pairs a second from stored media tokens against the same pairs from the files (picture read, picture towers
@@ -51,7 +52,8 @@ from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import RERANK_DEPTH, match_scores, require_reranker
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("tuxpaint", "heldout", "speed", "nothing", "captions")
+DEMO = ROOT / "data" / "demo" / "manifest.jsonl"
+PARTS = ("tuxpaint", "heldout", "speed", "nothing", "captions", "demo")
 CAPTIONED = 4  # every fourth held-out picture is told
 TEXTS = 20  # asked in `speed`
 FROM_FILES = 3  # of them also from the files: that takes seconds each
@@ -75,7 +77,8 @@ def main() -> None:
         "heldout": lambda: both_stages(held, encoder, reranker, cache),
         "speed": lambda: speed(held, encoder, reranker),
         "nothing": lambda: nothing_matches(held, encoder, reranker, cache),
-        "captions": lambda: captions(held, encoder, reranker, cache),
+        "captions": lambda: captions(held, CAPTIONED, encoder, reranker, cache),
+        "demo": lambda: captions(load_benchmark(DEMO), 1, encoder, reranker, cache),
     }
     tokens = reranker.token_spec
     found["model"] = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "tokens": tokens.fingerprint}
@@ -105,9 +108,11 @@ def both_stages(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, 
     return document
 
 
-def captions(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, cache: BenchCache) -> Any:
-    """Every fourth held-out picture told, and that compared with its captions."""
-    some = replace(benchmark, rows=benchmark.rows[::CAPTIONED])
+def captions(
+    benchmark: Benchmark, each: int, encoder: DualEncoder, reranker: Reranker, cache: BenchCache
+) -> dict[str, Any]:
+    """Of a benchmark's rows one in ``each`` told, and that compared with its captions."""
+    some = replace(benchmark, rows=benchmark.rows[::each])
     encoded = encode_benchmark(some, encoder, with_tokens=True, cache=cache)
     return caption_benchmark(encoded, reranker).to_json()
 
@@ -208,12 +213,14 @@ def page(found: dict[str, Any]) -> str:
     for part, title in (("tuxpaint", "Tux Paint, never trained on"), ("heldout", "The pool's held-out concepts")):
         if part in found:
             lines += [f"## {title}", "", *gain_table(found[part]), ""]
-    if "captions" in found:
-        told = found["captions"]
+    for part, title in (("captions", "held-out pictures"), ("demo", "the demo's pictures, of concepts it knows")):
+        if part not in found:
+            continue
+        told = found[part]
         lines += [
-            "## Captions of held-out pictures", "",
+            f"## Captions of {title}", "",
             f"{told['pictures']} pictures: BLEU-4 {told['bleu4']:.1f}, METEOR {told['meteor']:.3f}, "
-            f"CIDEr {told['cider']:.3f} ({told['beams']} beams).", "",
+            f"CIDEr {told['cider']:.3f}; {told['seconds'] / told['pictures']:.1f} s a picture.", "",
             "| told | its captions |", "|---|---|",
             *(f"| {one['caption']} | {'; '.join(one['references'])} |" for one in told["examples"]), "",
         ]  # fmt: skip

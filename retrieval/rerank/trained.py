@@ -179,7 +179,9 @@ class TrainedReranker:
             with mixed_precision(self._device):
                 rows = scorer.joint_media(some).float().cpu().numpy()
             own = None if vectors is None else vectors[start : start + _TOLD_AT_ONCE]
-            for one, near in zip(some, names.nearest(rows, own, _NAMES_TOLD), strict=True):
+            found = names.nearest(rows, own, _NAMES_TOLD)
+            self._states(reader, [name for near in found for name, _ in near])  # many at once are read faster
+            for one, near in zip(some, found, strict=True):
                 states = self._states(reader, [name for name, _ in near])
                 with mixed_precision(self._device):
                     told.append(near[likeliest(reader, scorer, states, one, [cosine for _, cosine in near])][0])
