@@ -507,7 +507,7 @@ def remove(
 
 @app.command()
 def duplicates(
-    threshold: Annotated[float, typer.Option(help="Cosine from which two things are near duplicates.")] = 0.98,
+    threshold: Annotated[float, typer.Option(help="Cosine from which two things are near duplicates.")] = 0.96,
     exact: Annotated[bool, typer.Option("--exact", help="Only files of the same bytes.")] = False,
     modality: ModalityOption = None,
     collection: CollectionOption = None,
