@@ -250,28 +250,25 @@ class CpuIndex:
             return np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
         looks_at_some = self.kind != "Flat" and rows.count >= max(EXACT_ROWS, EXACT_SHARE[self.kind] * self.ntotal)
         wanted = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
-        first: Found | None = None
-        if looks_at_some:
-            first = self._ranked(queries, self._approximate(queries, wanted, k, rows))
+        first = self._ranked(queries, self._approximate(queries, wanted, k, rows)) if looks_at_some else None
+        if first is not None and first[0].shape[1] > k:
             best, found = first
-            if best.shape[1] > k and bool(((best[:, k - 1] > best[:, -1]) & (found[:, -1] >= 0)).all()):
+            if bool(((best[:, k - 1] > best[:, -1]) & (found[:, -1] >= 0)).all()):
                 return best[:, :k], found[:, :k]  # enough for all, and no run of equal scores is cut
         todo = np.arange(len(queries))
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         ids = np.full(scores.shape, -1, dtype=np.int64)
         fetch = min(rows.count, k + _MARGIN)
         if first is not None:
-            for fetched in dict.fromkeys((wanted, min(rows.count, wanted * _TIES))):
-                if fetched > wanted:
-                    first = self._ranked(queries[todo], self._approximate(queries[todo], fetched, k, rows))
-                best, found = first
-                _put(scores, ids, todo, best, found)
-                if best.shape[1] <= k:
-                    break
-                tied = (best[:, k - 1] == best[:, -1]) & (found[:, -1] >= 0)
-                todo = todo[tied]  # a run of equal scores, cut by what was fetched
-                if not len(todo):
-                    break
+            best, found = first
+            _put(scores, ids, todo, best, found)
+            wider = min(rows.count, wanted * _TIES)
+            if best.shape[1] > k and wider > wanted:
+                # runs of equal scores, cut by what was fetched
+                todo = np.flatnonzero((best[:, k - 1] == best[:, -1]) & (found[:, -1] >= 0))
+                if len(todo):
+                    candidates = self._approximate(queries[todo], wider, k, rows)
+                    _put(scores, ids, todo, *self._ranked(queries[todo], candidates))
             todo = np.flatnonzero((ids >= 0).sum(axis=1) < min(k, rows.count))  # too few found: exactly, then
         while len(todo):
             raw, candidates = self._exact(queries[todo], fetch, rows)

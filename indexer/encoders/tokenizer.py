@@ -90,6 +90,12 @@ class RerankerConfig:
         return TokenSpec(count, sizes["width"], hashlib.sha256(content.encode()).hexdigest()[:32])
 
 
+def write_reranker(model: Path, config: RerankerConfig) -> None:
+    """Write ``reranker.json`` into a model's directory, whose ``reranker`` folder is there."""
+    path = model / FOLDER / CONFIG
+    path.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
 def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | None:
     """The reranker of a model's directory; ``None`` where it has none. Raises :class:`ModelError`."""
     path = model / FOLDER / CONFIG

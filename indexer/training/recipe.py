@@ -201,8 +201,13 @@ class Recipe:
 
     def resolve(self, path: str) -> Path:
         """A path of the recipe as an absolute path."""
-        expanded = Path(path.replace("{cache}", str(cache_dir()))).expanduser()
-        return expanded if expanded.is_absolute() else (self.path.parent / expanded).resolve()
+        return resolve_path(self.path, path)
+
+
+def resolve_path(recipe: Path, path: str) -> Path:
+    """A path that a recipe's file names, as an absolute path: relative to it, ``{cache}`` the user's cache folder."""
+    expanded = Path(path.replace("{cache}", str(cache_dir()))).expanduser()
+    return expanded if expanded.is_absolute() else (recipe.parent / expanded).resolve()
 
 
 def load_recipe(path: Path) -> Recipe:

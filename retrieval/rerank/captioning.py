@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn import functional
 
 from retrieval.rerank.reader import Reader, TextStates
 from retrieval.rerank.scorer import Scorer
@@ -80,10 +79,6 @@ def likeliest(
 
     A text's likelihood is the sum over its own tokens and the mark that ends it.
     """
-    target = scorer.told(reader, states)[:, 1:]
-    hidden = scorer.tell(reader, states, media.expand(len(nearness), -1, -1))[:, :-1][target]
-    nats = functional.cross_entropy(reader.logits(hidden).float(), states.ids[:, 1:][target], reduction="none")
-    each = torch.zeros(target.shape, device=nats.device)
-    each[target] = nats
-    scores = torch.tensor(nearness) - _NEARNESS_A_NAT * each.sum(dim=1).cpu()
-    return int(scores.argmax())
+    nats, whose = scorer.nats(reader, states, media.expand(len(nearness), -1, -1))
+    each = torch.zeros(len(nearness), device=nats.device).index_add(0, whose, nats)
+    return int((torch.tensor(nearness) - _NEARNESS_A_NAT * each.cpu()).argmax())

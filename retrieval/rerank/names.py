@@ -2,9 +2,9 @@
 
 A language model that has learned to tell from some thousand pictures writes well and knows little; its reading of a
 *name* and a picture side by side knows much more. So names found near the picture are captions that may be chosen, as
-captioners that retrieve do it (SmallCap, Ramos et al. 2023; DeCap, Li et al. 2023). Nearness is the sum of two cosines:
-in the match scorer's joint space, and the dual encoder's where its vector is known. Rows are kept as int8 on the first
-principal axes of each space. Knows nothing of pictures, collections or search.
+captioners that retrieve do it (SmallCap, Ramos et al. 2023; DeCap, Li et al. 2023). Nearness is the mean of two
+cosines: in the match scorer's joint space, and the dual encoder's where its vector is known. Rows are kept as int8 on
+the first principal axes of each space. Knows nothing of pictures, collections or search.
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ Knows nothing of pictures or of how a caption is chosen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from indexer.encoders.tokenizer import CONFIG, FOLDER, read_reranker
+from indexer.encoders.tokenizer import FOLDER, read_reranker, write_reranker
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights import sha256_of
 from indexer.errors import ModelError, UsageError
@@ -53,5 +52,4 @@ def give_names(
     dual = encoder.encode_queries(names)
     on_progress("names by the dual encoder", len(names), len(names))
     save_names(model / FOLDER / NAMES, names, match, dual)
-    config = replace(config, names=sha256_of(model / FOLDER / NAMES))
-    (model / FOLDER / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_reranker(model, replace(config, names=sha256_of(model / FOLDER / NAMES)))

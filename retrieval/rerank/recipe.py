@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.specs import LoraSpec
-from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.items import Modality
-from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file
+from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file, resolve_path
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class RerankRecipe:
     @property
     def names_file(self) -> Path | None:
         """Where the names are; ``{cache}`` is the user's cache folder."""
-        return (self.path.parent / self.names.replace("{cache}", str(cache_dir()))).resolve() if self.names else None
+        return resolve_path(self.path, self.names) if self.names else None
 
     @property
     def model_directory(self) -> Path:

@@ -135,23 +135,24 @@ class Scorer(nn.Module):
 
     def caption_loss(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, nats a token, of the texts' own tokens and of the quotation mark that ends them."""
+        return self.nats(reader, states, tokens)[0].mean()
+
+    def nats(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Texts with one media each ``(n, count, media_width)`` -> cross-entropy of every token that is told, in nats.
+
+        Those are a text's own and the quotation mark that ends it: float32 ``(m,)``, and int64 ``(m,)``, of which text.
+        """
         end = states.lengths - len(reader.after)  # the first token after the text ends it
         longest = int(end.max()) + 1  # what comes after is not told, and nothing before it looks there
         states = TextStates(
             states.hidden[:, :longest], states.lengths, states.ids[:, :longest], states.own[:, :longest]
         )
         hidden = self.tell(reader, states, tokens)
-        target = self.told(reader, states)
-        logits = reader.logits(hidden[:, :-1][target[:, 1:]])
-        told: torch.Tensor = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]])
-        return told
-
-    @staticmethod
-    def told(reader: Reader, states: TextStates) -> torch.Tensor:
-        """Which tokens of texts are told ``(n, t)``: their own, and the first after them, which ends them."""
         target = states.own.clone()
-        target[torch.arange(len(target), device=target.device), states.lengths - len(reader.after)] = True
-        return target
+        target[torch.arange(len(end), device=end.device), end] = True
+        logits = reader.logits(hidden[:, :-1][target[:, 1:]])
+        told = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]], reduction="none")
+        return told, target[:, 1:].nonzero()[:, 0]
 
     def whiten(self, last: torch.Tensor) -> None:
         """Measure the whitening of last tokens on those of training texts without media ``(n, width)``."""

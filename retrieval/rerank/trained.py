@@ -5,7 +5,6 @@ Knows nothing of collections or of search; weights are read on first use.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from indexer.encoders.compressor import Compressor, fill_part, load_compressor
 from indexer.encoders.devices import choose_device, choose_dtype, mixed_precision
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.encoders.specs import LoraSpec
-from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
+from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig, write_reranker
 from indexer.encoders.towers import language_model_directory
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.errors import ModelError
@@ -268,5 +267,5 @@ def save_reranker(
     save_file(weights, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)
     config = replace(config, sha256=sha256_of(folder / WEIGHTS))
-    (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_reranker(model, config)
     return config
