@@ -136,6 +136,7 @@ def index(
     from indexer.corpus import find_items
     from indexer.encoders import open_encoder
     from indexer.encoders.media_tokens import token_encoder
+    from indexer.encoders.trust import require_confirmed
     from indexer.index_plan import parse_wish
     from indexer.items import Modality
     from indexer.limits import MediaLimits
@@ -146,7 +147,11 @@ def index(
     wanted = _modalities(modality) or frozenset(Modality)
     corpus = find_items(paths, modalities=wanted)
     exists = Collection.exists(place)
-    spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
+    spec = model or "starter"
+    if model is None and exists and not rebuild:
+        with Collection.open(place) as stored:
+            spec = stored.encoder_spec
+            require_confirmed(spec, stored.fingerprint, place)
     encoder = open_encoder(_absolute_spec(spec), device=device)
     reranker = require_captioner(encoder, device) if caption else None
     maker = token_encoder(encoder)
@@ -602,6 +607,23 @@ def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")]
         directories = pull_model(_absolute_spec(spec), lambda stage: status.update(stage))
     for name, directory in directories.items():
         print(f"{name}: {directory}")
+
+
+@models_app.command("trust")
+def models_trust(
+    spec: Annotated[str | None, typer.Argument(help="What --model takes; without it: what is confirmed.")] = None,
+) -> None:
+    """Confirm a model, so that collections made elsewhere that name it can be opened."""
+    from indexer.encoders import open_encoder
+    from indexer.encoders.trust import confirm, confirmed
+
+    if spec is not None:
+        encoder = open_encoder(_absolute_spec(spec))
+        confirm(encoder)
+        print(f"{encoder.spec}: confirmed (fingerprint {encoder.fingerprint[:12]})")
+        return
+    for name, fingerprints in sorted(confirmed().items()):
+        print(f"{name}: {', '.join(fingerprint[:12] for fingerprint in fingerprints)}")
 
 
 @train_app.command("dual")

@@ -26,6 +26,7 @@ from indexer.collection import Collection, Entry
 from indexer.corpus import Corpus, content_hash
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
+from indexer.encoders.trust import confirm_if_possible
 from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
 from indexer.files import display_path, one_line
 from indexer.index_plan import IndexWish, plan_index
@@ -119,6 +120,7 @@ def build(
     was created to keep them.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
+    confirm_if_possible(encoder)
     _require_same_tokens(collection, encoder)
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)

@@ -12,6 +12,7 @@
     │   └── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
     ├── StorageError              the disk is full, read-only or failing
     ├── ModelError                a model that cannot be opened, or lacks a tower
+    │   ├── ModelNotConfirmed     a collection names a model that this user never named
     │   ├── WeightsMissing        weights not here, with the command that gets them
     │   └── WeightsCorrupt        sha256 or shape differs from what was promised
     ├── RecipeError               a training recipe that cannot be used
@@ -78,6 +79,10 @@ class StorageError(TrimodalError):
 
 class ModelError(TrimodalError):
     """A model that cannot be opened, or that has no tower for what was asked."""
+
+
+class ModelNotConfirmed(ModelError):
+    """A collection made elsewhere names a model that was not used on this machine before."""
 
 
 class WeightsMissing(ModelError):

@@ -83,13 +83,23 @@ class Searcher:
         device: str = "auto",
         limits: MediaLimits | None = None,
     ) -> Searcher:
-        """Open a collection with the encoder that it names, or with ``model``, which must be interchangeable."""
+        """Open a collection with the encoder that it names, or with ``model``, which must be interchangeable.
+
+        Raises ``ModelNotConfirmed`` where the collection names a model that was not used on this machine before;
+        naming it as ``model`` confirms it.
+        """
         from indexer.encoders import open_encoder
+        from indexer.encoders.trust import confirm_if_possible, require_confirmed
 
         collection = Collection.open(Path(path))
         try:
+            if model is None:
+                require_confirmed(collection.encoder_spec, collection.fingerprint, collection.path)
             encoder = open_encoder(model or collection.encoder_spec, device=device)
-            return cls(collection, encoder, device=device, limits=limits)
+            opened = cls(collection, encoder, device=device, limits=limits)
+            if model is not None:
+                confirm_if_possible(encoder)
+            return opened
         except BaseException:
             collection.close()
             raise
