@@ -609,6 +609,27 @@ def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")]
         print(f"{name}: {directory}")
 
 
+@models_app.command("verify")
+def models_verify(
+    spec: Annotated[str, typer.Argument(help="What --model takes.")] = "starter", as_json: JsonOption = False
+) -> None:
+    """Read every file of a model and compare its sha256. Exits with 1 where one is missing or damaged."""
+    from dataclasses import asdict
+
+    from indexer.encoders.verify_models import verify_model
+
+    with _console(stderr=True).status("reading the model's files"):
+        checked = list(verify_model(_absolute_spec(spec)))
+    problems = [one for one in checked if one.problem is not None]
+    if as_json:
+        _print_json({"ok": not problems, "files": [asdict(one) for one in checked]})
+    else:
+        for one in checked:
+            print(one.problem or f"{one.what}: as it was installed")
+    if problems:
+        raise typer.Exit(1)
+
+
 @models_app.command("trust")
 def models_trust(
     spec: Annotated[str | None, typer.Argument(help="What --model takes; without it: what is confirmed.")] = None,

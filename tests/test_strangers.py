@@ -57,8 +57,10 @@ def plant(directory: Path, canary: Path) -> None:
         "class EvilConfig(PretrainedConfig): model_type = 'evil'\n"
         "class EvilModel(BertModel): pass\n"
     )
-    names = {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel",
-             "AutoModelForCausalLM": "evil.EvilModel"}  # fmt: skip
+    names = {
+        "AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "evil.EvilConfig",
+        "AutoModel": "evil.EvilModel", "AutoModelForCausalLM": "evil.EvilModel",
+    }  # fmt: skip
     change(directory / "tokenizer_config.json", auto_map=names, tokenizer_class="Evil", trust_remote_code=True)
     (directory / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base", "megatron_core": "evil"})

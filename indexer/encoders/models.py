@@ -18,7 +18,7 @@ from indexer.errors import ModelError
 _STARTER_LICENCES = "Apache-2.0 (DINOv2, EfficientNet-Lite, SmolLM2, MiniLM, heads), MIT (TinyViT, Whisper)"
 
 #: Specs of models that other libraries publish.
-_LIBRARIES = ("openclip:", "clap:")
+LIBRARIES = ("openclip:", "clap:")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def known_models() -> list[ModelInfo]:
 
 def describe_model(spec: str) -> ModelInfo:
     """What a model is; :class:`ModelError` if ``spec`` names none."""
-    if spec.startswith(_LIBRARIES):
+    if spec.startswith(LIBRARIES):
         from indexer.encoders import library_models
 
         return library_models.describe(spec)
@@ -88,7 +88,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     """
     if spec in BASE_WEIGHTS:
         return {spec: pull(spec, on_stage)}
-    if spec.startswith(_LIBRARIES):
+    if spec.startswith(LIBRARIES):
         from indexer.encoders import library_models
 
         on_stage(f"fetching {spec} from the hub")

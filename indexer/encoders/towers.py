@@ -5,6 +5,7 @@ Every file is checked against the digest in ``encoder.json`` before it is read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from indexer.encoders.audio import AudioTower
 from indexer.encoders.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
+from indexer.encoders.digests import cached_sha256
 from indexer.encoders.heads import Head, open_head
 from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.hubness import EXTRA, HubnessCorrection
@@ -51,6 +53,14 @@ def language_model_directory(source: str) -> Path:
     )
 
 
+def model_digest(source: str) -> str:
+    """What tells one language model from another: sha256 of what it was converted from, or of its files."""
+    if source in BASE_WEIGHTS:
+        return BASE_WEIGHTS[source].sha256
+    files = sorted(language_model_directory(source).glob("*.safetensors"))
+    return hashlib.sha256("".join(cached_sha256(path) for path in files).encode()).hexdigest()
+
+
 def load_text_towers(directory: Path, config: EncoderConfig) -> TextTowers:
     """The text towers with their language models and what was trained in them, float32 on the CPU."""
     return TextTowers([_load_text_tower(directory, spec, config.sha256) for spec in config.text])
@@ -64,6 +74,12 @@ def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) ->
         if spec.adapter not in sha256:
             raise WeightsCorrupt(f"{path}: {CONFIG} promises no sha256 of it; fetch the model again")
         check_sha256(path, sha256[spec.adapter], "fetch the model again")
+    promised = sha256.get(f"language model {spec.source}")
+    if promised is not None and not spec.source.endswith(".gguf") and model_digest(spec.source) != promised:
+        raise WeightsCorrupt(
+            f"language model {spec.source}: is not the one that this model was trained with, or is damaged; "
+            f"fetch it again, or train {directory} again"
+        )
     tower = TextTower(spec, language_model_directory(spec.source))
     if spec.adapter:
         tower.load_adapter(path)

@@ -27,9 +27,9 @@ from indexer.encoders.image import ImageTower
 from indexer.encoders.openclip_visual import visual_weights
 from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
 from indexer.encoders.text import TextTower, TextTowers
-from indexer.encoders.towers import language_model_directory, load_weights
+from indexer.encoders.towers import language_model_directory, load_weights, model_digest
 from indexer.encoders.trunk_weights import load_trunk_weights
-from indexer.encoders.weights import BASE_WEIGHTS, cache_dir, sha256_of
+from indexer.encoders.weights import cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import read_picture, read_sound, sound_windows
@@ -320,15 +320,6 @@ class RecipeTowers:
         if path.suffix == ".safetensors" and path.is_file() and spec.library == "timm":
             return path
         return _kept(f"trunk-{spec.arch}", load_trunk_weights(spec.weights, spec, self.recipe.resolve))
-
-
-def model_digest(source: str) -> str:
-    """What tells one language model from another: sha256 of what it was converted from, or of its files."""
-    if source in BASE_WEIGHTS:
-        return BASE_WEIGHTS[source].sha256
-    directory = language_model_directory(source)
-    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else [directory]
-    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
