@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_media import picture
 from small_model import save_language_model, save_small_model
 from test_clap_dual import save_clap
@@ -26,7 +28,8 @@ from indexer.encoders import open_encoder
 from indexer.encoders.gguf_files import convert_gguf
 from indexer.encoders.language_model import open_language_model
 from indexer.encoders.trust import confirmed
-from indexer.errors import ModelError, ModelNotConfirmed, WeightsCorrupt
+from indexer.errors import ModelError, ModelNotConfirmed, RecipeError, WeightsCorrupt
+from indexer.training.recipe import load_recipe
 from retrieval import Searcher
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -280,6 +283,61 @@ def test_an_encoder_json_names_files_of_its_own_folder_only(name: str, tmp_path:
     (directory / "encoder.json").write_text(json.dumps(document))
     with pytest.raises(ModelError, match="is no name of a file beside it"):
         open_encoder(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("heads", "image", "inputs"), "x", "heads.image.inputs is 'x'"),
+        (("heads", "text", "dim"), [3], "heads.text.dim is [3]"),
+        (("image", 0, "arch"), 1.5, "image.0.arch is 1.5"),
+        (("dim",), None, "dim is None"),
+        (("sha256",), 7, "sha256 is 7"),
+        (("text", 0, "max_tokens"), "many", "text.0.max_tokens is 'many'"),
+        (("heads", "image", "inputs"), 10**9, "describes towers of"),
+        (("audio", "width"), 10**6, "describes towers of"),
+        (("image", 0, "size_px"), 10**6, "size_px 1000000 is no size"),
+    ],
+)
+def test_a_value_that_encoder_json_cannot_have_is_named(
+    keys: tuple[Any, ...], value: object, said: str, tmp_path: Path
+) -> None:
+    directory = save_small_model(tmp_path / "model")
+    path = directory / "encoder.json"
+    document = json.loads(path.read_text())
+    *outer, last = keys
+    place = document
+    for key in outer:
+        place = place[key]
+    place[last] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelError) as caught:
+        encoder = open_encoder(str(directory))
+        encoder.encode_queries(["a dog"])
+        encoder.encode_images([encoder.prepare_image(Image.new("RGB", (8, 8)))])
+        encoder.encode_audio([encoder.prepare_audio(np.ones(800, np.float32))])
+    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "open_clip_config.json", "config.json", "tokenizer_config.json"])
+def test_a_configuration_nested_without_end_is_named(name: str, tmp_path: Path) -> None:
+    if name == "encoder.json":
+        directory, spec = save_small_model(tmp_path / "model"), ""
+    elif name == "config.json":
+        directory, spec = tmp_path / "model", "clap:"
+        save_clap(directory)
+    else:
+        directory, spec = save_layout(tmp_path / "model", SIGLIP), "openclip:"
+    (directory / name).write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+    with pytest.raises(ModelError, match=name):
+        open_encoder(f"{spec}{directory}").encode_queries(["a dog"])
+
+
+@pytest.mark.parametrize("text", ["steps = " + "9" * 5_000, "a = " + "[" * 50_000])
+def test_a_recipe_that_toml_cannot_hold_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(RecipeError, match="can't be read as TOML"):
+        load_recipe(tmp_path / "recipe.toml")
 
 
 # -- collections that name a model ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders.torchvision_ops import ensure_torchvision
-from indexer.encoders.untrusted import TOKENIZER_KEYS, require_keys
+from indexer.encoders.untrusted import TOKENIZER_KEYS, require_keys, require_size
 from indexer.errors import ModelError
 
 _MODEL = frozenset((
@@ -26,8 +26,6 @@ _SIMPLE_TOKENIZER = frozenset(("clean", "additional_special_tokens", "reduction_
 #: No published model is near these; beyond them building the towers alone would take the machine's memory.
 _MOST = {"layers": 1_000, "width": 65_536, "vocab_size": 10_000_000, "context_length": 1_000_000, "embed_dim": 65_536,
          "image_size": 16_384}  # fmt: skip
-#: Bytes of towers in float32 for one of the checkpoint's: it may hold eight bits a number.
-_SPREAD = 8
 
 
 def check_config(config: Mapping[str, Any], where: object) -> None:
@@ -58,12 +56,7 @@ def check_config(config: Mapping[str, Any], where: object) -> None:
 def check_size(config: Mapping[str, Any], checkpoint: Path, where: object) -> None:
     """Raise :class:`ModelError` for towers of open_clip's own that are far larger than the file of their weights."""
     numbers = sum(_transformer_size(config.get(part) or {}, part) for part in ("vision_cfg", "text_cfg"))
-    held = checkpoint.stat().st_size
-    if 4 * numbers > _SPREAD * held + 100_000_000:
-        raise ModelError(
-            f"{where}: describes towers of {4 * numbers / 1e9:,.1f} GB, and {checkpoint} holds {held / 1e9:,.3f} GB; "
-            "one of the two is of another model"
-        )
+    require_size(numbers, checkpoint, where)
 
 
 def _check_numbers(settings: Mapping[str, Any], where: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer.encoders.untrusted import file_name, read_json_object
+from indexer.encoders.untrusted import file_name, read_json_object, require_types
 from indexer.errors import ModelError
 
 CONFIG = "encoder.json"
@@ -179,6 +179,7 @@ class EncoderConfig:
             raise ModelError(
                 f"{where}: format {found} is not {FORMAT}; this trimodal can't read it, update one of them"
             )
+        require_types(cls, document, where)
         try:
             config = cls(
                 name=document["name"],

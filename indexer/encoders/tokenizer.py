@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders.media_tokens import TokenSpec
-from indexer.encoders.untrusted import read_json_object, require_keys
+from indexer.encoders.untrusted import read_json_object, require_keys, require_types
 from indexer.errors import ModelError
 
 FOLDER = "reranker"
@@ -114,6 +114,7 @@ def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | Non
         return None
     try:
         document = read_json_object(path)
+        require_types(RerankerConfig, document, path)
         if document.pop("format") != FORMAT:
             raise ValueError(f"not format {FORMAT}")
         sources = {

@@ -21,10 +21,11 @@ from indexer.encoders.heads import Head, open_head
 from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
 from indexer.encoders.text import TextTower, TextTowers
 from indexer.encoders.trunk import Trunk
 from indexer.encoders.trunk_weights import load_trunk_weights as load_trunk_weights
+from indexer.encoders.untrusted import require_size
 from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, gguf_directory, sha256_of
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 
@@ -99,8 +100,10 @@ def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
 def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | ClapTower:
     """The sound tower, Whisper's or CLAP's, with its weights, float32 on the CPU."""
     assert config.audio is not None
-    tower = open_audio_tower(config.audio)
     path = directory / config.audio.weights
+    if isinstance(config.audio, WhisperSpec):
+        require_size(12 * config.audio.layers * config.audio.width**2, path, directory / CONFIG)
+    tower = open_audio_tower(config.audio)
     try:
         tower.load(load_weights(path, config.sha256))
     except (RuntimeError, KeyError) as error:
@@ -120,6 +123,9 @@ def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, Head],
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         _load_state(module, own, path)
 
+    sizes = config.heads.values()
+    numbers = sum(one.inputs * one.whitened + (one.whitened + one.hidden) * (one.hidden + one.dim) for one in sizes)
+    require_size(numbers, path, directory / CONFIG)
     heads = {name: open_head(spec) for name, spec in config.heads.items()}
     for name, head in heads.items():
         fill(head, name)

@@ -54,6 +54,8 @@ _OLDER_KEYS = frozenset((
 ))  # fmt: skip
 #: Their values are chosen here or not at all: a number format is ours, and tasks are not what a tower is for.
 _NOT_TAKEN = frozenset(("dtype", "torch_dtype", "task_specific_params", "label2id"))
+#: Bytes of towers in float32 for one of their file's, which may hold eight bits a number; small ones always pass.
+SPREAD, SLACK_BYTES = 8, 100_000_000
 #: Model types that name a further model, to be looked up elsewhere.
 _NAMES_ANOTHER = frozenset(("timm_wrapper", "timm_backbone", "auto", "encoder-decoder", "vision-encoder-decoder"))
 
@@ -82,6 +84,34 @@ def require_keys(given: Mapping[str, Any], listed: Collection[str], where: str) 
                 f"{where}: key {str(key)[:100]!r} is not one that a model's file may set; remove it (there are "
                 f"{len(listed)}, as {', '.join(some)})"
             )
+
+
+def require_types(kind: type, document: Mapping[str, Any], where: object) -> None:
+    """Raise :class:`ModelError` naming the first value of ``document`` that the dataclass ``kind`` cannot have.
+
+    Numbers are not taken from texts, nor texts from numbers; keys that ``kind`` has not are left alone.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(kind).validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        value = repr(first["input"])[:80]
+        raise ModelError(
+            f"{where}: {name} is {value}: {first['msg'].lower()}; correct it, or fetch the model again"
+        ) from None
+
+
+def require_size(numbers: int, weights: Path, where: object) -> None:
+    """Raise :class:`ModelError` for modules of far more ``numbers`` than the file of their weights can hold."""
+    held = weights.stat().st_size if weights.is_file() else 0
+    if 4 * numbers > SPREAD * held + SLACK_BYTES:
+        raise ModelError(
+            f"{where}: describes towers of {4 * numbers / 1e9:,.1f} GB, and {weights} holds {held / 1e9:,.3f} GB; "
+            "one of the two is of another model"
+        )
 
 
 @contextlib.contextmanager

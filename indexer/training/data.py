@@ -169,7 +169,7 @@ def read_classes(path: Path, recipe: Recipe) -> list[ClassName]:
                 found.append(ClassName(number, captions, also, concept))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file of class names; make it with its recipe script") from error
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise RecipeError(f'{path}, line {number + 1}: not {{"captions": […], "split": …}} ({error})') from error
     return found
 

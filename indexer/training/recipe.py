@@ -238,7 +238,7 @@ def read_recipe_file(path: Path, kind: Any, *, example: str) -> Any:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe; {example} is one to copy") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML's own error, other bytes than UTF-8, endless numbers
         raise RecipeError(f"{path}: can't be read as TOML ({error})") from error
     return _build(kind, document, str(path))
 

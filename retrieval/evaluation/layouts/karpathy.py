@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from indexer.errors import UsageError
 from indexer.files import display_path
@@ -30,7 +32,7 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
     split = split or "test"
     document, sha256 = read_json(path, SPLITS_SOURCE)
     images = document.get("images")
-    if not isinstance(images, list) or not all(isinstance(one, dict) and "sentences" in one for one in images):
+    if not isinstance(images, list) or not all(isinstance(one, dict) and _has_sentences(one) for one in images):
         raise wrong(path, 'is none of Karpathy\'s files: it has no "images" with "sentences"', SPLITS_SOURCE)
     splits = Counter(str(one.get("split")) for one in images)
     if split not in splits:
@@ -50,3 +52,8 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
     if published is None or splits[split] == published:
         return found
     return found.warned(f"this {name} {split} split lists {splits[split]:,} pictures, the published one {published:,}")
+
+
+def _has_sentences(image: Mapping[str, Any]) -> bool:
+    sentences = image.get("sentences")
+    return isinstance(sentences, list) and all(isinstance(one, dict) for one in sentences)
