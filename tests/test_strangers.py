@@ -189,6 +189,16 @@ def test_a_text_tower_of_transformers_is_built_from_listed_settings(tmp_path: Pa
     assert not canary.exists() and (before == after).all()
 
 
+@pytest.mark.parametrize("part", ["tokenizer", "text tower"])
+def test_a_further_repository_that_a_model_names_is_not_fetched(part: str, tmp_path: Path, no_hub: Path) -> None:  # noqa: F811
+    directory = save_layout(tmp_path / "model", SIGLIP, tokenizer=part != "tokenizer")
+    text = {"hf_tokenizer_name": "evil/model", **({} if part == "tokenizer" else {"hf_model_name": "evil/model"})}
+    configure(directory, text_cfg=text)
+    with pytest.raises(ModelError, match=f"its {part} is evil/model of the hub, which is none that open_clip itself"):
+        open_encoder(f"openclip:{directory}").encode_queries(["a dog"])
+    assert not no_hub.exists()
+
+
 class _Payload:
     """Unpickling it touches the file."""
 

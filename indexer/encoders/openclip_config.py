@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def check_config(config: Mapping[str, Any], where: object) -> None:
     trunk = (config.get("vision_cfg") or {}).get("timm_model_name")
     if trunk and not (isinstance(trunk, str) and timm.is_model(trunk)):  # hf-hub: and local-dir: name other models
         raise ModelError(f"{where}: timm_model_name {trunk!r} is no architecture of timm; see timm.list_models()")
+
+
+@cache
+def published_names() -> frozenset[str]:
+    """Repositories of the hub that open_clip's own architectures name: text towers and tokenizers.
+
+    A configuration that came with a model may name any; only these are fetched without being confirmed.
+    """
+    ensure_torchvision()
+    import open_clip
+
+    texts = [open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()]
+    keys = ("hf_tokenizer_name", "hf_model_name")
+    return frozenset(text[key] for text in texts for key in keys if text.get(key))
 
 
 def check_size(config: Mapping[str, Any], checkpoint: Path, where: object) -> None:

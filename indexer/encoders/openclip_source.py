@@ -13,13 +13,13 @@ the architecture agree on; else open_clip's default. Loads no weights and builds
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from indexer.encoders.hub import TOKENIZER_FILES, hub_file, hub_snapshot
-from indexer.encoders.openclip_config import check_config
+from indexer.encoders.openclip_config import check_config, published_names
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import read_json_object
 from indexer.errors import ModelError, WeightsMissing
@@ -300,11 +300,34 @@ def _tokenizer(spec: str, config: dict[str, Any], beside: Path | None, fetch: bo
     if beside is not None and _vocabulary(beside):
         return beside
     where = f"beside the checkpoint, into {beside}" if beside else "beside a checkpoint, and name that with @"
-    return hub_snapshot(
-        name, patterns=("config.json", *TOKENIZER_FILES), what=f"model {spec}: its tokenizer", fetch=fetch,
+    return other_repository(
+        spec, "tokenizer", name, patterns=("config.json", *TOKENIZER_FILES), fetch=fetch,
         whole=lambda found: bool(_vocabulary(found)),
         remedy=f"put its tokenizer.json and tokenizer_config.json {where}",
     )  # fmt: skip
+
+
+def other_repository(
+    spec: str, part: str, name: str, *, patterns: Sequence[str], whole: Callable[[Path], bool], remedy: str, fetch: bool
+) -> Path:
+    """Files of a further repository that a configuration names for a ``part`` of the model.
+
+    Taken from the hub's cache; fetched only where open_clip's own architectures name it too. Raises
+    :class:`WeightsMissing`.
+    """
+    listed = name in published_names()
+    try:
+        return hub_snapshot(
+            name, patterns=patterns, what=f"model {spec}: its {part}", whole=whole, remedy=remedy,
+            fetch=fetch and listed,
+        )  # fmt: skip
+    except WeightsMissing:
+        if listed:
+            raise
+        raise WeightsMissing(
+            f"model {spec}: its {part} is {name} of the hub, which is none that open_clip itself uses, and is not "
+            f"fetched for a model's file; {remedy}"
+        ) from None
 
 
 def _vocabulary(directory: Path | None) -> tuple[Path, ...]:

@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from indexer.encoders.hub import hub_snapshot
 from indexer.encoders.openclip_config import check_config, check_size
-from indexer.encoders.openclip_source import CONFIG, OpenClipSource
+from indexer.encoders.openclip_source import CONFIG, OpenClipSource, other_repository
 from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import clean_folder
@@ -82,8 +81,8 @@ def _text_tower(source: OpenClipSource) -> Iterator[dict[str, Any]]:
         return
     directory = Path(str(name))
     if not (directory.is_absolute() and directory.is_dir()):
-        directory = hub_snapshot(
-            str(name), patterns=("config.json",), what=f"model {source.spec}: its text tower {name} can't be built",
+        directory = other_repository(
+            source.spec, "text tower", str(name), patterns=("config.json",), fetch=True,
             whole=lambda found: (found / "config.json").is_file(),
             remedy="put that model's config.json beside the checkpoint",
         )  # fmt: skip
