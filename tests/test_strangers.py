@@ -27,6 +27,7 @@ from indexer.collection import Collection
 from indexer.encoders import open_encoder
 from indexer.encoders.gguf_files import convert_gguf
 from indexer.encoders.language_model import open_language_model
+from indexer.encoders.openclip_pictures import Pictures
 from indexer.encoders.trust import confirmed
 from indexer.errors import ModelError, ModelNotConfirmed, RecipeError, WeightsCorrupt
 from indexer.training.recipe import load_recipe
@@ -197,6 +198,34 @@ def test_a_further_repository_that_a_model_names_is_not_fetched(part: str, tmp_p
     with pytest.raises(ModelError, match=f"its {part} is evil/model of the hub, which is none that open_clip itself"):
         open_encoder(f"openclip:{directory}").encode_queries(["a dog"])
     assert not no_hub.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"size": [10**6, 10**6]}, "size"), ({"mean": [0.5]}, "mean"), ({"std": "x"}, "std"),
+        ({"interpolation": "evil"}, "preprocessing"), ({"resize_mode": 7}, "preprocessing"),
+    ],
+)  # fmt: skip
+def test_a_preprocessing_that_open_clip_has_not_is_named(values: dict[str, Any], said: str) -> None:
+    settings = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "a key of another": 1}
+    Pictures(settings)
+    with pytest.raises(ModelError, match=said):
+        Pictures({**settings, **values})
+
+
+def test_a_panic_of_a_library_in_rust_is_a_stated_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = save_language_model(tmp_path / "lm")
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_: object, **__: object) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", panic)
+    with pytest.raises(ModelError, match="can't be opened .index out of bounds"):
+        open_language_model(directory)
 
 
 class _Payload:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.language_model import quiet_transformers
+from indexer.encoders.language_model import quiet_transformers, rust_panics_as_errors
 from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
@@ -26,7 +26,7 @@ def load_text_half(directory: Path, weights: Path) -> tuple[Any, Any]:
     from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
 
     try:
-        with quiet_transformers(), clean_folder(directory) as folder:
+        with quiet_transformers(), rust_panics_as_errors(), clean_folder(directory) as folder:
             config: Any = ClapConfig.from_pretrained(folder, local_files_only=True).text_config
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
             model: Any = ClapTextModelWithProjection(config)

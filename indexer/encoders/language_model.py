@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
 from indexer.errors import ModelError, WeightsCorrupt
@@ -179,10 +180,22 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def rust_panics_as_errors() -> Iterator[None]:
+    """A panic of a library in Rust (tokenizers) is no ``Exception``: raise it as a ``ValueError`` with its words."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(first_line(error)) from None
+
+
+@contextlib.contextmanager
 def stated_errors(model: object) -> Iterator[None]:
     """Say in one line what a library could not do with a model."""
     try:
-        yield
+        with rust_panics_as_errors():
+            yield
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises bare Exception, safetensors its own: no narrower class holds them

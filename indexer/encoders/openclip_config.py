@@ -26,7 +26,7 @@ _TOKENIZER = TOKENIZER_KEYS | {"clean", "strip_sep_token"}
 _SIMPLE_TOKENIZER = frozenset(("clean", "additional_special_tokens", "reduction_mask"))
 #: No published model is near these; beyond them building the towers alone would take the machine's memory.
 _MOST = {"layers": 1_000, "width": 65_536, "vocab_size": 10_000_000, "context_length": 1_000_000, "embed_dim": 65_536,
-         "image_size": 16_384}  # fmt: skip
+         "image_size": 8_192}  # fmt: skip
 
 
 def check_config(config: Mapping[str, Any], where: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from indexer.encoders.language_model import rust_panics_as_errors
 from indexer.encoders.openclip_source import OpenClipSource
 from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
@@ -26,7 +27,7 @@ def open_tokenizer(source: OpenClipSource) -> Any:
     try:
         if source.tokenizer is None:
             return SimpleTokenizer(context_length=context, **settings)
-        with clean_folder(source.tokenizer) as folder:
+        with rust_panics_as_errors(), clean_folder(source.tokenizer) as folder:
             return HFTokenizer(
                 str(folder), context_length=context, tokenizer_mode=text.get("tokenizer_mode"), **settings,
                 **NO_REMOTE_CODE,
