@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import IcoImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from indexer.errors import MediaError
+from indexer.exif_dates import taken_at
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.items import Modality
 from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, PNG, SVG, UNKNOWN, Kind, sniff
@@ -35,8 +34,7 @@ MAX_SIDE_PX = 2048
 
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
 _WHITE = (255, 255, 255)
-_ORIENTATION, _DATE_TIME = 0x0112, 0x0132
-_EXIF_IFD, _DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL = 0x8769, 0x9003, 0x9011
+_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -267,13 +265,9 @@ def _exif(source: Image.Image) -> Image.Exif:
 
 def _taken_at(exif: Image.Exif) -> str | None:
     try:
-        details = exif.get_ifd(_EXIF_IFD)
-        said = str(details.get(_DATE_TIME_ORIGINAL) or exif.get(_DATE_TIME) or "").strip("\0 ")
-        taken = datetime.strptime(said, "%Y:%m:%d %H:%M:%S").isoformat()
-        offset = str(details.get(_OFFSET_TIME_ORIGINAL) or "").strip("\0 ")
-    except Exception:  # absent, zeros, or the damage of _exif
+        return taken_at(exif, exif.get_ifd(_EXIF_IFD))
+    except Exception:  # the damage of _exif
         return None
-    return taken + offset if re.fullmatch(r"[+-]\d\d:\d\d", offset) else taken
 
 
 def _damage(error: Exception, kind: Kind, path: Path) -> str:
