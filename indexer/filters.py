@@ -20,6 +20,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from indexer.errors import FilterError
 from indexer.files import one_line
+from indexer.integers import fits
 
 #: Of the whole text; lists of values may be long.
 MAX_CHARACTERS = 1_000_000
@@ -310,7 +311,7 @@ def _text(node: exp.Expression) -> str:
 def _number(digits: str) -> int | float:
     try:
         whole = int(digits)
-        if abs(whole) < 2**63:
+        if fits(whole):
             return whole
     except ValueError:
         pass
