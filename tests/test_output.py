@@ -305,9 +305,11 @@ def test_a_score_below_zero_is_written_as_a_number() -> None:
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
-        ("a|b", r"a\|b"), ("`code`", r"\`code\`"), ("<script>", r"&lt;script\>"), ("[t](http://x)", r"\[t\](http\://x)"),
-        ("![p](u)", r"!\[p\](u)"), ("&lt;", "&amp;lt;"), ("www.x.de", r"www\.x.de"), ("# head", r"\# head"),
-        ("@me", r"\@me"), ("a\n\nb", r"a\\n\\nb"), ("$x$", r"\$x\$"), ("R@1", "R@1"), ("\\", "\\\\"),
+        ("a|b", r"a\|b"), ("`code`", r"\`code\`"), ("<script>", "&lt;script>"), ("[t](http://x)", r"[t\](http\://x)"),
+        ("![p](u)", r"![p\](u)"), ("&lt;", "&amp;lt;"), ("www.x.de", r"www\.x.de"), ("# head", r"\# head"),
+        ("@me", r"\@me"), ("a\n\nb", r"a\\n\\nb"), ("$x$", r"\$x\$"), ("R@1", "R@1"),
+        ("a->b [0.0, 1.0]", "a->b [0.0, 1.0]"), ("> quote", r"\> quote"), ("[a]: http://x", r"[a\]: http\://x"),
+        ("\\", "\\\\"),
     ],
 )  # fmt: skip
 def test_markdown_shows_a_text_as_it_stands(text: str, escaped: str) -> None:

@@ -36,7 +36,7 @@ _CSV_COLUMNS = [
     "chance",
 ]  # fmt: skip
 #: What Markdown, with GitHub's tables, formulas and addresses, makes more of than text.
-_MARKDOWN = re.compile(r"[\\`*_|\[\]~$>]|(?<!\w)@(?=\w)|(?<=\w)@(?=\w+\.\w)|^[#+-](?=\s)")
+_MARKDOWN = re.compile(r"[\\`*_|~$]|\](?=[(\[:])|(?<!\w)@(?=\w)|(?<=\w)@(?=\w+\.\w)|^(?:>|[#+-](?=\s))")
 _ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:(?=\S)|\bwww\.", re.IGNORECASE)
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s*\]")
 
