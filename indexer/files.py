@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from indexer.errors import MediaError
+from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
@@ -32,11 +33,16 @@ def display_path(path: str | os.PathLike[str]) -> str:
     Newlines, control characters and bytes that are not UTF-8 become ``\n``, ``\x1b``, ``\xff``; a
     backslash stays itself, so the result is for reading, not for opening.
     """
-    shown = "".join(_shown(char) for char in os.fspath(path))
+    shown = printable(os.fspath(path))
     if len(shown) > _MAX_SHOWN_CHARS:
         half = _MAX_SHOWN_CHARS // 2
         shown = f"{shown[:half]}...{shown[-half:]}"
     return shown
+
+
+def printable(text: str) -> str:
+    """``text`` as :func:`display_path` shows it, whole however long it is."""
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
 
 
 def one_line(error: object, limit_chars: int = 200) -> str:
@@ -50,6 +56,11 @@ def one_line(error: object, limit_chars: int = 200) -> str:
 def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
     """The error about ``path``, its name made printable."""
     return MediaError(display_path(path), reason)
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """When the file was changed, in ns since 1970: a time before 1677 or after 2262 is the nearest one between."""
+    return max(LEAST_INTEGER, min(MOST_INTEGER, status.st_mtime_ns))
 
 
 def absolute(path: Path) -> Path:
