@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import IcoImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
+from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.items import Modality
@@ -74,7 +75,7 @@ def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
     return open_picture(path, limits).image
 
 
-def open_picture(path: Path, limits: MediaLimits) -> Picture:
+def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve) -> Picture:
     """Read a picture: first frame, turned upright by EXIF, transparency on white, 16 bits as 8.
 
     Raises ``MediaError`` for what is no picture, is damaged, is cut short (never half a picture with grey
