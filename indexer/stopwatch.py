@@ -15,11 +15,14 @@ from indexer.files import media_error
 from indexer.limits import SOUND_SHARE_S, MediaLimits
 
 
+HEADER_TOO_LARGE = "holds over {:,.0f} MB beside its pixels; save it again without its remarks"
+
+
 class Stopwatch:
     """Counts the processor time of the thread that made it, from then on."""
 
     def __init__(self, path: str | os.PathLike[str], limits: MediaLimits) -> None:
-        self._path = path
+        self.path = path
         self._limit_s = limits.max_seconds
         self._started = time.thread_time()
         self.heard_s = 0.0
@@ -30,7 +33,7 @@ class Stopwatch:
         if time.thread_time() - self._started > self._limit_s * (1.0 + self.heard_s / SOUND_SHARE_S):
             per = " for every ten minutes" if self.heard_s else ""
             raise media_error(
-                self._path,
+                self.path,
                 f"takes too long to read, over the {self._limit_s:g} s limit{per};"
                 " save it again in a simpler form or raise --max-seconds",
             )
@@ -48,20 +51,28 @@ class TimedFile:
     """An open file whose every ``read`` first looks at the stopwatch.
 
     ``block_bytes`` is the most that one ``read`` gives (None: all that is wanted), as decoders read as much as a
-    file says they should.
+    file says they should; ``allowed_bytes`` the most that all give together.
     """
 
     def __init__(self, file: BinaryIO, watch: Stopwatch) -> None:
         self._file = file
         self._watch = watch
         self.block_bytes: int | None = None
+        self.allowed_bytes: int | None = None
+        self.bytes_read = 0
 
     def read(self, size: int = -1) -> bytes:
         """As of any file, but at most ``block_bytes``. Raises ``MediaError`` when the time is up."""
         self._watch.check()
-        if self.block_bytes is not None and (size is None or size < 0 or size > self.block_bytes):
+        if self.block_bytes is not None and (size < 0 or size > self.block_bytes):
             size = self.block_bytes
-        return self._file.read(size)
+        if self.allowed_bytes is not None and (size < 0 or size > self.allowed_bytes - self.bytes_read):
+            size = max(1, self.allowed_bytes - self.bytes_read + 1)
+        found = self._file.read(size)
+        self.bytes_read += len(found)
+        if self.allowed_bytes is not None and self.bytes_read > self.allowed_bytes:
+            raise media_error(self._watch.path, HEADER_TOO_LARGE.format(self.allowed_bytes / 1e6))
+        return found
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As of any file."""
