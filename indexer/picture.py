@@ -24,6 +24,7 @@ from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.items import Modality
+from indexer.jpeg_scans import check_scans
 from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, JPEG, PNG, SVG, UNKNOWN, Kind, sniff
 from indexer.limits import MediaLimits, check_memory, check_size
 from indexer.picture_cost import (
@@ -105,6 +106,8 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
                 _check_png(path, file, limits, watch)
             elif kind is ICO:
                 _check_icon(path, file, limits)
+            elif kind is JPEG:
+                check_scans(path, file, limits, watch)
             file.seek(0)
             if kind is SVG:
                 source = file.read(MAX_SVG_BYTES + 1)
@@ -172,7 +175,6 @@ def _read(
         if turn in (5, 6, 7, 8):
             width_px, height_px = height_px, width_px
         image = eight_bits(source, MAX_SIDE_PX)
-    watch.check()
     if image.mode == "RGBA":
         ground = Image.new("RGB", image.size, _WHITE)
         ground.paste(image, mask=image.getchannel("A"))

@@ -85,7 +85,10 @@ def _range(source: Image.Image) -> tuple[float, float]:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float32]:
-    return np.asarray(np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), dtype=np.float32)
+    floats = values.astype(np.float32)
+    if np.isfinite(floats.min()) and np.isfinite(floats.max()):  # a NaN anywhere makes both NaN
+        return floats
+    return np.asarray(np.nan_to_num(floats, nan=0.0, posinf=0.0, neginf=0.0), dtype=np.float32)
 
 
 def shrinking_bytes(width: int, height: int, side: int) -> int:
