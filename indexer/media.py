@@ -18,6 +18,7 @@ from indexer.passages import passages, read_text
 from indexer.picture import open_picture, read_picture
 from indexer.mono import KEPT_S
 from indexer.sound import open_sound, read_sound, sound_windows
+from indexer.stopwatch import Stopwatch
 
 __all__ = [
     "SAMPLE_RATE_HZ",
@@ -98,7 +99,8 @@ def _sound(item: Item, limits: MediaLimits, reserve: Reserve) -> Iterator[Decode
 
 def _text(item: Item, limits: MediaLimits, reserve: Reserve) -> DecodedItem:
     reserve(item.size_bytes * _TEXT_FACTOR)
-    found = passages(read_text(item.path, limits) if item.text is None else item.text, limits)
+    watch = Stopwatch(item.path if item.text is None else item.key, limits)
+    found = passages(read_text(item.path, limits) if item.text is None else item.text, limits, watch)
     if not found:
         raise media_error(item.key, "holds only white space; remove it")
     reserve(0)  # the passages are counted as what comes out
