@@ -120,6 +120,7 @@ def build(
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
     _require_same_tokens(collection, encoder)
+    collection.require_whole()  # before hours of encoding
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
 
