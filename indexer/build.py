@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from indexer.ahead import ReadAhead
+from indexer.ahead import ReadAhead, Reserve, no_reserve
 from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.collection import Collection, Entry
 from indexer.corpus import Corpus, content_hash
@@ -30,19 +30,16 @@ from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError
 from indexer.files import display_path, one_line
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
-from indexer.items import Item, Modality, Skipped
-from indexer.limits import MediaLimits, limits_for
-from indexer.media import decode
+from indexer.items import DecodedItem, Item, Modality, Skipped
+from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
-#: Of everything read and not yet encoded.
-_AHEAD_BYTES = 512 * 2**20
-#: Guess of what an item takes while it waits, per byte of its file: sound is stored compressed.
-_COST_PER_BYTE = {Modality.IMAGE: 0, Modality.AUDIO: 16, Modality.TEXT: 4}
-_COST_BYTES = 1_000_000
+#: Of an outcome that holds nothing that was decoded.
+_OUTCOME_BYTES = 1_000
 #: Items whose rows are looked up in one go.
 _CHUNK = 1_000
 _PROGRESS_EVERY_S = 0.1
@@ -150,6 +147,14 @@ class _KnownContent:
 
 
 @dataclass(frozen=True, slots=True)
+class _NewContent:
+    """Hashed, and to be decoded."""
+
+    item: Item
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Failed:
     item: Item
     reason: str
@@ -164,6 +169,9 @@ class _Fatal:
     error: TrimodalError
 
 
+#: Of a reading function.
+_Read = TypeVar("_Read")
+#: What comes of an item; of a long sound, several ``Prepared`` one after the other.
 _Outcome = Prepared | _SameContent | _KnownContent | _Failed | _Fatal
 
 
@@ -237,8 +245,8 @@ class _Build:
             self._read,
             workers=workers,
             items_ahead=batch_size + 2 * workers,
-            bytes_ahead=_AHEAD_BYTES,
-            cost_bytes=_cost_bytes,
+            bytes_ahead=RUN_BYTES,
+            size_bytes=_size_bytes,
         )
         try:
             self._show("indexing", now=True)
@@ -324,28 +332,42 @@ class _Build:
 
     # -- in the worker threads ------------------------------------------------------------------------------
 
-    def _read(self, task: _ToRead) -> _Outcome:
-        return self._guarded(task.item, lambda: self._look_at(task))
+    def _read(self, task: _ToRead, reserve: Reserve) -> Iterator[_Outcome]:
+        found = self._guarded(task.item, lambda: self._look_at(task))
+        if isinstance(found, _NewContent):
+            yield from self._decode(found, reserve)
+        else:
+            yield found
 
-    def _look_at(self, task: _ToRead) -> _Outcome:
+    def _look_at(self, task: _ToRead) -> _Outcome | _NewContent:
         item, stored = task.item, task.stored
         digest = content_hash(item, self.limits)
         if stored is not None and (stored.content_hash, stored.modality) == (digest, item.modality):
             return _SameContent(task.same)
         if not self._claim(digest, item.modality):
             return _KnownContent(item, digest)
-        return self._decode(item, digest)
+        return _NewContent(item, digest)
 
-    def _decode(self, item: Item, digest: str) -> _Outcome:
+    def _decode(self, new: _NewContent, reserve: Reserve = no_reserve) -> Iterator[_Outcome]:
+        """The parts of an item, prepared; ``_Failed`` in the place of the part that can't be read, and then no more."""
+        parts = decode_parts(new.item, self.limits, reserve)
+        is_last = False
+        while not is_last:
+            outcome = self._guarded(new.item, lambda: self._next_part(new, parts))
+            is_last = not isinstance(outcome, Prepared) or outcome.is_last
+            yield outcome
+            del outcome  # it may be large, and the next is read meanwhile
+
+    def _next_part(self, new: _NewContent, parts: Iterator[DecodedItem]) -> _Outcome:
         if self._stop.is_set():
-            return _Failed(item, "stopped", lasting=False)
-        decoded = decode(item, self.limits)
+            return _Failed(new.item, "stopped", lasting=False)
+        decoded = next(parts)
         if not decoded.segments:
-            return _Failed(item, "holds nothing to index; leave it out", lasting=True)
-        return prepare(decoded, digest, self.encoder)
+            return _Failed(new.item, "holds nothing to index; leave it out", lasting=True)
+        return prepare(decoded, new.content_hash, self.encoder)
 
     @staticmethod
-    def _guarded(item: Item, read: Callable[[], _Outcome]) -> _Outcome:
+    def _guarded(item: Item, read: Callable[[], _Read]) -> _Read | _Failed | _Fatal:
         """Whatever goes wrong with a file is the outcome of that file alone."""
         try:
             return read()
@@ -379,6 +401,7 @@ class _Build:
                 if not self._reuse(outcome):
                     self.deferred.append(outcome)
             case _Failed():
+                batches.drop()  # what was read of it before
                 self._fail(outcome)
             case _Fatal(error):
                 raise error
@@ -446,8 +469,8 @@ class _Build:
             if not self._reuse(known):
                 self._commit()  # the item with its content may be one that was moved just now
                 if not self._reuse(known):  # that item could not be read; this one may have the better name
-                    decode_it = partial(self._decode, known.item, known.content_hash)
-                    self._take(self._guarded(known.item, decode_it), batches)
+                    for outcome in self._decode(_NewContent(known.item, known.content_hash)):
+                        self._take(outcome, batches)
                     self._collect(batches.flush())
             if len(self.pending.entries) >= _CHUNK:
                 self._commit()
@@ -522,8 +545,8 @@ def _once_each(items: Sequence[Item]) -> list[Item]:
     return list(by_key.values())
 
 
-def _cost_bytes(task: _ToRead) -> int:
-    return _COST_BYTES + _COST_PER_BYTE[task.item.modality] * task.item.size_bytes
+def _size_bytes(outcome: _Outcome) -> int:
+    return outcome.size_bytes if isinstance(outcome, Prepared) else _OUTCOME_BYTES
 
 
 def _reader(limits: MediaLimits) -> str:
