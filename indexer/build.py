@@ -26,10 +26,19 @@ from indexer.collection import Collection, Entry
 from indexer.corpus import Corpus, content_hash
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
-from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
+from indexer.errors import (
+    CatalogRefuses,
+    CollectionError,
+    MediaError,
+    MissingExtra,
+    ModelError,
+    StorageError,
+    TrimodalError,
+)
 from indexer.files import display_path, one_line
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
+from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
@@ -45,6 +54,8 @@ _CHUNK = 1_000
 _PROGRESS_EVERY_S = 0.1
 #: What can be installed later and then reads files that could not be read before.
 _OPTIONAL = ("resvg_py", "pillow_heif")
+#: Of a transaction: a value in it that SQLite, JSON or the vector store does not hold. It does not say which one.
+_CANNOT_BE_STORED = (CatalogRefuses, ArithmeticError, ValueError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,18 @@ class _Pending:
     renamed: dict[str, Item] = field(default_factory=dict)
     bad: list[BadFile] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+
+    def apart(self) -> Iterator[_Pending]:
+        """The same, an item each, in the order in which they are written together."""
+        yield _Pending(stale=self.stale)
+        yield from (_Pending(renamed={old_key: item}) for old_key, item in self.renamed.items())
+        yield from (_Pending(touched=[item]) for item in self.touched)
+        yield from (_Pending(bad=[bad]) for bad in self.bad)
+        yield from (_Pending(entries=[entry]) for entry in self.entries)
+
+    def keys_to_store(self) -> list[str]:
+        """Keys of the items that are to be stored; what is to be removed, or was skipped before, is none of them."""
+        return [item.key for item in (*self.renamed.values(), *self.touched, *(entry.item for entry in self.entries))]
 
     def __len__(self) -> int:
         return len(self.entries) + len(self.touched) + len(self.renamed) + len(self.bad) + len(self.stale)
@@ -328,6 +351,8 @@ class _Build:
     def _looks_unchanged(self, item: Item, stored: ItemRow) -> bool:
         if item.text is not None:
             return content_hash(item) == stored.content_hash
+        if item.mtime_ns in (LEAST_INTEGER, MOST_INTEGER):
+            return False  # its time is beyond what is stored: two times look alike, so its content decides
         return (item.size_bytes, item.mtime_ns) == (stored.size_bytes, stored.mtime_ns)
 
     # -- in the worker threads ------------------------------------------------------------------------------
@@ -487,20 +512,38 @@ class _Build:
             self.collection.remove(forgotten)
 
     def _commit(self) -> None:
-        """Write all that is pending in one commit; on an error it stays pending."""
+        """Write all that is pending in one commit; on an error it stays pending, but for what can't be stored."""
         pending = self.pending
         if len(pending):
-            with self.collection.transaction():
-                self.collection.remove(pending.stale)
-                for old_key, item in pending.renamed.items():
-                    self.collection.rename(old_key, item)
-                self.collection.touch(pending.touched)
-                self.collection.record_skipped(pending.bad)
-                self.collection.commit(pending.entries)
+            try:
+                self._store(pending)
+            except _CANNOT_BE_STORED:
+                for part in pending.apart():
+                    self._store_or_skip(part)
             self.pending = _Pending()
-            self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
-            self.counts.committed += len(pending.entries) + len(pending.renamed)
         self._committed_at = time.monotonic()
+
+    def _store(self, pending: _Pending) -> None:
+        with self.collection.transaction():
+            self.collection.remove(pending.stale)
+            for old_key, item in pending.renamed.items():
+                self.collection.rename(old_key, item)
+            self.collection.touch(pending.touched)
+            self.collection.record_skipped(pending.bad)
+            self.collection.commit(pending.entries)
+        self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
+        self.counts.committed += len(pending.entries) + len(pending.renamed)
+
+    def _store_or_skip(self, part: _Pending) -> None:
+        """Store one item, in a commit of its own; one with a value that the catalog can't hold is skipped."""
+        try:
+            self._store(part)
+        except _CANNOT_BE_STORED as error:
+            reason = f"cannot be stored ({one_line(error)}); change it or leave it out"
+            self.skipped.extend(Skipped(display_path(key), reason) for key in part.keys_to_store())
+            for entry in part.entries:
+                self.counts.changed -= entry.item.key in self.stored_keys
+                self.counts.added -= entry.item.key not in self.stored_keys
 
     def _save_index(self, wish: IndexWish | None) -> None:
         def show(done: int, total: int) -> None:

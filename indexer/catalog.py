@@ -35,14 +35,14 @@ from sqlalchemy import event, exc
 from indexer import filters
 from indexer.durable import make_way
 from indexer.errors import (
+    CatalogRefuses,
     CollectionError,
-    CollectionLocked,
     FilterError,
     IndexDamaged,
     StorageError,
     TrimodalError,
 )
-from indexer.files import one_line
+from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Segment, Skipped
 from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
@@ -60,6 +60,7 @@ from indexer.rows import (
     said,
 )
 from indexer.seal import is_broken, seal, seal_is_damaged, seal_of
+from indexer.sqlite_errors import REBUILD, stated
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -99,7 +100,6 @@ _KEEP_DESCRIPTION = sa.text(
 )
 #: The most that a database without tables takes.
 _UNMADE_BYTES = 65_536
-_REBUILD = "build the collection anew: trimodal index --rebuild PATH..."
 _T = TypeVar("_T")
 _FACTS = ("width_px", "height_px", "duration_s", "taken_at")
 #: Values bound in one statement; SQLite takes 32,766.
@@ -109,6 +109,8 @@ _ERROR_CODE = re.compile(r"error code[=: ]*(\d+)")
 _NOT_READ = frozenset((7, 10))
 #: How long SQLite waits for another program that holds the file (a backup, a browser of databases).
 _BUSY_MS = 30_000
+#: What Python raises for an integer of more than 64 bits, and for a text that is no UTF-8.
+_NOT_FOR_SQLITE = (OverflowError, UnicodeEncodeError)
 
 
 class _PathText(sa.types.TypeDecorator[str]):
@@ -228,7 +230,7 @@ class Catalog:
     def open(cls, path: Path, *, writable: bool = False) -> Catalog:
         """Open an existing catalog; a writer first brings its tables up to date."""
         if (wrong := misplaced(path)) is not None:
-            raise IndexDamaged(f"{path}: {wrong}; {_REBUILD}")
+            raise IndexDamaged(f"{path}: {wrong}; {REBUILD}")
         with _stated(path):
             connection = _connect(path, "rw") if writable else _connect_reader(path)
             catalog = cls(path, connection, writable=writable)
@@ -236,7 +238,7 @@ class Catalog:
                 version = catalog._schema_version()
                 newest = MIGRATIONS[-1][0]
                 if version == 0:
-                    raise IndexDamaged(f"{path}: holds no catalog; {_REBUILD}")
+                    raise IndexDamaged(f"{path}: holds no catalog; {REBUILD}")
                 if version > newest:
                     raise CollectionError(
                         f"{path}: was written by a newer trimodal (tables {version}, this one knows {newest});"
@@ -342,6 +344,22 @@ class Catalog:
                 if self.writable and self._depth == 0:
                     self._connection.rollback()
 
+    @contextlib.contextmanager
+    def _filtering(self, where: Filter | None) -> Iterator[sa.Connection]:
+        """As :meth:`_reading`; a question that SQLite refuses is the filter's fault where there is one."""
+        try:
+            with self._reading() as connection:
+                yield connection
+        except CatalogRefuses as refused:
+            if where is None:
+                raise
+            cause = refused.__cause__
+            reason = cause.orig if isinstance(cause, exc.StatementError) else cause
+            raise FilterError(
+                f"--where: SQLite cannot evaluate {filters.shown(where.text)} ({one_line(reason)}); use fewer "
+                "or shorter conditions, and one `in (...)` for many values"
+            ) from refused
+
     # -- the copy of the description -------------------------------------------------------------------------
 
     def description(self) -> str | None:
@@ -405,7 +423,7 @@ class Catalog:
             query = query.where(_segments.c.modality == str(modality))
         if where is not None:
             query = query.join_from(_segments, _items).where(where.condition)
-        with self._reading() as connection:
+        with self._filtering(where) as connection:
             listed = connection.execute(query).scalar_one() or ""
         ids = np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.zeros(0, dtype=np.int64)
         ids.setflags(write=False)
@@ -475,7 +493,8 @@ class Catalog:
         if where is not None:
             passing = sa.select(_segments.c.item_id).join(_items).where(where.condition)
             query = query.where(_items.c.item_id.in_(passing))
-        return self._item_rows(query)
+        with self._filtering(where):
+            return self._item_rows(query)
 
     def find(self, keys: Iterable[str]) -> dict[str, ItemRow]:
         """The items with these keys."""
@@ -772,14 +791,14 @@ class Catalog:
         with self._reading() as connection:
             value = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).scalar_one_or_none()
         if value is None:
-            raise IndexDamaged(f"{self.path}: its {key} is missing; {_REBUILD}")
+            raise IndexDamaged(f"{self.path}: its {key} is missing; {REBUILD}")
         return self._integer(key, value)
 
     def _integer(self, key: str, value: Any) -> int:
         try:
             return int(value)
         except (TypeError, ValueError) as error:
-            raise IndexDamaged(f"{self.path}: its {key} is no number; {_REBUILD}") from error
+            raise IndexDamaged(f"{self.path}: its {key} is no number; {REBUILD}") from error
 
     def _count_by(self, column: sa.Column[Any]) -> dict[Modality, int]:
         with self._reading() as connection:
@@ -834,7 +853,7 @@ class _Translator:
             case filters.Between(operand, low, high):
                 return sa.and_(self._compare(">=", operand, low), self._compare("<=", operand, high))
             case filters.OneOf(operand, values):
-                return sa.or_(sa.false(), *(self._compare("=", operand, value) for value in values))
+                return self._one_of(operand, values)
             case filters.IsTrue(operand, truth):
                 return self._compare("=", operand, filters.Value(truth))
             case filters.IsNull(operand):
@@ -850,6 +869,19 @@ class _Translator:
         first = self._plain(left, against=right)
         second = self._plain(right, against=left)
         return sa.type_coerce(_COMPARISONS[op](first, second), sa.Boolean)
+
+    def _one_of(self, operand: filters.Operand, values: Sequence[filters.Value]) -> sa.ColumnElement[bool]:
+        """``operand in (...)``: the values are one parameter, a JSON list, however many they are."""
+        texts = [value.value for value in values if isinstance(value.value, str)]
+        numbers = [_number(value.value) for value in values if not isinstance(value.value, str)]
+        found: list[sa.ColumnElement[bool]] = []
+        for some in (texts, numbers):
+            if some:
+                # texts and numbers apart: a value of the metadata is read as the kind that it is compared with
+                left = self._plain(operand, against=filters.Value(some[0]))
+                listed = sa.func.json_each(sa.literal(json.dumps(some), sa.Text())).table_valued("value")
+                found.append(sa.type_coerce(left.in_(sa.select(listed.c.value)), sa.Boolean))
+        return sa.or_(sa.false(), *found)
 
     def _plain(self, operand: filters.Operand, against: filters.Operand | None = None) -> sa.ColumnElement[Any]:
         match operand:
@@ -887,6 +919,11 @@ class _Translator:
             f"--where: there is no `{one_line(wanted, 60)}`; columns: {', '.join(sorted(_FILTER_COLUMNS))}; "
             f"metadata keys: {one_line(shown, 1_000)} (put texts in single quotes)"
         )
+
+
+def _number(value: str | int | float | bool) -> int | float:
+    """true and false are 1 and 0, as in SQLite's JSON."""
+    return value if isinstance(value, float) else int(value)
 
 
 def _bound(value: str | int | float | bool) -> sa.ColumnElement[Any]:
@@ -986,24 +1023,14 @@ def _connect(path: Path, mode: str) -> sa.Connection:
 
 @contextlib.contextmanager
 def _stated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours, with the remedy."""
+    """SQLite's errors as ours, each with the remedy that fits it."""
     try:
         yield
-    except (exc.DBAPIError, sqlite3.Error) as error:
-        words = str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)
-        low = words.lower()
-        if "full" in low:
-            raise StorageError(f"{path}: the disk is full; free some space and run the same command again") from error
-        if "disk i/o" in low:
-            raise StorageError(
-                f"{path}: the disk is full or failing ({words}); free some space and run the same command again"
-            ) from error
-        if "readonly" in low or "unable to open" in low or "permission" in low:
-            raise StorageError(
-                f"{path}: cannot be opened or written ({words}); check the permissions of the folder"
-            ) from error
-        if "locked" in low:
-            raise CollectionLocked(f"{path}: another program writes to it ({words}); wait for it") from error
-        if isinstance(error, exc.DatabaseError | sqlite3.DatabaseError):
-            raise IndexDamaged(f"{path}: cannot be read as a catalog ({words}); {_REBUILD}") from error
+    except (exc.StatementError, sqlite3.Error, *_NOT_FOR_SQLITE) as error:
+        cause = error.orig if isinstance(error, exc.StatementError) else error
+        if isinstance(cause, sqlite3.Error):
+            raise stated(path, cause) from error
+        if isinstance(cause, _NOT_FOR_SQLITE):  # Python's own, before SQLite sees the value
+            words = f"{display_path(path)}: cannot hold a value ({one_line(cause)}); nothing of it was stored"
+            raise CatalogRefuses(words) from error
         raise

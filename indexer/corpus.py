@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from indexer.errors import ManifestError
-from indexer.files import absolute, display_path, media_error, not_a_file, open_file, trouble
+from indexer.files import absolute, display_path, media_error, mtime_ns, not_a_file, open_file, trouble
 from indexer.items import Item, Modality, Skipped
 from indexer.kinds import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
 from indexer.limits import MediaLimits, check_size
@@ -224,7 +224,7 @@ class _Search:
         if str(whole) not in self.keys:
             self._add(
                 position,
-                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns),
+                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=mtime_ns(status)),
             )
 
     def _manifest(self, position: int, path: Path) -> None:
@@ -276,7 +276,7 @@ class _Search:
                     modality=modality,
                     path=path,
                     size_bytes=status.st_size,
-                    mtime_ns=status.st_mtime_ns,
+                    mtime_ns=mtime_ns(status),
                 ),
             )
         if row.text is not None and Modality.TEXT in self.modalities:

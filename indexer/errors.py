@@ -9,7 +9,8 @@
     │   ├── CollectionMissing     nothing there yet
     │   ├── CollectionLocked      another writer is at work
     │   ├── EncoderMismatch       made by another encoder
-    │   └── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   ├── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   └── CatalogRefuses        a value or a question that SQLite does not take
     ├── StorageError              the disk is full, read-only or failing
     ├── ModelError                a model that cannot be opened, or lacks a tower
     │   ├── WeightsMissing        weights not here, with the command that gets them
@@ -70,6 +71,10 @@ class EncoderMismatch(CollectionError):
 
 class IndexDamaged(CollectionError):
     """Files of the collection disagree with each other or cannot be read."""
+
+
+class CatalogRefuses(CollectionError):
+    """A value or a question that SQLite does not take; the transaction stored nothing, and what was stored stays."""
 
 
 class StorageError(TrimodalError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from indexer.errors import MediaError
+from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
@@ -50,6 +51,11 @@ def one_line(error: object, limit_chars: int = 200) -> str:
 def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
     """The error about ``path``, its name made printable."""
     return MediaError(display_path(path), reason)
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """When the file was changed, in ns since 1970: a time before 1677 or after 2262 is the nearest one between."""
+    return max(LEAST_INTEGER, min(MOST_INTEGER, status.st_mtime_ns))
 
 
 def absolute(path: Path) -> Path:

@@ -57,7 +57,7 @@ class Item:
     size_bytes: int = 0
     """Of the file, or of the UTF-8 text of a row."""
     mtime_ns: int = 0
-    """Of the file; 0 for a text row (its content hash tells)."""
+    """Of the file, at most ``2**63 - 1``; 0 for a text row (its content hash tells)."""
 
 
 @dataclass(frozen=True, slots=True)
