@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,7 @@ from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
 from indexer.errors import (
     CatalogRefuses,
+    ChangedWhileRead,
     CollectionError,
     MediaError,
     MissingExtra,
@@ -36,6 +38,7 @@ from indexer.errors import (
     TrimodalError,
 )
 from indexer.files import display_path, one_line
+from indexer.held import Held
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
@@ -163,6 +166,8 @@ class _NewContent:
 
     item: Item
     content_hash: str
+    held: Held | None
+    """The bytes that were hashed; ``None`` for a text of a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,23 +370,37 @@ class _Build:
             yield found
 
     def _look_at(self, task: _ToRead) -> _Outcome | _NewContent:
-        item, stored = task.item, task.stored
-        digest = content_hash(item, self.limits)
-        if stored is not None and (stored.content_hash, stored.modality) == (digest, item.modality):
-            return _SameContent(task.same)
-        if not self._claim(digest, item.modality):
-            return _KnownContent(item, digest)
-        return _NewContent(item, digest)
+        new, stored = self._hold(task.item), task.stored
+        found: _Outcome | _NewContent = new
+        if stored is not None and (stored.content_hash, stored.modality) == (new.content_hash, new.item.modality):
+            found = _SameContent(_as_read(task.same, new.held))
+        elif not self._claim(new.content_hash, new.item.modality):
+            found = _KnownContent(new.item, new.content_hash)
+        if new.held is not None and found is not new:
+            new.held.close()
+        return found
+
+    def _hold(self, item: Item) -> _NewContent:
+        """The item with the hash of its content, as it is now."""
+        if item.text is not None:
+            return _NewContent(item, content_hash(item), None)
+        held = Held.hold(item, self.limits, content_hash)
+        return _NewContent(_as_read(item, held), held.digest, held)
 
     def _decode(self, new: _NewContent, reserve: Reserve = no_reserve) -> Iterator[_Outcome]:
         """The parts of an item, prepared; ``_Failed`` in the place of the part that can't be read, and then no more."""
-        parts = decode_parts(new.item, self.limits, reserve)
+        decoding = decode_parts if new.held is None else new.held.decode
+        parts = decoding(new.item, self.limits, reserve)
         is_last = False
-        while not is_last:
-            outcome = self._guarded(new.item, lambda: self._next_part(new, parts))
-            is_last = not isinstance(outcome, Prepared) or outcome.is_last
-            yield outcome
-            del outcome  # it may be large, and the next is read meanwhile
+        try:
+            while not is_last:
+                outcome = self._guarded(new.item, lambda: self._next_part(new, parts))
+                is_last = not isinstance(outcome, Prepared) or outcome.is_last
+                yield outcome
+                del outcome  # it may be large, and the next is read meanwhile
+        finally:
+            if new.held is not None:
+                new.held.close()
 
     def _next_part(self, new: _NewContent, parts: Iterator[DecodedItem]) -> _Outcome:
         if self._stop.is_set():
@@ -494,7 +513,8 @@ class _Build:
             if not self._reuse(known):
                 self._commit()  # the item with its content may be one that was moved just now
                 if not self._reuse(known):  # that item could not be read; this one may have the better name
-                    for outcome in self._decode(_NewContent(known.item, known.content_hash)):
+                    again = self._guarded(known.item, partial(self._hold, known.item))  # it may have changed since
+                    for outcome in self._decode(again) if isinstance(again, _NewContent) else [again]:
                         self._take(outcome, batches)
                     self._collect(batches.flush())
             if len(self.pending.entries) >= _CHUNK:
@@ -579,6 +599,11 @@ def _require_same_tokens(collection: Collection, encoder: DualEncoder) -> None:
     collection.require_tokens(spec)
 
 
+def _as_read(item: Item, held: Held | None) -> Item:
+    """``item`` with the size and time of the content that was read, not of what was there when it was listed."""
+    return item if held is None else replace(item, size_bytes=held.size_bytes, mtime_ns=held.mtime_ns)
+
+
 def _once_each(items: Sequence[Item]) -> list[Item]:
     """One item a key, the last one that a manifest lists where one does."""
     by_key: dict[str, Item] = {}
@@ -605,7 +630,8 @@ def _reader(limits: MediaLimits) -> str:
 def _is_lasting(error: BaseException | None) -> bool:
     """Whether the file itself is at fault, and not the system that was to give it (permission, memory)."""
     while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        refused = isinstance(error, OSError) and error.errno is not None
+        if refused or isinstance(error, MemoryError | ChangedWhileRead):
             return False
         error = error.__cause__ or error.__context__
     return True
