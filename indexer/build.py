@@ -43,6 +43,7 @@ from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
+from indexer.keys import is_apart, key_apart, row_key
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
@@ -248,6 +249,7 @@ class _Build:
         self.on_progress = on_progress
         self.roots = Roots(corpus.roots)
         self.items = _once_each(corpus.items)
+        self.keys = {item.key for item in self.items}
         self.reader = _reader(limits)
         self.skipped = list(corpus.skipped)
         self.counts = _Counts()
@@ -321,7 +323,7 @@ class _Build:
             keys = [item.key for item in chunk]
             rows, bad = self.catalog.find(keys), self.catalog.bad_files(keys)
             for item in chunk:
-                stored = rows.get(item.key)
+                item, stored = self._one_name_each(item, rows.get(item.key))
                 if stored is not None:
                     item = with_words_of(item, stored)
                 unread = item if stored is None else with_generated_caption_of(item, stored)
@@ -329,6 +331,33 @@ class _Build:
                     if stored is not None:
                         self.stored_keys.add(item.key)
                     yield _ToRead(item, unread, stored)
+
+    def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
+        """``item`` and what is stored of it, where a file and a manifest's row, or two rows, have one key.
+
+        A stored row makes way for a file, under the key of a row apart; a row is given that key where another row has
+        the usual one. Neither is lost.
+        """
+        if stored is None:
+            if item.row_id is not None and item.manifest is not None and item.text is not None and is_apart(item.key):
+                # stored under the usual key before there was another thing of that name
+                usual = row_key(item.manifest, item.row_id)
+                before = self.catalog.find([usual]).get(usual)
+                if before is not None and before.text is not None and _is_row(item, before):
+                    self.collection.rename(usual, replace(_item_of(before), key=item.key))
+                    return item, self.catalog.find([item.key]).get(item.key)
+            return item, stored
+        if stored.text is None or stored.manifest is None or stored.row_id is None:
+            return item, stored
+        apart = key_apart(stored.manifest, stored.row_id)
+        if item.text is None:
+            if apart not in self.keys and not self.catalog.find([apart]):
+                self.collection.rename(stored.key, replace(_item_of(stored), key=apart))
+            return item, None
+        if _is_row(item, stored) or item.manifest is None or item.row_id is None:
+            return item, stored
+        key = key_apart(item.manifest, item.row_id)
+        return replace(item, key=key), self.catalog.find([key]).get(key)
 
     def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None) -> bool:
         if item.modality not in self.encoder.modalities:
@@ -597,6 +626,19 @@ def _require_same_tokens(collection: Collection, encoder: DualEncoder) -> None:
             "make it anew: trimodal index --rebuild PATH..."
         )
     collection.require_tokens(spec)
+
+
+def _is_row(item: Item, stored: ItemRow) -> bool:
+    """Whether both are the same row of the same manifest."""
+    return (item.manifest, item.row_id) == (stored.manifest, stored.row_id)
+
+
+def _item_of(row: ItemRow) -> Item:
+    """A stored item as it was given."""
+    return Item(
+        row.key, row.modality, row.path, row.text, row.captions, row.metadata, row.row_id, row.split, row.manifest,
+        row.size_bytes, row.mtime_ns,
+    )  # fmt: skip
 
 
 def _as_read(item: Item, held: Held | None) -> Item:

@@ -107,12 +107,12 @@ def repair(collection: Repairable) -> list[str]:
             f"{len(dropped):,} items without usable {what} removed ({shown}); "
             "to encode them again: trimodal index PATH..."
         )
-    done += made
     if tokens is not None:
         # only now: no item refers to the rows that were lost, and those of texts are empty anyway
         for name in tokens.fill_up():
             done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
         changed += tokens.damaged().tolist()
+    done += made
     for store in stores:
         done += [f"{store.folder.name}/{name} written anew" for name in store.mend_sums()]
     if bad or changed or collection.vectors.short_shards():

@@ -69,6 +69,8 @@ def absolute(path: Path) -> Path:
     Dropping ``..`` as text would lead elsewhere behind a linked folder.
     """
     whole = path.absolute()
+    if os.name == "posix" and whole.root == "//":  # the same place as one slash, under another name
+        whole = Path("/", *whole.parts[1:])
     if ".." not in whole.parts:
         return whole
     return whole.resolve() if whole.name == ".." else whole.parent.resolve() / whole.name
