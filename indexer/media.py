@@ -14,9 +14,9 @@ from indexer.errors import MediaError
 from indexer.files import display_path, media_error, one_line
 from indexer.items import DecodedItem, DecodedSegment, Item, Modality, Scalar, Segment
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
+from indexer.mono import KEPT_S
 from indexer.passages import passages, read_text
 from indexer.picture import open_picture, read_picture
-from indexer.mono import KEPT_S
 from indexer.sound import open_sound, read_sound, sound_windows
 from indexer.stopwatch import Stopwatch
 

@@ -144,9 +144,7 @@ def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
         check_pixels(path, *_open(path, io.BytesIO(raw), kind).size, limits)
 
 
-def _read(
-    path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve
-) -> Picture:
+def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
     check_before_opening(path, file, kind, limits)
     timed = TimedFile(file, watch)
     if kind.suffix not in (".webp", AVIF.suffix, HEIF.suffix):  # they are read as a whole

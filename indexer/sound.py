@@ -16,9 +16,9 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from indexer.errors import MediaError
+from indexer.errors import ChangedWhileRead, MediaError
 from indexer.ffmpeg import read_with_ffmpeg
-from indexer.files import media_error, one_line, open_file, trouble
+from indexer.files import display_path, media_error, one_line, open_file, trouble
 from indexer.items import Modality, Samples
 from indexer.kinds import HEAD_BYTES, MATROSKA, MP4, UNKNOWN, sniff
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_size
@@ -125,7 +125,7 @@ def _again(path: Path, limits: MediaLimits, count: int, peak: float) -> Iterator
         while reached < end:
             block = next(blocks, None)
             if block is None:
-                raise media_error(path, "changed while it was read; index it again")
+                raise ChangedWhileRead(display_path(path))
             parts.append(block[max(0, start - reached) :])
             reached += len(block)
         held, first = np.concatenate(parts), start
@@ -136,7 +136,7 @@ def _again(path: Path, limits: MediaLimits, count: int, peak: float) -> Iterator
     for _ in blocks:
         pass
     if collected.count != count or collected.peak != peak:
-        raise media_error(path, "changed while it was read; index it again")
+        raise ChangedWhileRead(display_path(path))
 
 
 def _blocks(path: Path, collected: Collector) -> Iterator[Samples]:

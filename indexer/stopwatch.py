@@ -14,7 +14,6 @@ from typing import BinaryIO
 from indexer.files import media_error
 from indexer.limits import SOUND_SHARE_S, MediaLimits
 
-
 HEADER_TOO_LARGE = "holds over {:,.0f} MB beside its pixels; save it again without its remarks"
 
 

@@ -45,9 +45,7 @@ _UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 
             "ex": 8.0}  # fmt: skip
 
 
-def draw_svg(
-    path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits
-) -> Image.Image:
+def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
     """Draw on white, long side ``DRAWN_SIDE_PX``. Raises ``MediaError`` for what is damaged or dangerous.
 
     Drawings that take in other files (``<image href="photo.png">``) are refused: they would be drawn

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
-from indexer.files import display_path, open_file, trouble
+from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
 from indexer.tables import READERS, BadRow
 from retrieval.embed import Vector
@@ -149,6 +149,8 @@ def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults
         return Asked(line, row_id, None, "holds half characters that are no text; write it in UTF-8")
     except (BadRow, UsageError, FilterError) as error:
         return Asked(line, row_id, None, str(error))
+    except Exception as error:  # whatever a row is made of, the others are answered
+        return Asked(line, row_id, None, f"is no query ({one_line(error)}); mend the row")
 
 
 def _texts(value: Any) -> list[str]:
@@ -159,7 +161,7 @@ def _number(value: Any, name: str) -> int | float:
     try:
         return int(value) if name == "k" else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadRow(f'"{name}" is {value!r}; it must be a number') from None
+        raise BadRow(f'"{name}" is {one_line(repr(value), 60)}; it must be a number') from None
 
 
 def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector]:

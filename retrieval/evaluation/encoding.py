@@ -20,6 +20,7 @@ from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
+from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality, Skipped
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
@@ -170,9 +171,8 @@ class _Reading:
                         vectors[rows[item.key]] = vector
                         if one.tokens is not None:
                             tokens[rows[item.key]] = one.tokens[:1]
-                        content = contents.get(rows[item.key])
-                        if self.cache is not None and content is not None:
-                            self.cache.keep_item(self.modality, content, vector, one.tokens, spec)
+                        if self.cache is not None:  # by what was decoded, which may not be what was hashed before
+                            self.cache.keep_item(self.modality, one.prepared.content_hash, vector, one.tokens, spec)
                 if reason is not None:
                     skipped[rows[item.key]] = Skipped(_shown(item), reason)
             report(len(vectors) + len(skipped), total, self.modality.value)
@@ -201,9 +201,14 @@ class _Reading:
     def _read(self, item: Item, reserve: Reserve) -> Iterator[Prepared | _Unread]:
         """In a worker thread, part by part. One bad file, whatever it raises, is only itself skipped."""
         try:
-            for part in decode_parts(item, self.limits, reserve):
-                yield prepare(part, "", self.encoder)
-                del part
+            if item.text is not None:
+                for part in decode_parts(item, self.limits, reserve):
+                    yield prepare(part, content_hash(item), self.encoder)
+                return
+            with Held.hold(item, self.limits) as held:
+                for part in held.decode(item, self.limits, reserve):
+                    yield prepare(part, held.digest, self.encoder)
+                    del part
         except MediaError as error:
             yield _Unread(item, error.reason)
         except Exception as error:
