@@ -425,7 +425,10 @@ class Catalog:
             query = query.join_from(_segments, _items).where(where.condition)
         with self._filtering(where) as connection:
             listed = connection.execute(query).scalar_one() or ""
-        ids = np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.zeros(0, dtype=np.int64)
+        try:
+            ids = np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.zeros(0, dtype=np.int64)
+        except (ValueError, TypeError) as error:
+            raise self._odd("a vector_id is no number", error) from error
         ids.setflags(write=False)
         # of filters the latest: many queries ask with one, and a million rows take a second to look through
         with self._lock:
@@ -440,7 +443,7 @@ class Catalog:
         found: dict[int, Row] = {}
         query = sa.select(_segments, _items).join(_items)
         for chunk in _chunks([int(vector_id) for vector_id in vector_ids]):
-            with self._reading() as connection:
+            with self._reading() as connection, self._odd_values():
                 for row in connection.execute(query.where(_segments.c.vector_id.in_(chunk))):
                     values = row._mapping
                     item = _item_values(values)
@@ -468,9 +471,9 @@ class Catalog:
             .where(_segments.c.modality == str(modality), _items.c.modality == str(modality))
             .order_by(_segments.c.item_id, _segments.c.ordinal)
         )
-        with self._reading() as connection:
+        with self._reading() as connection, self._odd_values():
             rows = connection.execute(query).all()
-        numbers = np.array([(row[0], row[1]) for row in rows], dtype=np.int64).reshape(-1, 2)
+            numbers = np.array([(row[0], row[1]) for row in rows], dtype=np.int64).reshape(-1, 2)
         return numbers[:, 0], numbers[:, 1], [row[2] for row in rows]
 
     def keys(self) -> list[str]:
@@ -811,8 +814,19 @@ class Catalog:
             return [int(value) for value in connection.execute(query).scalars()]
 
     def _item_rows(self, query: sa.Select[Any]) -> list[ItemRow]:
-        with self._reading() as connection:
+        with self._reading() as connection, self._odd_values():
             return [ItemRow(**_item_values(row._mapping)) for row in connection.execute(query)]
+
+    @contextlib.contextmanager
+    def _odd_values(self) -> Iterator[None]:
+        """A value that was never written: captions that are no JSON, a modality that there is none of."""
+        try:
+            yield
+        except (ValueError, TypeError, RecursionError, AttributeError) as error:
+            raise self._odd("an item holds a value that was never written", error) from error
+
+    def _odd(self, what: str, error: Exception) -> IndexDamaged:
+        return IndexDamaged(f"{self.path}: {what} ({one_line(error)}); see what is damaged: trimodal verify")
 
     def _delete(self, keys: Iterable[str]) -> int:
         """Items with ``keys``, by cascade their segments, and their skip records."""

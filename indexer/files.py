@@ -38,11 +38,16 @@ def display_path(path: str | os.PathLike[str]) -> str:
     Newlines, control characters and bytes that are not UTF-8 become ``\n``, ``\x1b``, ``\xff``; a
     backslash stays itself, so the result is for reading, not for opening.
     """
-    shown = "".join(_shown(char) for char in os.fspath(path))
+    shown = printable(os.fspath(path))
     if len(shown) > _MAX_SHOWN_CHARS:
         half = _MAX_SHOWN_CHARS // 2
         shown = f"{shown[:half]}...{shown[-half:]}"
     return shown
+
+
+def printable(text: str) -> str:
+    """``text`` as :func:`display_path` shows it, whole however long it is."""
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
 
 
 def one_line(error: object, limit_chars: int = 200) -> str:

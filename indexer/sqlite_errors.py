@@ -28,6 +28,8 @@ _REFUSED = frozenset(
 )  # fmt: skip
 #: SQLite has read the file, and the table is not in it.
 _LACKS = ("no such table", "no such column")
+#: Of Python's module, for a text that is no UTF-8; what is no UTF-8 is stored as bytes.
+_NO_TEXT = "Could not decode to UTF-8"
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -52,6 +54,10 @@ def stated(path: Path, error: sqlite3.Error) -> TrimodalError:
     named = words if name is None else f"{words}, {name}"
     if proves_damage(error):
         return IndexDamaged(f"{shown}: cannot be read as a catalog ({named}); {REBUILD}")
+    if code is None and words.startswith(_NO_TEXT):
+        return IndexDamaged(
+            f"{shown}: holds a text that was never written ({named}); see what is damaged: trimodal verify"
+        )
     if code in _LOCKED:
         return CollectionLocked(f"{shown}: another program writes to it ({named}); wait for it")
     if code == sqlite3.SQLITE_FULL:

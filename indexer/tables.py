@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from indexer.errors import ManifestError
 from indexer.files import one_line
-from indexer.parquet_cells import BadRow, rows_of
+from indexer.parquet_cells import BadRow as BadRow
+from indexer.parquet_cells import rows_of
 
 #: A line longer than this is not a row anyone wrote; it is skipped without being kept in memory.
 MAX_LINE_BYTES = 16_000_000

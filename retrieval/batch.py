@@ -7,9 +7,7 @@ line. Files are named relative to the table. A row that cannot be asked gives a 
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +20,7 @@ from indexer.items import Modality
 from indexer.tables import READERS, BadRow
 from retrieval.embed import Vector
 from retrieval.hits import SearchResult
+from retrieval.output import CsvFile, json_text
 from retrieval.query import Query, build_query
 from retrieval.search import Searcher
 
@@ -106,17 +105,16 @@ class ResultFile:
 
     def __init__(self, file: io.TextIOBase, *, as_csv: bool) -> None:
         self._file = file
-        self._csv = csv.DictWriter(file, _CSV) if as_csv else None
-        if self._csv is not None:
-            self._csv.writeheader()
+        self._csv = CsvFile(file, _CSV, lineterminator="\r\n") if as_csv else None
 
     def write(self, one: Answered) -> None:
         """Append it."""
         if self._csv is not None:
-            self._csv.writerows(one.csv_rows())
+            for row in one.csv_rows():
+                self._csv.named(row)
         else:
-            line = json.dumps(one.to_json(), ensure_ascii=False)
-            self._file.write(line.encode("utf-8", "backslashreplace").decode() + "\n")  # names that are no UTF-8
+            encoding = getattr(self._file, "encoding", None)
+            self._file.write(json_text(one.to_json(), encoding=encoding) + "\n")
         self._file.flush()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
@@ -24,11 +25,14 @@ from indexer.catalog import Catalog
 from indexer.collection import Collection
 from indexer.corpus import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.errors import IndexDamaged, RecipeError
 from indexer.files import mtime_ns
-from indexer.items import Item, Modality
+from indexer.items import Item, Modality, Segment
 from indexer.manifest import MAX_DEPTH, read_manifest
 from indexer.rows import Record, clean, describes_same
+from indexer.training.recipe import read_recipe
 from retrieval.batch import read_queries
+from retrieval.evaluation.layouts.karpathy import load_karpathy
 
 YEAR_2400_NS = 13_569_465_600 * 10**9
 
@@ -334,3 +338,63 @@ def test_the_depth_that_is_allowed_is_kept(tmp_path: Path) -> None:
     read = read_manifest(lines(tmp_path / "m.jsonl", '{"text": "x", "a": ' + deep + "}"))
 
     assert read.rows[0].metadata == {"a": deep}
+
+
+# -- what is read back ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE segments SET vector_id = 'x'", "UPDATE segments SET vector_id = x'00ff'",
+        "UPDATE items SET metadata = '{'",
+        "UPDATE items SET captions = '5'", "UPDATE items SET modality = 'video'",
+        f"UPDATE items SET metadata = '{'[' * 5_000}'",
+    ],
+)  # fmt: skip
+def test_a_value_that_was_never_written_is_named_as_damage_and_not_a_traceback(tmp_path: Path, change: str) -> None:
+    """SQLite holds any value in any column: a flipped bit or a stranger's collection shows when it is read."""
+    made = Catalog.create(tmp_path / "catalog.sqlite")
+    made.put([Record(Item("/m/a", Modality.IMAGE, Path("/m/a")), "h", {}, (Segment(0),), 0)])
+    made.close()
+    with sqlite3.connect(tmp_path / "catalog.sqlite") as raw:
+        raw.execute(change)
+    raw.close()
+
+    opened = Catalog.open(tmp_path / "catalog.sqlite")
+    reading = (opened.items, lambda: opened.lookup([0]), opened.vector_ids, lambda: opened.parts(Modality.IMAGE))
+    said = []
+    for read in reading:
+        try:
+            read()
+        except IndexDamaged as damage:
+            said.append(str(damage))
+    opened.close()
+
+    assert said and all("trimodal verify" in one and "--rebuild" not in one for one in said)
+
+
+def test_a_recipe_with_a_number_of_thousands_of_digits_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    for text in (
+        f"dim = {'9' * 5_000}",
+        f"dim = {'[' * 3_000}{']' * 3_000}",
+        f"[schedule]\nlearning_rate = {'9' * 400}",
+    ):
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=r"r\.toml: ") as caught:
+            read_recipe(path)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("sentences", ['["two"]', "7", "null", '[{"raw": 5}, [], "x"]'])
+def test_karpathys_sentences_that_are_none_are_passed_over(tmp_path: Path, sentences: str) -> None:
+    picture(tmp_path / "a.png", 0)
+    picture(tmp_path / "b.png", 1)
+    good = '{"filename": "b.png", "split": "test", "sentences": [{"raw": "good"}]}'
+    images = f'[{{"filename": "a.png", "split": "test", "sentences": {sentences}}}, {good}]'
+    lines(tmp_path / "dataset_coco.json", f'{{"dataset": "coco", "images": {images}}}')
+
+    read = load_karpathy(tmp_path / "dataset_coco.json")
+
+    assert [row.captions for row in read.rows][1] == ("good",)
