@@ -485,8 +485,9 @@ def verify(
     """Check that catalog, vectors and FAISS index agree. Exits with 1 where they do not."""
     from indexer.collection import Collection
 
+    restored = Collection.restore(_place(collection)) if repair else []
     with Collection.open(_place(collection), writable=repair) as opened:
-        mended = opened.repair() if repair else []
+        mended = [*restored, *(opened.repair() if repair else [])]
         problems = opened.verify()
         count = opened.count
     if as_json:

@@ -17,6 +17,7 @@ import contextlib
 import json
 import operator
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from sqlalchemy import event, exc
 
 from indexer import filters
+from indexer.durable import make_way
 from indexer.errors import (
     CatalogRefuses,
     CollectionError,
@@ -42,6 +44,7 @@ from indexer.errors import (
 )
 from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Segment, Skipped
+from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
     BadFile,
@@ -92,10 +95,18 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
 _FILTERS_KEPT = 8
 #: Not in the migrations: a catalog that lacks it gets it with the next commit.
 _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
+_KEEP_DESCRIPTION = sa.text(
+    "INSERT INTO meta VALUES ('description', :text) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+#: The most that a database without tables takes.
+_UNMADE_BYTES = 65_536
 _T = TypeVar("_T")
 _FACTS = ("width_px", "height_px", "duration_s", "taken_at")
 #: Values bound in one statement; SQLite takes 32,766.
 _CHUNK = 1_000
+#: How ``integrity_check`` names a page that it could not get, and the codes that are no damage: SQLITE_NOMEM, IOERR.
+_ERROR_CODE = re.compile(r"error code[=: ]*(\d+)")
+_NOT_READ = frozenset((7, 10))
 #: How long SQLite waits for another program that holds the file (a backup, a browser of databases).
 _BUSY_MS = 30_000
 #: What Python raises for an integer of more than 64 bits, and for a text that is no UTF-8.
@@ -211,15 +222,15 @@ class Catalog:
         self._connection = connection
         self._lock = threading.RLock()
         self._depth = 0
-        self._broken = False
-        """Whether its bytes were not those that were written when it was opened for writing."""
+        self._broken: bool | None = None
+        """Whether its bytes were not those that were written when it was opened for writing; ``None``: not known."""
         self._cache: dict[Any, Any] = {}
 
     @classmethod
     def open(cls, path: Path, *, writable: bool = False) -> Catalog:
         """Open an existing catalog; a writer first brings its tables up to date."""
-        if not path.exists():
-            raise IndexDamaged(f"{path}: is missing; {REBUILD}")
+        if (wrong := misplaced(path)) is not None:
+            raise IndexDamaged(f"{path}: {wrong}; {REBUILD}")
         with _stated(path):
             connection = _connect(path, "rw") if writable else _connect_reader(path)
             catalog = cls(path, connection, writable=writable)
@@ -239,12 +250,22 @@ class Catalog:
                         "bring it up to date: trimodal verify --repair"
                     )
                 if writable:
-                    catalog._broken = is_broken(path, catalog._commits() or 0)
+                    catalog._broken = is_broken(path, catalog._commits())
                     catalog._migrate(version)
             except BaseException:
                 catalog.close()
                 raise
         return catalog
+
+    @staticmethod
+    def is_unmade(path: Path) -> bool:
+        """Whether the file is a database without tables, as a creation that was killed leaves it."""
+        file = OpenFile.open(path)
+        if file is None or file.size() > _UNMADE_BYTES:
+            return False
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with _stated(path), contextlib.closing(sqlite3.connect(uri, uri=True)) as raw:
+            return not raw.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
     @classmethod
     def create(cls, path: Path) -> Catalog:
@@ -254,6 +275,7 @@ class Catalog:
             catalog = cls(path, connection, writable=True)
             try:
                 catalog._migrate(0)
+                catalog._broken = False
             except BaseException:
                 catalog.close()
                 raise
@@ -262,11 +284,19 @@ class Catalog:
     def close(self) -> None:
         """Let go of the file; a writer leaves its checksum, which ``check`` compares."""
         with self._lock:
-            commits = self._commits() if self.writable and not self._connection.closed else None
+            commits: int | None = None
+            if self._broken is not None and not self._connection.closed:
+                with contextlib.suppress(TrimodalError):  # uncounted, it is left without a checksum
+                    commits = self._commits()
             self._connection.close()
             self._connection.engine.dispose()
             if commits is not None:
-                seal(self.path, commits, broken=self._broken)
+                seal(self.path, commits, broken=self._broken is True)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was found, when it was opened for writing, to hold the bytes that were written."""
+        return self._broken is False
 
     # -- transactions ---------------------------------------------------------------------------------------
 
@@ -329,6 +359,20 @@ class Catalog:
                 f"--where: SQLite cannot evaluate {filters.shown(where.text)} ({one_line(reason)}); use fewer "
                 "or shorter conditions, and one `in (...)` for many values"
             ) from refused
+
+    # -- the copy of the description -------------------------------------------------------------------------
+
+    def description(self) -> str | None:
+        """The copy of ``collection.json``; ``None`` in a catalog that was last written before one was kept."""
+        query = sa.select(sa.type_coerce(_meta.c.value, sa.Text)).where(_meta.c.key == "description")
+        with self._reading() as connection:
+            text = connection.execute(query).scalar_one_or_none()
+        return None if text is None else str(text)
+
+    def keep_description(self, text: str) -> None:
+        """Keep a copy of ``collection.json``. The column is declared for numbers; SQLite keeps a text as it is."""
+        with self.transaction():
+            self._connection.execute(_KEEP_DESCRIPTION, {"text": text})
 
     # -- counts ---------------------------------------------------------------------------------------------
 
@@ -649,11 +693,16 @@ class Catalog:
         """What is wrong inside the catalog, one line each: pages, references, counts; and bytes that have changed."""
         with self._reading() as connection:
             pages = [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()]
+            if any(int(code) & 0xFF in _NOT_READ for line in pages for code in _ERROR_CODE.findall(line)):
+                raise StorageError(
+                    f"{self.path}: cannot be read ({'; '.join(pages)}); nothing was changed: check the disk and "
+                    "run the same command again"
+                )
             if pages != ["ok"]:
                 return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
             if seal_is_damaged(self.path):
                 return [f"{seal_of(self.path)}: is damaged"]
-            if is_broken(self.path, self._commits() or 0):
+            if is_broken(self.path, self._commits()):
                 return [f"{self.path}: SQLite finds damage: its bytes are not those that were written (crc32)"]
         problems = []
         for what, keys in (
@@ -670,7 +719,7 @@ class Catalog:
     def forget_damaged_seal(self) -> None:
         """It is written anew when the catalog is closed."""
         if seal_is_damaged(self.path):
-            seal_of(self.path).unlink(missing_ok=True)
+            make_way(seal_of(self.path))
 
     def drop_inconsistent(self, vector_ids: Iterable[int] = ()) -> list[str]:
         """Remove what :meth:`check` finds, and the items of ``vector_ids``; returns their keys."""
@@ -735,19 +784,24 @@ class Catalog:
                         self._connection.exec_driver_sql(statement)
                     self._connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
 
-    def _commits(self) -> int | None:
-        """Transactions committed; ``None`` where it can't be read."""
-        with contextlib.suppress(TrimodalError, exc.DBAPIError, sqlite3.Error), self._reading() as connection:
+    def _commits(self) -> int:
+        """Transactions committed; 0 in a catalog from before they were counted."""
+        with self._reading() as connection:
             query = sa.select(_meta.c.value).where(_meta.c.key == "commits")
-            return int(connection.execute(query).scalar_one_or_none() or 0)
-        return None
+            return self._integer("commits", connection.execute(query).scalar_one_or_none() or 0)
 
     def _get_meta(self, key: str) -> int:
         with self._reading() as connection:
             value = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).scalar_one_or_none()
         if value is None:
             raise IndexDamaged(f"{self.path}: its {key} is missing; {REBUILD}")
-        return int(value)
+        return self._integer(key, value)
+
+    def _integer(self, key: str, value: Any) -> int:
+        try:
+            return int(value)
+        except (TypeError, ValueError) as error:
+            raise IndexDamaged(f"{self.path}: its {key} is no number; {REBUILD}") from error
 
     def _count_by(self, column: sa.Column[Any]) -> dict[Modality, int]:
         with self._reading() as connection:
@@ -935,13 +989,14 @@ def _connect_reader(path: Path) -> sa.Connection:
     try:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
         return connection
-    except exc.OperationalError:
+    except exc.OperationalError as error:
         connection.close()
         connection.engine.dispose()
-        log = path.with_name(path.name + "-wal")
-        if os.access(path.parent, os.W_OK):
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or os.access(path.parent, os.W_OK):
             raise
-        if log.exists() and log.stat().st_size > 0:
+        log = status(path.with_name(path.name + "-wal"))
+        if log is not None and log.st_size > 0:
             raise StorageError(
                 f"{path}: was not closed by its last writer and its folder is read-only; "
                 "copy the collection to a disk that can be written to"

@@ -4,6 +4,7 @@
     ├── UsageError                what was asked makes no sense (exit code 2)
     │   └── FilterError           a --where expression that cannot be read
     ├── MediaError                one file that cannot be read: corrupt, huge, empty, wrong type
+    │   └── ChangedWhileRead      it was written to meanwhile
     ├── ManifestError             a manifest that cannot be read at all
     ├── CollectionError           a collection directory that cannot be used
     │   ├── CollectionMissing     nothing there yet
@@ -48,6 +49,13 @@ class MediaError(TrimodalError):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+
+class ChangedWhileRead(MediaError):
+    """A file that was written to while it was read; the next run reads it again."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, "changed while it was read; it is read again on the next run")
 
 
 class ManifestError(TrimodalError):
