@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from benchmarks.attack.media_seeds import pictures, samples
@@ -27,7 +28,8 @@ def make_collection(folder: Path) -> Path:
     soundfile.write(media / "long.wav", samples(12.0)[:, 0], 16_000)
     for word in ("red", "green", "blue"):
         (media / f"{word}.txt").write_text(f"A {word} text.\n\n" + f"{word} words. " * 90)
-    (media / "m.jsonl").write_text('{"image": "png.png", "captions": ["one"], "id": "x", "year": 2020}\n')
+    row = {"image": "png.png", "captions": ["one"], "id": "x", "year": 2020, "flag": True, "gps": {"lat": 1.5}}
+    (media / "m.jsonl").write_text(json.dumps(row) + "\n")
     with Collection.open_or_create(folder / "c", "fake", "fake-1", 64, FakeEncoder.token_spec) as opened:
         build(opened, find_items([media / "m.jsonl", media]), FakeEncoder(), batch_size=2, commit_every=3)
     return folder / "c"

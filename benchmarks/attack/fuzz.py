@@ -1,12 +1,13 @@
 """Mutants by the thousand, read in processes of their own: what was read, refused, or came to something else.
 
-Mutant ``n`` of a run is always the same; the lines of ``fuzz.jsonl`` are kept, and a run that was interrupted continues.
+Mutant ``n`` of a run is always the same; the lines of ``fuzz.jsonl`` are kept, and an interrupted run continues.
 Inputs that came to anything but "read" or "refused" are kept in ``bad/``.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import queue
@@ -144,10 +145,8 @@ class _Worker:
     def stop(self) -> None:
         """End it."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.stdout.close()
         try:
             self._process.wait(10)

@@ -5,8 +5,12 @@ Those that ``trimodal train`` writes are ``tests/small_model.py``'s. For the fuz
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,17 @@ OPENCLIP: dict[str, Any] = {
     },
     "custom_text": True,
 }  # fmt: skip
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and warnings of the libraries that save models."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def small_model(directory: Path) -> Path:
@@ -81,8 +96,8 @@ def clap_directory(directory: Path) -> Path:
              "num_hidden_layers": 2, "fusion_type": None}  # fmt: skip
     ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=12)).save_pretrained(directory)
     ClapFeatureExtractor(
-        feature_size=16, sampling_rate=16_000, hop_length=320, max_length_s=1, fft_window_size=1024, frequency_max=7_000,
-        truncation="rand_trunc",
+        feature_size=16, sampling_rate=16_000, hop_length=320, max_length_s=1, fft_window_size=1024,
+        frequency_max=7_000, truncation="rand_trunc",
     ).save_pretrained(directory)  # fmt: skip
     save_tokenizer(directory)
     return directory

@@ -12,9 +12,10 @@ from benchmarks.attack.seeds import Seed, files_below
 
 def make(work: Path) -> list[Seed]:
     """All of them. The trained model's language model stays in ``work``: its ``encoder.json`` names the place."""
-    trained = model_dirs.small_model(work / "trained")
-    openclip = model_dirs.openclip_directory(work / "openclip")
-    clap = model_dirs.clap_directory(work / "clap")
+    with model_dirs.quiet():
+        trained = model_dirs.small_model(work / "trained")
+        openclip = model_dirs.openclip_directory(work / "openclip")
+        clap = model_dirs.clap_directory(work / "clap")
     found = [
         *_of_directory("trained", "model", trained),
         *_of_directory("openclip", "model:openclip", openclip),

@@ -7,6 +7,7 @@ neighbour's vector that changed), it raises :class:`Wrong`. Knows nothing of mut
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import shutil
@@ -125,13 +126,14 @@ def _expected_rows(contents: tuple[tuple[str, bytes], ...]) -> Mapping[str, byte
     from indexer.corpus import find_items
     from indexer.encoders.fake import FakeEncoder
 
-    with tempfile.TemporaryDirectory() as work:
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory())
         for name, content in contents:
             (Path(work) / name).write_bytes(content)
-        with tempfile.TemporaryDirectory() as place:
-            with Collection.open_or_create(Path(place) / "c", "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
-                build(made, find_items([Path(work)]), FakeEncoder())
-                return _rows(made)
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made = stack.enter_context(Collection.open_or_create(place / "c", "fake", "fake-1", 64, FakeEncoder.token_spec))
+        build(made, find_items([Path(work)]), FakeEncoder())
+        return _rows(made)
 
 
 def _queries(folder: Path, target: str, detail: str) -> str:
@@ -246,10 +248,8 @@ def _model(folder: Path, target: str, detail: str) -> str:
     from indexer.encoders.models import describe_model
 
     spec = f"{detail}:{folder / 'm'}" if detail else str(folder / "m")
-    try:
+    with contextlib.suppress(TrimodalError):
         describe_model(spec)
-    except TrimodalError:
-        pass
     encoder = open_encoder(spec, device="cpu")
     rows = [encoder.encode_queries(["a dog"])]
     if Modality.IMAGE in encoder.modalities:
@@ -292,8 +292,19 @@ def _gguf(folder: Path, target: str, detail: str) -> str:
     return "converted"
 
 
+def _odd(folder: Path, target: str, detail: str) -> str:
+    """Does what no reader should, so that the fuzzer itself can be tried."""
+    import os
+
+    if detail == "abort":
+        os.abort()
+    if detail == "error":
+        raise KeyError("not a stated error")
+    return "well"
+
+
 READERS: Mapping[str, Reader] = {
     "media": _media, "run": _run, "manifest": _manifest, "queries": _queries, "dataset": _dataset, "recipe": _recipe,
     "where": _where, "collection": _collection, "model": _model, "reranker": _reranker, "tensors": _tensors,
-    "gguf": _gguf,
+    "gguf": _gguf, "odd": _odd,
 }  # fmt: skip

@@ -42,7 +42,7 @@ def cases() -> list[Case]:
         Case("a collection that names an open_clip directory", partial(_collection, "openclip", worst)),
         Case("a collection that names a CLAP directory", partial(_collection, "clap", clap)),
         Case("a collection that names a repository of the hub", partial(_collection, "hub", worst)),
-        Case("a collection that names a trained directory", partial(_collection, "trained", TRAINED["code in the tower"])),
+        Case("a collection that names a trained directory", partial(_collection, "trained", _code_in_tower)),
         Case("a collection that names a repository nobody has", _collection_of_nobody),
         Case("index into a stranger's collection", partial(_collection, "openclip", worst, index=True)),
     ]  # fmt: skip
@@ -112,7 +112,7 @@ def _code(place: Place, folder: Path, *names: str) -> None:
     """Modules with the classes that configurations name."""
     for name in names or ("evil",):
         classes = "".join(
-            f"class {kind}:\n    @classmethod\n    def from_pretrained(cls, *a, **k):\n        raise ValueError('evil')\n"
+            f"class {kind}:\n    @classmethod\n    def from_pretrained(cls, *a, **k):\n        raise ValueError()\n"
             for kind in ("EvilTokenizer", "EvilConfig", "EvilModel", "EvilProcessor")
         )
         (folder / f"{name}.py").write_text(payload(place) + classes)
@@ -125,7 +125,8 @@ def _auto_map(place: Place, folder: Path) -> None:
           tokenizer_class="EvilTokenizer")  # fmt: skip
     for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            maps = {"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel", "AutoProcessor": "evil.EvilProcessor",
+            maps = {"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel",
+                    "AutoProcessor": "evil.EvilProcessor",
                     "AutoModelForCausalLM": "evil.EvilModel", "AutoFeatureExtractor": "evil.EvilProcessor"}  # fmt: skip
             _edit(folder / name, auto_map=maps, trust_remote_code=True)
 
@@ -179,7 +180,8 @@ def _text_tower(place: Place, folder: Path) -> None:
 
 def _text_tower_beside(place: Place, folder: Path) -> None:
     _code(place, folder)
-    _edit(folder / "config.json", model_type="roberta", auto_map={"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel"},
+    _edit(folder / "config.json", model_type="roberta",
+          auto_map={"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel"},
           attn_implementation="evil/kernel", _attn_implementation="evil/kernel", trust_remote_code=True)  # fmt: skip
     _text_cfg(folder, hf_model_name="evil/model", hf_proj_type="mlp", hf_pooler_type="mean_pooler")
 
@@ -192,7 +194,8 @@ def _timm(name: str, place: Place, folder: Path) -> None:
     other = place.stranger / "timm"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"architecture": "resnet18", "num_classes": 0, "model_args": {},
-        "pretrained_cfg": {"custom_load": True, "url": "http://127.0.0.1:9/x", "file": str(place.root / BAIT)}}))  # fmt: skip
+        "pretrained_cfg": {"custom_load": True, "url": "http://127.0.0.1:9/x",
+                           "file": str(place.root / BAIT)}}))  # fmt: skip
     (other / "pytorch_model.bin").write_bytes(zipped_pickle(place))
     vision = {"timm_model_name": name.format(dir=other), "timm_model_pretrained": True, "timm_pool": "avg",
               "timm_proj": "linear", "image_size": 32}  # fmt: skip
@@ -205,8 +208,9 @@ def _weights(name: str, make: Callable[[Place], bytes], place: Place, folder: Pa
 
 
 def _settings(place: Place, folder: Path) -> None:
-    settings = {"clean": "canonicalize", "strip_sep_token": True, "language": "x", "cache_dir": str(place.root / "evil-cache"),
-                "tokenizer_file": str(place.root / BAIT), "gguf_file": str(place.root / BAIT), "proxies": {"https": "http://127.0.0.1:9"},
+    settings = {"clean": "canonicalize", "strip_sep_token": True, "language": "x",
+                "cache_dir": str(place.root / "evil-cache"), "tokenizer_file": str(place.root / BAIT),
+                "gguf_file": str(place.root / BAIT), "proxies": {"https": "http://127.0.0.1:9"},
                 "token": "x", "use_auth_token": True, "local_files_only": False, "subfolder": ".."}  # fmt: skip
     _text_cfg(folder, tokenizer_kwargs=settings)
 
@@ -274,7 +278,8 @@ def _kernel(place: Place, folder: Path) -> None:
 def _adapter(place: Place, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base", "task_type": "CAUSAL_LM", "r": 2,
-                    "target_modules": ["q_proj"], "auto_mapping": {"base_model_class": "EvilModel", "parent_library": "evil"}})
+                    "target_modules": ["q_proj"],
+                    "auto_mapping": {"base_model_class": "EvilModel", "parent_library": "evil"}})
     )  # fmt: skip
     (folder / "adapter_model.bin").write_bytes(zipped_pickle(place))
 
@@ -285,8 +290,12 @@ def _quantised(place: Place, folder: Path) -> None:
 
 def _sharded(place: Place, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": f"../../{BAIT}"}}))
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": f"../../{BAIT}"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": f"../../{BAIT}"}})
+    )
+    (folder / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": f"../../{BAIT}"}})
+    )
     (folder / "pytorch_model.bin").write_bytes(zipped_pickle(place))
 
 
@@ -476,6 +485,14 @@ def _fingerprint(spec: str) -> str:
 _MADE: dict[str, Path] = {}
 
 
+def prepare() -> None:
+    """Make a whole model of every kind."""
+    import tempfile
+
+    for kind in ("openclip", "clap", "trained"):
+        _ready(Path(tempfile.mkdtemp()) / "m", kind)
+
+
 def _ready(target: Path, kind: str) -> Path:
     """A whole model of this kind at ``target``; made once a process and copied."""
     import tempfile
@@ -483,6 +500,7 @@ def _ready(target: Path, kind: str) -> Path:
     if kind not in _MADE:
         make = {"openclip": model_dirs.openclip_directory, "clap": model_dirs.clap_directory,
                 "trained": model_dirs.small_model}[kind]  # fmt: skip
-        _MADE[kind] = make(Path(tempfile.mkdtemp(prefix=f"{kind}-")) / "m")
+        with model_dirs.quiet():
+            _MADE[kind] = make(Path(tempfile.mkdtemp(prefix=f"{kind}-")) / "m")
     shutil.copytree(_MADE[kind], target)
     return target

@@ -1,9 +1,9 @@
 """Models, collections and recipes of a stranger that try to run code, to reach the net or to read other files.
 
 Each case is a folder of files and a command of the command line. The command runs in a process of its own that
-``watch/sitecustomize.py`` watches; the payloads also write a file. A case *held* where nothing of the stranger's ran, no
-address was looked up, and the bait beside the folder was not opened; what the command answered is kept. The cases are
-in ``stranger_models.py`` and ``stranger_files.py``.
+``watch/sitecustomize.py`` watches; the payloads also write a file. A case *held* where nothing of the stranger's ran,
+no address was looked up, and the bait beside it was not opened; what the command answered is kept. The cases are in
+``stranger_models.py`` and ``stranger_files.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ TRIMODAL = [sys.executable, "-c", "from trimodal.cli import app; app()"]
 #: The file that no case may open, beside the stranger's folder.
 BAIT = "bait.safetensors"
 _LIMIT_S = 120
+#: Runs the file of its first argument, and does what a case must not; the watch is tried with it.
+WATCHED_PROGRAM = [
+    sys.executable, "-c",
+    "import contextlib, runpy, socket, subprocess, sys, pathlib\n"
+    "with contextlib.suppress(OSError): socket.create_connection(('example.invalid', 80))\n"
+    "subprocess.run(['true'])\n"
+    f"pathlib.Path({BAIT!r}).read_bytes()\n"
+    "runpy.run_path(sys.argv[1])",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Case:
     make: Callable[[Place], list[str]]
 
 
-def run_case(case: Case, *, settle: Callable[[Place], None] = lambda place: None) -> dict[str, Any]:
+def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]:
     """What came of a case: ``held``, the notes of what it must not do, exit status and last line."""
     with tempfile.TemporaryDirectory(prefix="stranger-") as work:
         place = Place(Path(work))
@@ -75,7 +84,6 @@ def run_case(case: Case, *, settle: Callable[[Place], None] = lambda place: None
         (place.root / BAIT).write_bytes(b"\0" * 16)
         _media(place.media)
         arguments = case.make(place)
-        settle(place)
         notes = place.root / "notes"
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join((str(WATCH), str(ROOT))), "ATTACK_NOTES": str(notes),
@@ -86,7 +94,7 @@ def run_case(case: Case, *, settle: Callable[[Place], None] = lambda place: None
             environment.pop(name, None)
         try:
             done = subprocess.run(
-                [*TRIMODAL, *arguments], capture_output=True, text=True, errors="replace", env=environment, cwd=work,
+                [*command, *arguments], capture_output=True, text=True, errors="replace", env=environment, cwd=work,
                 timeout=_LIMIT_S, check=False, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             status, output = done.returncode, f"{done.stdout}\n{done.stderr}"
@@ -95,6 +103,8 @@ def run_case(case: Case, *, settle: Callable[[Place], None] = lambda place: None
         found = list(dict.fromkeys(notes.read_text().splitlines())) if notes.is_file() else []
         if place.canary.exists():
             found.insert(0, "the payload ran")
+        if "`kernels`" in output:
+            found.append("asks for a kernel of the hub")
         if "Traceback (most recent call last)" in output:
             found.append("a traceback")
         last = [line for line in output.strip().splitlines() if line.strip()][-1:] or [""]
@@ -115,6 +125,13 @@ def cases() -> list[Case]:
     from benchmarks.attack import stranger_files, stranger_models
 
     return [*stranger_models.cases(), *stranger_files.cases()]
+
+
+def prepare() -> None:
+    """Make the models once, before cases run side by side."""
+    from benchmarks.attack import stranger_models
+
+    stranger_models.prepare()
 
 
 def run_all(names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:

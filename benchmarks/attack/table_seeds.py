@@ -59,12 +59,13 @@ def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
 def _manifests() -> list[Seed]:
     csv = b'image,caption,caption_2,year,id,split\na.png,one,two,2020,x,test\nb/c.png,"a, b",,1.5,y,val\n'
     flat = [{"image": "a.png", "captions": ["one"], "year": 1}, {"image": "b/c.png", "captions": [], "year": None}]
+    nested = [{"text": f"words {n}", "metadata": {"n": n}} for n in range(50)]
     tables = {
         "m.jsonl": (_lines(_ROWS), "jsonl"),
         "m.csv": (csv, "csv"),
         "m.parquet": (parquet(flat), ""),
         "m2.parquet": (parquet(flat, compression="zstd", use_dictionary=False, data_page_version="2.0"), ""),
-        "m3.parquet": (parquet([{"text": f"words {n}", "metadata": {"n": n}} for n in range(50)], compression="gzip"), ""),
+        "m3.parquet": (parquet(nested, compression="gzip"), ""),
     }  # fmt: skip
     found = []
     for name, (content, format) in tables.items():

@@ -17,7 +17,8 @@ Way = Callable[[bytes, random.Random], bytes]
 #: As JSON values.
 AWKWARD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 10**40, 1e308, -0.0, 1.5, float("nan"),
-    float("inf"), "", " ", "\0", "\ud800", "\x1b[31m", "\x9b2J", "a\nb", "../../etc/passwd", "/etc/passwd", "CON", "%s%n",
+    float("inf"), "", " ", "\0", "\ud800", "\x1b[31m", "\x9b2J", "a\nb", "../../etc/passwd", "/etc/passwd", "CON",
+    "%s%n",
     "=1+1", "'", '"', "\u202e", "x" * 300, "é" * 200, "http://127.0.0.1:9/", [], {}, [[]], [None], {"": None},
     {"a": {"b": {"c": 1}}}, [1, "a", None], "true", "1e999", "NaN", "-", ".", "..", "a.png", "~", "nul\0byte",
 )  # fmt: skip
@@ -147,9 +148,11 @@ def _token(content: bytes, chance: random.Random) -> bytes:
         raise ValueError("empty")
     at = chance.randrange(len(tokens))
     new = chance.choice((
-        *_WRITTEN, "(", ")", "((((((((((", "not", "not not not", "and", "or", "in", "in ()", "like", "between", "is", "null",
+        *_WRITTEN, "(", ")", "((((((((((", "not", "not not not", "and", "or", "in", "in ()", "like", "between", "is",
+        "null",
         "select", "(select 1)", "--", "/*", "*", "||", "exists", "case when 1 then 2 end", "metadata.a.b.c", "rowid",
-        "items.key", "sqlite_master", "lower(", "length(1)", "cast(1 as text)", "escape", "''''", "x'00'", ":a", "?", "@a",
+        "items.key", "sqlite_master", "lower(", "length(1)", "cast(1 as text)", "escape", "''''", "x'00'", ":a",
+        "?", "@a",
         "glob", "regexp", "collate nocase", "1e400", "0x10", "true", "and 1=1 " * 200, "(1, 2, 3)",
     ))  # fmt: skip
     way = chance.randrange(4)
@@ -160,8 +163,10 @@ def _token(content: bytes, chance: random.Random) -> bytes:
 def _text(content: bytes, chance: random.Random) -> bytes:
     """Awkward characters put into a text."""
     at = chance.randrange(len(content) + 1)
-    new = chance.choice(("\0", "\ufeff", "\u2028", "\x85", "\r", "." * 3000, " " * 3000, "\n" * 3000, "a" * 3000, "\u202e",
-                         "\x1b]0;x\x07", "🧨" * 200, "e\u0301" * 500, "。" * 900, "?!" * 900, "\u200b" * 900))  # fmt: skip
+    new = chance.choice(("\0", "\ufeff", "\u2028", "\x85", "\r", "." * 3000, " " * 3000, "\n" * 3000, "a" * 3000,
+                         "\u202e",
+                         "\x1b]0;x\x07", "🧨" * 200, "e\u0301" * 500, "。" * 900, "?!" * 900,
+                         "\u200b" * 900))  # fmt: skip
     return content[:at] + new.encode() + content[at:]
 
 
@@ -173,7 +178,8 @@ def _xml(content: bytes, chance: random.Random) -> bytes:
     elements = list(re.finditer(r"<(\w+)[^<>]*/>", text))
     if way == 0 and values:
         one = chance.choice(values)
-        new = chance.choice(("", "0", "-1", "1e38", "nan", "9" * 400, "url(#g)", "#a", "data:image/png;base64,AAAA", "100%",
+        new = chance.choice(("", "0", "-1", "1e38", "nan", "9" * 400, "url(#g)", "#a", "data:image/png;base64,AAAA",
+                             "100%",
                              "file:///etc/passwd", "M0 0" + "L1 1" * 2000, "1e-30", "&lt;"))  # fmt: skip
         text = f'{text[: one.start()]}="{new}"{text[one.end() :]}'
     elif way == 1 and elements:

@@ -1,7 +1,8 @@
 """Put on PYTHONPATH of a program that opens a stranger's files: notes what it must not do, and keeps it from the net.
 
-Python's audit hooks report what is executed, loaded, started and connected to, whoever does it. Notes go to ATTACK_NOTES,
-a line each. STRANGER is the folder of the stranger's files; BAIT a file outside of it that no one has a reason to open.
+Python's audit hooks report what is executed, loaded, started and connected to, whoever does it. Notes go to
+ATTACK_NOTES, a line each. STRANGER is the folder of the stranger's files; BAIT a file outside of it that no one has a
+reason to open.
 """
 
 import os
