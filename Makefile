@@ -1,4 +1,4 @@
-# The one entry: demo test lint types bench docs. `make demo` and `make test` need nothing done before.
+# The one entry: demo test lint types bench attack docs. `make demo` and `make test` need nothing done before.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 FAISS := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 DEMO := .demo
 
-.PHONY: demo test test-all lint types bench docs clean
+.PHONY: demo test test-all lint types bench attack docs clean
 
 demo: $(VENV)/.installed
 	@TRIMODAL="$(BIN)/trimodal" DEMO="$(DEMO)" bash data/demo/demo.sh
@@ -32,6 +32,10 @@ bench: $(VENV)/.installed
 	-@$(BIN)/python -c 'from indexer.encoders.weights import cache_dir as c; exit(not (c() / "datasets/pool/manifest.jsonl").is_file())' \
 		|| $(BIN)/python data/recipes/pool.py
 	$(BIN)/python benchmarks/starter.py --write
+
+# Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
+attack: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.attack.run
 
 # README's --help blocks from the program itself; a test holds them true.
 docs: $(VENV)/.installed

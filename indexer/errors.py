@@ -4,12 +4,14 @@
     ├── UsageError                what was asked makes no sense (exit code 2)
     │   └── FilterError           a --where expression that cannot be read
     ├── MediaError                one file that cannot be read: corrupt, huge, empty, wrong type
+    │   └── ChangedWhileRead      it was written to meanwhile
     ├── ManifestError             a manifest that cannot be read at all
     ├── CollectionError           a collection directory that cannot be used
     │   ├── CollectionMissing     nothing there yet
     │   ├── CollectionLocked      another writer is at work
     │   ├── EncoderMismatch       made by another encoder
-    │   └── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   ├── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   └── CatalogRefuses        a value or a question that SQLite does not take
     ├── StorageError              the disk is full, read-only or failing
     ├── ModelError                a model that cannot be opened, or lacks a tower
     │   ├── ModelNotConfirmed     a collection names a model that this user never named
@@ -49,6 +51,13 @@ class MediaError(TrimodalError):
         self.reason = reason
 
 
+class ChangedWhileRead(MediaError):
+    """A file that was written to while it was read; the next run reads it again."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, "changed while it was read; it is read again on the next run")
+
+
 class ManifestError(TrimodalError):
     """A manifest that cannot be read at all (a bad line alone is only skipped)."""
 
@@ -71,6 +80,10 @@ class EncoderMismatch(CollectionError):
 
 class IndexDamaged(CollectionError):
     """Files of the collection disagree with each other or cannot be read."""
+
+
+class CatalogRefuses(CollectionError):
+    """A value or a question that SQLite does not take; the transaction stored nothing, and what was stored stays."""
 
 
 class StorageError(TrimodalError):

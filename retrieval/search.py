@@ -24,7 +24,7 @@ from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import UsageError
 from indexer.faiss_index import VectorIndex
-from indexer.files import display_path
+from indexer.files import display_path, one_line
 from indexer.items import Modality
 from indexer.limits import MediaLimits
 from indexer.rows import Row
@@ -224,7 +224,7 @@ class Searcher:
         if condition is not None and allowed:
             allowed = {modality: catalog.vector_ids(modality, condition) for modality in allowed}
             if not any(len(ids) for ids in allowed.values()):
-                warnings.append(f"{shown}: nothing that is searched passes --where {query.where!r}")
+                warnings.append(f"{shown}: nothing that is searched passes --where {one_line(repr(query.where))}")
         return allowed, warnings
 
     def _best_items(

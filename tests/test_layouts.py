@@ -25,7 +25,6 @@ from indexer.items import Modality
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.layouts import LAYOUTS, open_dataset
-from retrieval.evaluation.layouts.karpathy import load_karpathy
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -399,11 +398,3 @@ def test_the_demo_in_cocos_layout_is_read_as_coco_is(tmp_path: Path) -> None:
     benchmark = opened(f"coco:{tmp_path}")
     assert (len(benchmark.rows), len(opened(f"coco:{tmp_path}", "val").rows)) == (232, 59)
     assert {len(row.captions) for row in benchmark.rows} == {5} and not benchmark.skipped
-
-
-@pytest.mark.parametrize("sentences", [["two"], 7, None, {"raw": "a"}, [[]]])
-def test_sentences_of_another_form_are_named(sentences: object, tmp_path: Path) -> None:
-    images = [{"filename": "a.png", "split": "test", "sentences": sentences}]
-    (tmp_path / "dataset_coco.json").write_text(json.dumps({"dataset": "coco", "images": images}))
-    with pytest.raises(ManifestError, match="is none of Karpathy's files"):
-        load_karpathy(tmp_path / "dataset_coco.json")

@@ -32,7 +32,7 @@ from indexer.encoders.trunk_weights import load_trunk_weights
 from indexer.encoders.weights import cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
-from indexer.media import read_picture, read_sound, sound_windows
+from indexer.media import open_sound, read_picture
 from indexer.training.clip_space import clip_source
 from indexer.training.data import Example
 from indexer.training.features import FeatureCache, OnProgress, fill
@@ -258,7 +258,7 @@ class RecipeTowers:
     def _sound_reader(self, tower: AudioTower | ClapTower) -> Callable[[Path], NDArray[np.float32]]:
         """A sound's first window, prepared."""
         limits = limits_for(self._audio_file()[0].window_s)
-        return lambda file: tower.prepare(sound_windows(read_sound(file, limits)[0], limits)[0][2])
+        return lambda file: tower.prepare(next(open_sound(file, limits).windows)[2])
 
     def _open_text(self, number: int) -> TextTower:
         spec, adapter = self.text_specs[number], self.adapters[number]

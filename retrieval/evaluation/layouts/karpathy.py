@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
     split = split or "test"
     document, sha256 = read_json(path, SPLITS_SOURCE)
     images = document.get("images")
-    if not isinstance(images, list) or not all(isinstance(one, dict) and _has_sentences(one) for one in images):
+    if not isinstance(images, list) or not all(isinstance(one, dict) and "sentences" in one for one in images):
         raise wrong(path, 'is none of Karpathy\'s files: it has no "images" with "sentences"', SPLITS_SOURCE)
     splits = Counter(str(one.get("split")) for one in images)
     if split not in splits:
@@ -45,7 +44,7 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
             continue
         filename, folder = str(one.get("filename", "")), str(one.get("filepath") or "")
         inner = f"{folder}/{filename}" if folder else filename
-        captions = [str(sentence.get("raw", "")) for sentence in one["sentences"]]
+        captions = _captions(one["sentences"])
         rows.add(str(one.get("imgid", number)), inner, find_below(folders, inner, filename), captions)
     found = rows.benchmark("karpathy", sha256, split)
     published = _PUBLISHED.get((name, split))
@@ -54,6 +53,7 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
     return found.warned(f"this {name} {split} split lists {splits[split]:,} pictures, the published one {published:,}")
 
 
-def _has_sentences(image: Mapping[str, Any]) -> bool:
-    sentences = image.get("sentences")
-    return isinstance(sentences, list) and all(isinstance(one, dict) for one in sentences)
+def _captions(sentences: Any) -> list[str]:
+    """The raw text of every sentence; what is no sentence has none."""
+    given = sentences if isinstance(sentences, list) else []
+    return [str(one.get("raw", "")) for one in given if isinstance(one, dict)]

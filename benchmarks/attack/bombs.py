@@ -1,0 +1,295 @@
+"""Bombs: small files that want to become large or slow. Each in a process of its own, memory and time measured.
+
+First the file alone through ``decode`` (or the reader of its kind), then in a folder with good neighbours through
+``trimodal index --model fake``. Memory is the resident set of the process and its children at its highest, above what
+the same program takes for good files alone. The makers are in ``bomb_pictures.py``, ``bomb_sounds.py`` and
+``bomb_words.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: What one decoded file may take, and a whole run, above the program itself; docs/reliability.md promises both.
+FILE_MB = 1_000
+RUN_MB = 2_000
+#: Processor seconds that one file may take. A run has several files.
+FILE_S = 60
+#: A bomb that is not defused shall not harm the machine it is tried on.
+_ADDRESS_SPACE_BYTES = 12 << 30
+_WALL_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Bomb:
+    """``make`` writes files into a folder, each of them bad or large; the first by name is read alone."""
+
+    name: str
+    make: Callable[[Path], None]
+    alone: bool = True
+    """Whether it is media, so that ``decode`` is tried on the first file as well."""
+
+
+def bombs() -> list[Bomb]:
+    """All of them."""
+    from benchmarks.attack import bomb_pictures, bomb_sounds, bomb_words
+
+    return [*bomb_pictures.bombs(), *bomb_sounds.bombs(), *bomb_words.bombs()]
+
+
+def run_all(names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+    """One after another; ``names``: only those."""
+    wanted = None if names is None else set(names)
+    with tempfile.TemporaryDirectory(prefix="bombs-") as work:
+        base = baseline(Path(work))
+        for bomb in bombs():
+            if wanted is None or bomb.name in wanted:
+                yield run_bomb(bomb, base)
+
+
+def run_bomb(bomb: Bomb, base: dict[str, float]) -> dict[str, Any]:
+    """Both measurements of a bomb, and whether the bounds held."""
+    with tempfile.TemporaryDirectory(prefix="bomb-") as work:
+        folder = Path(work) / "files"
+        folder.mkdir()
+        _in_a_child(bomb.make, folder)  # making one may take memory, too
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("dep"))
+        size = sum(path.stat().st_blocks * 512 for path in files)
+        found: dict[str, Any] = {"bomb": bomb.name, "files": len(files), "size_mb": round(size / 1e6, 2)}
+        problems = []
+        if bomb.alone:
+            one = _measured(["decode", str(files[0])], Path(work))
+            one["memory_mb"] = round(max(0.0, one["memory_mb"] - base["decode"]))
+            found["decode"] = one
+            if one["memory_mb"] > FILE_MB:
+                problems.append(f"decode takes {one['memory_mb']:,} MB")
+            if one["cpu_s"] > FILE_S:
+                problems.append(f"decode takes {one['cpu_s']:.0f} s")
+            problems += _foreign(one)
+        good = Path(work) / "good"
+        _good(good)
+        run = _measured(["index", str(folder), str(good), str(Path(work) / "c")], Path(work))
+        run["memory_mb"] = round(max(0.0, run["memory_mb"] - base["index"]))
+        found["run"] = run
+        if run["memory_mb"] > RUN_MB:
+            problems.append(f"a run takes {run['memory_mb']:,} MB")
+        if run["cpu_s"] > FILE_S * max(1, len(files)):
+            problems.append(f"a run takes {run['cpu_s']:.0f} s")
+        problems += _foreign(run)
+        if run.get("good_missing"):
+            problems.append(f"good neighbours are not stored: {run['good_missing']}")
+        return {**found, "held": not problems, "problems": problems}
+
+
+def _foreign(found: dict[str, Any]) -> list[str]:
+    return [] if found["outcome"] in ("read", "refused") else [f"{found['outcome']}: {found.get('said', '')[:200]}"]
+
+
+def baseline(work: Path) -> dict[str, float]:
+    """MB that the same programs take for good files."""
+    _good(work / "good")
+    (work / "none").mkdir()
+    return {
+        "decode": _measured(["decode", str(work / "good" / "a.png")], work)["memory_mb"],
+        "index": _measured(["index", str(work / "none"), str(work / "good"), str(work / "c")], work)["memory_mb"],
+    }
+
+
+def _good(folder: Path) -> None:
+    from benchmarks.attack.media_seeds import pictures, sound
+
+    folder.mkdir()
+    (folder / "a.png").write_bytes(pictures()["png"])
+    (folder / "b.wav").write_bytes(sound("WAV", "PCM_16"))
+    (folder / "zz.txt").write_text("a good text")
+
+
+def _in_a_child(make: Callable[[Path], None], folder: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            make(folder)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("a bomb could not be made")
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measured(arguments: list[str], work: Path) -> dict[str, Any]:
+    """Run this module with ``arguments``; its answer with peak MB of the process tree and processor seconds."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(work), "PYTHONFAULTHANDLER": "1",
+                   "TRIMODAL_CACHE": str(work / "cache")}  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.attack.bombs", *arguments], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    watch = _Watch(process.pid)
+    watch.start()
+    started = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=_WALL_S)
+        hung = False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        out, err = process.communicate()
+        hung = True
+    watch.stop()
+    lines = out.strip().splitlines()
+    answer: dict[str, Any] = {"outcome": "died", "said": f"exit status {process.returncode}: {err[-300:]}"}
+    if hung:
+        answer = {"outcome": "hang", "said": f"no end in {_WALL_S} s"}
+    elif process.returncode == 0 and lines:
+        answer = json.loads(lines[-1])
+    return {"cpu_s": round(watch.cpu_s, 1), **answer, "wall_s": round(time.monotonic() - started, 1),
+            "memory_mb": round(max(watch.peak_mb, answer.get("own_mb", 0.0)))}  # fmt: skip
+
+
+class _Watch(threading.Thread):
+    """Adds up the resident sets of a process and its descendants, every 20 ms."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._ended = threading.Event()
+        self.peak_mb = 0.0
+        self.cpu_s = 0.0
+
+    def run(self) -> None:
+        while not self._ended.wait(0.02):
+            resident, cpu = 0.0, 0.0
+            for pid in _tree(self._pid):
+                memory, seconds = _usage(pid)
+                resident, cpu = resident + memory, cpu + seconds
+            self.peak_mb, self.cpu_s = max(self.peak_mb, resident), max(self.cpu_s, cpu)
+
+    def stop(self) -> None:
+        """Wait for the last sample."""
+        self._ended.set()
+        self.join()
+
+
+def _tree(pid: int) -> list[int]:
+    found, at = [pid], 0
+    while at < len(found):
+        for task in Path(f"/proc/{found[at]}/task").glob("*/children"):
+            try:
+                found += [int(one) for one in task.read_text().split()]
+            except OSError:
+                continue
+        at += 1
+    return found
+
+
+def _usage(pid: int) -> tuple[float, float]:
+    """Resident MB, and processor seconds of it and of its children that ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0, 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[21]) * os.sysconf("SC_PAGESIZE") / 1e6, sum(int(fields[n]) for n in (11, 12, 13, 14)) / ticks
+
+
+# -- in the child ----------------------------------------------------------------------------------------------------
+
+
+def _decode(path: Path) -> dict[str, Any]:
+    from indexer.corpus import content_hash, find_items
+    from indexer.errors import MediaError
+    from indexer.media import decode
+
+    items = find_items([path]).items
+    if not items:
+        return {"outcome": "refused", "said": "not listed"}
+    try:
+        content_hash(items[0])
+        return {"outcome": "read", "said": f"{len(decode(items[0]).segments)} segments"}
+    except MediaError as error:
+        return {"outcome": "refused", "said": error.reason}
+    except Exception as error:
+        return {"outcome": "foreign", "said": f"{type(error).__name__}: {error}"}
+
+
+def _index(folder: Path, good: Path, place: Path) -> dict[str, Any]:
+    """As the command line does; manifests in the folder are named themselves."""
+    from indexer.collection import Collection
+
+    manifests = [str(path) for path in folder.iterdir() if path.suffix in (".jsonl", ".csv", ".parquet")]
+    sys.argv = ["trimodal", "index", *manifests, str(folder), str(good), "-c", str(place), "--model", "fake", "--json"]
+    import contextlib
+    import io
+
+    from trimodal.cli import app
+
+    _slower()
+    out, status = io.StringIO(), 0
+    try:
+        with contextlib.redirect_stdout(out):
+            app()
+    except SystemExit as ended:
+        status = int(ended.code or 0) if isinstance(ended.code, int | None) else 1
+    except BaseException as error:
+        return {"outcome": "foreign", "said": f"{type(error).__name__}: {error}"}
+    if status not in (0, 1):
+        return {"outcome": "foreign", "said": f"exit status {status}: {out.getvalue()[:200]}"}
+    document = json.loads(out.getvalue())
+    with Collection.open(place) as opened:
+        names = {Path(key).name for key in list(opened.catalog.keys())}
+    reasons = [skip["reason"] for skip in document["skipped"]]
+    return {
+        "outcome": "read", "said": f"{document['added']} added, {len(reasons)} skipped{': ' if reasons else ''}"
+        + "; ".join(reasons[:2])[:300],
+        "good_missing": sorted({path.name for path in good.iterdir()} - names),
+    }  # fmt: skip
+
+
+def _slower() -> None:
+    """The fake encoder takes 2 ms a sound window, as real ones do at least: files are read while it is at work."""
+    from indexer.encoders.fake import FakeEncoder
+
+    encode = FakeEncoder.encode_audio
+
+    def slowly(self: FakeEncoder, prepared: Any) -> Any:
+        time.sleep(0.002 * len(prepared))
+        return encode(self, prepared)
+
+    FakeEncoder.encode_audio = slowly  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """``decode FILE``, ``index FOLDER GOOD COLLECTION``, or names of bombs."""
+    if sys.argv[1:2] not in (["decode"], ["index"]):
+        for found in run_all(sys.argv[1:] or None):
+            print(json.dumps(found), flush=True)
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    command, *places = sys.argv[1:]
+    answer = _decode(Path(places[0])) if command == "decode" else _index(*(Path(one) for one in places))
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    answer["cpu_s"] = round(sum(one.ru_utime + one.ru_stime for one in usage), 1)
+    answer["own_mb"] = max(one.ru_maxrss for one in usage) / 1e3
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
