@@ -7,11 +7,9 @@ the commands, so that ``--help`` is quick.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexer.errors import TrimodalError, UsageError
+from retrieval import output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from indexer.collection import Collection
     from indexer.items import Skipped
 
@@ -30,16 +27,25 @@ _SHOWN_SKIPS = 20
 
 
 class _Group(typer.core.TyperGroup):
-    """Turns stated errors into one line on stderr and their exit code."""
+    """Turns stated errors into one line on stderr and their exit code; nothing reaches a terminal raw."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with output.guarded():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with output.printable_usage_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with output.printable_usage_errors():
+                return super().invoke(ctx)
         except TrimodalError as error:
-            print(f"trimodal: {error}", file=sys.stderr)
+            output.warn(f"trimodal: {error}")
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:  # `| head` has seen enough
-            sys.stdout = None
+            output.close()
             raise typer.Exit(0) from None
 
 
@@ -91,7 +97,7 @@ def main(
     if version:
         from importlib.metadata import version as installed
 
-        print(f"trimodal {installed('trimodal')}")
+        output.line(f"trimodal {installed('trimodal')}")
         raise typer.Exit()
 
 
@@ -136,6 +142,7 @@ def index(
     from indexer.corpus import find_items
     from indexer.encoders import open_encoder
     from indexer.encoders.media_tokens import token_encoder
+    from indexer.encoders.trust import require_confirmed
     from indexer.index_plan import parse_wish
     from indexer.items import Modality
     from indexer.limits import MediaLimits
@@ -146,7 +153,11 @@ def index(
     wanted = _modalities(modality) or frozenset(Modality)
     corpus = find_items(paths, modalities=wanted)
     exists = Collection.exists(place)
-    spec = model or (Collection.open(place).encoder_spec if exists and not rebuild else "starter")
+    spec = model or "starter"
+    if model is None and exists and not rebuild:
+        with Collection.open(place) as stored:
+            spec = stored.encoder_spec
+            require_confirmed(spec, stored.fingerprint, place)
     encoder = open_encoder(_absolute_spec(spec), device=device)
     reranker = require_captioner(encoder, device) if caption else None
     maker = token_encoder(encoder)
@@ -157,7 +168,7 @@ def index(
     )  # fmt: skip
 
     def run(target: Collection) -> Any:
-        with target, _progress() as bar:
+        with target, output.progress() as bar:
             target.require_encoder(encoder.fingerprint, encoder.spec)
             if reranker is not None:
                 require_captionable(target, encoder, reranker.token_spec)
@@ -178,10 +189,11 @@ def index(
     if as_json:
         document = asdict(report)
         document["skipped"] = [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
-        _print_json({"collection": str(place), **document})
+        output.print_json({"collection": str(place), **document})
     else:
         _show_skipped(report.skipped)
-        print(_report_line(report, place))
+        for line in _report_lines(report, place):
+            output.line(line)
     if report.interrupted:
         raise typer.Exit(130)
     if strict and report.skipped:
@@ -242,18 +254,18 @@ def search(
     searcher = Searcher.open(_place(collection), model=_absolute_spec(model) if model else None, device=device)
     result = searcher.search(query, rerank=rerank, rerank_depth=rerank_depth)
     for warning in result.warnings:
-        print(f"trimodal: {warning}", file=sys.stderr)
+        output.warn(f"trimodal: {warning}")
     if as_json:
-        _print_json(result.to_json())
+        output.print_json(result.to_json())
     elif paths:
         from retrieval.present import path_lines
 
-        for line in path_lines(result):
-            print(line)
+        for path in path_lines(result):
+            output.path_line(path)
     else:
         from retrieval.present import hits_table
 
-        _console().print(hits_table(result))
+        output.show(hits_table(result))
 
 
 def _search_all(
@@ -274,8 +286,8 @@ def _search_all(
     told: set[str] = set()
     done = failed = 0
     with ExitStack() as stack:
-        bar = stack.enter_context(_progress())
-        file: Any = sys.stdout
+        bar = stack.enter_context(output.progress())
+        file: Any = output.lines_of_results()
         if out is not None:
             with storage_errors(out):
                 file = stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
@@ -286,14 +298,14 @@ def _search_all(
                 results.write(answer)
             if answer.error is not None:
                 failed += 1
-                print(f"trimodal: {queries}:{answer.asked.line}: {answer.error}", file=sys.stderr)
+                output.warn(f"trimodal: {queries}:{answer.asked.line}: {answer.error}")
             for warning in () if answer.result is None else answer.result.warnings:
                 if warning not in told:
                     told.add(warning)
-                    print(f"trimodal: {warning}", file=sys.stderr)
+                    output.warn(f"trimodal: {warning}")
             bar("searching", done, total, failed)
     if out is not None:
-        print(f"{done - failed:,} queries answered, {failed:,} could not be asked: {out}")
+        output.line(f"{done - failed:,} queries answered, {failed:,} could not be asked: {out}")
     if failed:
         raise typer.Exit(1)
 
@@ -352,7 +364,7 @@ def bench(
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
     reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
     if rerank is None and reranker is not None and (lacking := reranker.missing()) is not None:
-        print(f"trimodal: {lacking}", file=sys.stderr)
+        output.warn(f"trimodal: {lacking}")
         reranker = None
     captioner = None
     if captions:
@@ -362,22 +374,22 @@ def bench(
         captioner = reranker or require_reranker(encoder, device)
         captioner.require_captions()
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
-    with _progress() as bar, store as cache:
+    with output.progress() as bar, store as cache:
         result = run_benchmark(
             benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
             captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
             progress=lambda done, total, stage: bar(stage, done, total, 0),
         )  # fmt: skip
     if as_json:
-        _print_json(result.to_json())
+        output.print_json(result.to_json())
     else:
-        _console().print(render(result))
+        output.show(render(result))
     if report is not None:
         from retrieval.evaluation.provenance import of_run
 
         made = of_run(encoder, ["trimodal", *sys.argv[1:]])
         for path in write_report(result, report, provenance=made, benchmark=benchmark):
-            print(f"wrote {path}", file=sys.stderr)
+            output.warn(f"wrote {path}")
 
 
 @app.command()
@@ -406,12 +418,12 @@ def compare(
         place, split = str(_dataset(Path(dataset))), runs[0].document["split"]
         benchmark = require_same(open_dataset(place, split, cache=cache_dir() / "bench"), runs[0])
     if as_json:
-        _print_json(to_json(comparisons))
+        output.print_json(to_json(comparisons))
     else:
-        _console().print(render(comparisons))
+        output.show(render(comparisons))
     if report is not None:
         for path in write_comparison(comparisons, report, benchmark=benchmark):
-            print(f"wrote {path}", file=sys.stderr)
+            output.warn(f"wrote {path}")
 
 
 @app.command()
@@ -440,10 +452,10 @@ def caption(
         else:
             captions.append({"path": str(one.path), "caption": one.caption})
             if not as_json:
-                print(f"{display_path(one.path)}: {one.caption}")
+                output.line(f"{display_path(one.path)}: {one.caption}")
     if as_json:
         rows = [{"path": skip.path, "reason": skip.reason} for skip in skipped]
-        _print_json({"captions": captions, "skipped": rows})
+        output.print_json({"captions": captions, "skipped": rows})
     if skipped:
         raise typer.Exit(1)
 
@@ -460,7 +472,8 @@ def info(collection: CollectionOption = None, as_json: JsonOption = False) -> No
         del found["index_facts"]
     _facts(found, as_json)
     if not as_json and len(told) > 1:
-        print("\n" + "\n".join(told))
+        for line in ("", *told):
+            output.line(line)
 
 
 @app.command()
@@ -472,20 +485,23 @@ def verify(
     """Check that catalog, vectors and FAISS index agree. Exits with 1 where they do not."""
     from indexer.collection import Collection
 
+    restored = Collection.restore(_place(collection)) if repair else []
     with Collection.open(_place(collection), writable=repair) as opened:
-        mended = opened.repair() if repair else []
+        mended = [*restored, *(opened.repair() if repair else [])]
         problems = opened.verify()
         count = opened.count
     if as_json:
         rows = [{"what": problem.what, "remedy": problem.remedy} for problem in problems]
-        _print_json({"ok": not problems, "segments": count, "problems": rows, "repaired": [str(m) for m in mended]})
+        output.print_json(
+            {"ok": not problems, "segments": count, "problems": rows, "repaired": [str(m) for m in mended]}
+        )
     else:
         for line in mended:
-            print(f"mended: {line}")
+            output.line(f"mended: {line}")
         for problem in problems:
-            print(f"{problem.what}; {problem.remedy}")
+            output.line(f"{problem.what}; {problem.remedy}")
         if not problems:
-            print(f"all well: {count} segments, catalog, vectors and index agree")
+            output.line(f"all well: {count} segments, catalog, vectors and index agree")
     if problems:
         raise typer.Exit(1)
 
@@ -500,7 +516,7 @@ def remove(
 
     with Collection.open(_place(collection), writable=True) as opened:
         removed = opened.remove_under(paths)
-    print(f"removed {removed} items")
+    output.line(f"removed {removed} items")
     if not removed:
         raise typer.Exit(1)
 
@@ -524,29 +540,31 @@ def duplicates(
     from indexer.items import Modality
 
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
-    with Collection.open(_place(collection)) as opened, _progress() as bar:
+    with Collection.open(_place(collection)) as opened, output.progress() as bar:
         tell = partial(bar, "comparing", skipped=0)
         groups = list(find_duplicates(
             opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=tell,
         ))  # fmt: skip
         for warning in opened.warnings:
-            print(f"trimodal: {warning}", file=sys.stderr)
+            output.warn(f"trimodal: {warning}")
     if as_json:
-        _print_json({"threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups]})
+        output.print_json(
+            {"threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups]}
+        )
         return
     if paths:
         for group in groups:
             for one in group[1:]:
                 if one.item.path != one.item.manifest:  # a row of a manifest is no file of its own
-                    print(one.item.path)
+                    output.path_line(one.item.path)
         return
     for number, group in enumerate(groups, start=1):
-        print(f"{number}. {display_path(group[0].item.key)}  ({group[0].item.size_bytes:,} bytes)")
+        output.line(f"{number}. {display_path(group[0].item.key)}  ({group[0].item.size_bytes:,} bytes)")
         for one in group[1:]:
-            print(one.line())
+            output.line(one.line())
     spare = sum(one.item.size_bytes for group in groups for one in group[1:])
     more = sum(len(group) - 1 for group in groups)
-    print(f"{len(groups):,} groups, {more:,} items more than needed ({spare:,} bytes); nothing was removed")
+    output.line(f"{len(groups):,} groups, {more:,} items more than needed ({spare:,} bytes); nothing was removed")
 
 
 @app.command()
@@ -556,7 +574,7 @@ def compact(collection: CollectionOption = None) -> None:
 
     with Collection.open(_place(collection), writable=True) as opened:
         before, after = opened.compact()
-    print(f"vectors: {before} rows before, {after} after")
+    output.line(f"vectors: {before} rows before, {after} after")
 
 
 @models_app.command("list")
@@ -566,7 +584,7 @@ def models_list(as_json: JsonOption = False) -> None:
 
     models = known_models()
     if as_json:
-        _print_json([model.to_json() for model in models])
+        output.print_json([model.to_json() for model in models])
         return
     from rich.table import Table
 
@@ -575,7 +593,7 @@ def models_list(as_json: JsonOption = False) -> None:
         table.add_column(column)
     for model in models:
         table.add_row(model.spec, ", ".join(model.modalities), str(model.dim), model.state, model.licence)
-    _console().print(table)
+    output.show(table)
 
 
 @models_app.command("show")
@@ -586,10 +604,7 @@ def models_show(spec: Annotated[str, typer.Argument(help="What --model takes.")]
     model = describe_model(_absolute_spec(spec))
     _facts(model.to_json(), as_json)
     if not as_json and model.card is not None:
-        from rich.markdown import Markdown
-
-        _console().print()
-        _console().print(Markdown(model.card.read_text(encoding="utf-8")))
+        output.show_card(model.card)
 
 
 @models_app.command("pull")
@@ -597,11 +612,49 @@ def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")]
     """Fetch what a model needs and this machine lacks."""
     from indexer.encoders.models import pull_model
 
-    console = _console(stderr=True)
-    with console.status("…") as status:
-        directories = pull_model(_absolute_spec(spec), lambda stage: status.update(stage))
+    with output.status() as tell:
+        directories = pull_model(_absolute_spec(spec), tell)
     for name, directory in directories.items():
-        print(f"{name}: {directory}")
+        output.line(f"{name}: {directory}")
+
+
+@models_app.command("verify")
+def models_verify(
+    spec: Annotated[str, typer.Argument(help="What --model takes.")] = "starter", as_json: JsonOption = False
+) -> None:
+    """Read every file of a model and compare its sha256. Exits with 1 where one is missing or damaged."""
+    from dataclasses import asdict
+
+    from indexer.encoders.verify_models import verify_model
+
+    with output.status() as tell:
+        tell("reading the model's files")
+        checked = list(verify_model(_absolute_spec(spec)))
+    problems = [one for one in checked if one.problem is not None]
+    if as_json:
+        output.print_json({"ok": not problems, "files": [asdict(one) for one in checked]})
+    else:
+        for one in checked:
+            output.line(one.problem or f"{one.what}: as it was installed")
+    if problems:
+        raise typer.Exit(1)
+
+
+@models_app.command("trust")
+def models_trust(
+    spec: Annotated[str | None, typer.Argument(help="What --model takes; without it: what is confirmed.")] = None,
+) -> None:
+    """Confirm a model, so that collections made elsewhere that name it can be opened."""
+    from indexer.encoders import open_encoder
+    from indexer.encoders.trust import confirm, confirmed
+
+    if spec is not None:
+        encoder = open_encoder(_absolute_spec(spec))
+        confirm(encoder)
+        output.line(f"{encoder.spec}: confirmed (fingerprint {encoder.fingerprint[:12]})")
+        return
+    for name, fingerprints in sorted(confirmed().items()):
+        output.line(f"{name}: {', '.join(fingerprint[:12] for fingerprint in fingerprints)}")
 
 
 @train_app.command("dual")
@@ -623,11 +676,11 @@ def train_dual_command(
     loaded = load_recipe(recipe)
     from indexer.training.dual import train_dual
 
-    with _progress() as bar:
+    with output.progress() as bar:
 
         def tell(stage: str, point: Any) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
-            print(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}", file=sys.stderr)
+            output.warn(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}")
 
         report = train_dual(
             loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
@@ -635,17 +688,17 @@ def train_dual_command(
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells
         return
     if as_json:
-        _print_json(asdict(report))
+        output.print_json(asdict(report))
         return
     for name, counts in report.examples.items():
-        print(f"{name}: {counts['train']} trained on, {counts['heldout']} held out")
+        output.line(f"{name}: {counts['train']} trained on, {counts['heldout']} held out")
     for name, count in report.dropped_near_duplicates.items():
-        print(f"near-duplicates of {name} dropped: {count}")
-    print(f"best step {report.best_step} of {loaded.schedule.steps}, held out:")
+        output.line(f"near-duplicates of {name} dropped: {count}")
+    output.line(f"best step {report.best_step} of {loaded.schedule.steps}, held out:")
     for name, value in report.heldout.items():
-        print(f"  {name}: {100 * value:.1f}")
+        output.line(f"  {name}: {100 * value:.1f}")
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items() if name != "all")
-    print(f"wrote {out} in {report.seconds['all']:.0f} s ({spent})")
+    output.line(f"wrote {out} in {report.seconds['all']:.0f} s ({spent})")
 
 
 @train_app.command("rerank")
@@ -659,18 +712,18 @@ def train_rerank_command(
     from retrieval.rerank.training import load_rerank_recipe, train_reranker
 
     loaded = load_rerank_recipe(recipe)
-    with _progress() as bar:
+    with output.progress() as bar:
 
         def tell(step: int, figures: dict[str, float]) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            print(f"step {step}: {shown}", file=sys.stderr)
+            output.warn(f"step {step}: {shown}")
 
         report = train_reranker(
             loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
         )
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
     if not as_json:
-        print(f"wrote {out}")
+        output.line(f"wrote {out}")
 
 
 @train_app.command("names")
@@ -683,9 +736,9 @@ def train_names_command(
     from retrieval.rerank.naming import give_names, read_names
 
     given = read_names(names)
-    with _progress() as bar:
+    with output.progress() as bar:
         give_names(model, given, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0))
-    print(f"{model}: captions choose from {len(given):,} names")
+    output.line(f"{model}: captions choose from {len(given):,} names")
 
 
 def _place(collection: Path | None) -> Path:
@@ -720,38 +773,21 @@ def _dataset(dataset: Path) -> Path:
     return Path(str(files("trimodal.data"))) / "demo" / "manifest.jsonl"
 
 
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 120
-    return Console(stderr=stderr, width=width, soft_wrap=False, highlight=False)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
-
-
 def _facts(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(document)
-        return
-    width = max(len(key) for key in document)
-    for key, value in document.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
-        elif isinstance(value, list):
-            value = ", ".join(str(item) for item in value) or "none"
-        print(f"{key.replace('_', ' '):<{width}}  {value}")
+        output.print_json(document)
+    else:
+        output.facts(document)
 
 
 def _show_skipped(skipped: list[Skipped]) -> None:
     for skip in skipped[:_SHOWN_SKIPS]:
-        print(f"skipped {skip.path}: {skip.reason}", file=sys.stderr)
+        output.warn(f"skipped {skip.path}: {skip.reason}")
     if len(skipped) > _SHOWN_SKIPS:
-        print(f"… and {len(skipped) - _SHOWN_SKIPS} more skipped; --json lists them all", file=sys.stderr)
+        output.warn(f"… and {len(skipped) - _SHOWN_SKIPS} more skipped; --json lists them all")
 
 
-def _report_line(report: Any, place: Path) -> str:
+def _report_lines(report: Any, place: Path) -> list[str]:
     counts = {
         "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,
         "unchanged": report.unchanged, "skipped": len(report.skipped),
@@ -760,35 +796,12 @@ def _report_line(report: Any, place: Path) -> str:
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
-    line = f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"
+    lines = [f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
     if report.captions is not None:
-        line += f"\n{report.captions.captioned} captioned ({report.captions.seconds:.1f} s)"
-        if report.captions.without_words:
-            line += f"; the model said nothing of {report.captions.without_words}"
-    return line
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Progress bars on stderr: ``bar(stage, done, total, skipped)``; a bar a stage, nothing if it is over at once."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), TextColumn("{task.fields[skipped]}"),
-    )  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=_console(stderr=True), transient=True) as progress:
-
-        def bar(stage: str, done: int, total: int, skipped: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total, rate="", skipped="")
-            task = progress.tasks[progress.task_ids.index(tasks[stage])]
-            rate = f"{task.speed:.1f}/s" if task.speed else ""
-            note = f"{skipped} skipped" if skipped else ""
-            progress.update(tasks[stage], completed=done, total=total, rate=rate, skipped=note)
-
-        yield bar
+        silent = report.captions.without_words
+        more = f"; the model said nothing of {silent}" if silent else ""
+        lines.append(f"{report.captions.captioned} captioned ({report.captions.seconds:.1f} s){more}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Read-ahead: a function over items in worker threads, results in the order of the items, memory bounded.
+"""Read-ahead: items to parts in worker threads, parts in the order of the items, memory bounded.
 
-Knows nothing of media, models or collections.
+An item gives its parts one by one, so that a long sound flows through without ever being whole in memory. Memory
+is counted by what the parts really take, and by what the work says that it takes besides (``reserve``). Knows
+nothing of media, models or collections.
 """
 
 from __future__ import annotations
@@ -9,77 +11,149 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class ReadAhead(Generic[In, Out]):
-    """Runs ``work`` in ``workers`` threads, at most ``items_ahead`` items and ``bytes_ahead`` before their use.
+class Reserve(Protocol):
+    """Called by the work with the bytes that it is going to take besides its parts, in all; waits for them."""
 
-    ``cost_bytes`` guesses what the result of an item takes; one item is always let through. The threads are
-    daemons: a long decode does not keep the program alive after Ctrl-C.
+    def __call__(self, n_bytes: int) -> None: ...
+
+
+def no_reserve(n_bytes: int) -> None:
+    """For work that is done outside a read-ahead."""
+
+
+class _Stopped(Exception):
+    """Nobody waits for the item any more."""
+
+
+@dataclass(eq=False, slots=True)
+class _Line(Generic[In, Out]):
+    """One item and its parts that wait."""
+
+    item: In
+    parts: deque[tuple[Out, int]] = field(default_factory=deque)
+    """With their bytes."""
+    held_bytes: int = 0
+    """Reserved by the work, and not in ``parts``."""
+    error: BaseException | None = None
+    is_done: bool = False
+
+
+class ReadAhead(Generic[In, Out]):
+    """Runs ``work`` in ``workers`` threads, at most ``items_ahead`` items before their use.
+
+    ``work(item, reserve)`` gives the parts of an item; ``size_bytes`` is what a part takes. All parts that wait and
+    all that is reserved take at most ``bytes_ahead``; only the item whose turn it is gets what it wants while none
+    of its parts wait, so that nothing stands still. The threads are daemons: a long decode does not keep the
+    program alive after Ctrl-C.
     """
 
     def __init__(
         self,
-        work: Callable[[In], Out],
+        work: Callable[[In, Reserve], Iterable[Out]],
         *,
         workers: int,
         items_ahead: int,
         bytes_ahead: int,
-        cost_bytes: Callable[[In], int],
+        size_bytes: Callable[[Out], int],
     ) -> None:
         self._work = work
         self._workers = max(1, workers)
         self._items_ahead = max(1, items_ahead)
         self._bytes_ahead = bytes_ahead
-        self._cost_bytes = cost_bytes
-        self._tasks: queue.SimpleQueue[tuple[Future[Out], In] | None] = queue.SimpleQueue()
+        self._size_bytes = size_bytes
+        self._tasks: queue.SimpleQueue[_Line[In, Out] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._first: _Line[In, Out] | None = None
+        self.used_bytes = 0
+        self.most_bytes = 0
+        """The most that was used at once."""
         self.stopped = threading.Event()
 
     def run(self, items: Iterable[In]) -> Iterator[Out]:
-        """``work(item)`` for every item, in order; an exception of ``work`` comes out at its place."""
-        waiting: deque[tuple[Future[Out], int]] = deque()
-        ahead_bytes = 0
+        """All parts of every item, in order; an exception of ``work`` comes out at its place."""
+        waiting: deque[_Line[In, Out]] = deque()
         source = iter(items)
         exhausted = False
         try:
             while True:
                 while not exhausted and (
-                    not waiting or (len(waiting) < self._items_ahead and ahead_bytes < self._bytes_ahead)
+                    not waiting or (len(waiting) < self._items_ahead and self.used_bytes < self._bytes_ahead)
                 ):
                     try:
-                        item = next(source)
+                        line: _Line[In, Out] = _Line(next(source))
                     except StopIteration:
                         exhausted = True
                         break
-                    future: Future[Out] = Future()
-                    cost = self._cost_bytes(item)
                     self._start_threads()
-                    self._tasks.put((future, item))
-                    waiting.append((future, cost))
-                    ahead_bytes += cost
+                    self._tasks.put(line)
+                    waiting.append(line)
                 if not waiting:
                     return
-                future, cost = waiting[0]
-                result = future.result()
-                waiting.popleft()
-                ahead_bytes -= cost
-                yield result
+                part = self._next_part(waiting[0])
+                if part is None:
+                    waiting.popleft()
+                    continue
+                yield part[0]
+                size = part[1]
+                del part  # before its bytes are given to another
+                self._use(-size)
         finally:
             self.stop()
 
     def stop(self, *, wait_s: float = 0.5) -> None:
-        """Let the threads end after the item they are at; waits a moment for that."""
+        """Let the threads end after the part they are at; waits a moment for that."""
         self.stopped.set()
+        with self._changed:
+            self._changed.notify_all()
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join(wait_s / len(self._threads))
+
+    def _next_part(self, line: _Line[In, Out]) -> tuple[Out, int] | None:
+        """Of the item whose turn it is; None after its last."""
+        with self._changed:
+            if self._first is not line:
+                self._first = line
+                self._changed.notify_all()
+            while not line.parts and not line.is_done:
+                self._changed.wait()
+            if line.parts:
+                part = line.parts.popleft()
+                self._changed.notify_all()  # the first in line gets through when none of its parts wait
+                return part
+            if line.error is not None:
+                raise line.error
+            return None
+
+    def _use(self, n_bytes: int) -> None:
+        with self._changed:
+            self.used_bytes += n_bytes
+            self.most_bytes = max(self.most_bytes, self.used_bytes)
+            if n_bytes < 0:
+                self._changed.notify_all()
+
+    def _admit(self, line: _Line[In, Out], more_bytes: int) -> None:
+        """Wait until ``line`` may take so much more, and count it. Under the lock."""
+        while (
+            more_bytes > 0
+            and self.used_bytes + more_bytes > self._bytes_ahead
+            and not (line is self._first and not line.parts)
+        ):
+            if self.stopped.is_set():
+                raise _Stopped
+            self._changed.wait()
+        if self.stopped.is_set():
+            raise _Stopped
+        self._use(more_bytes)
 
     def _start_threads(self) -> None:
         if len(self._threads) < self._workers:
@@ -88,9 +162,32 @@ class ReadAhead(Generic[In, Out]):
             self._threads.append(thread)
 
     def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None and not self.stopped.is_set():
-            future, item = task
+        while (line := self._tasks.get()) is not None and not self.stopped.is_set():
+            error: BaseException | None = None
             try:
-                future.set_result(self._work(item))
-            except BaseException as error:
-                future.set_exception(error)
+                self._read(line)
+            except _Stopped:
+                pass
+            except BaseException as raised:
+                error = raised
+            with self._changed:
+                self._use(-line.held_bytes)
+                line.held_bytes = 0
+                line.error = error
+                line.is_done = True
+                self._changed.notify_all()
+            del line, error
+
+    def _read(self, line: _Line[In, Out]) -> None:
+        def reserve(n_bytes: int) -> None:
+            with self._changed:
+                self._admit(line, n_bytes - line.held_bytes)
+                line.held_bytes = n_bytes
+
+        for part in self._work(line.item, reserve):
+            size = self._size_bytes(part)
+            with self._changed:
+                self._admit(line, size)
+                line.parts.append((part, size))
+                self._changed.notify_all()
+            del part

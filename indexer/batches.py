@@ -1,14 +1,16 @@
 """Prepared items -> embeddings and media tokens, a batch of segments of one modality at a time.
 
-An item may have one segment or thousands (a long sound); batches count segments, and a batch may hold parts of
-several items. One item that the model cannot take fails alone. Knows nothing of files, SQL or FAISS.
+An item may have one segment or thousands (a long sound, which comes in parts); batches count segments, and a batch
+may hold parts of several items. What the tower has read is let go at once: of a long item only the vectors and tokens
+are kept. One item that the model cannot take fails alone. Knows nothing of files, SQL or FAISS.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,30 @@ from indexer.items import DecodedItem, Embeddings, Item, Modality, Scalar, Segme
 
 #: Beyond this a vector is not meant to be of unit length.
 _UNIT_TOLERANCE = 1e-2
+#: Of a segment without its text, and its places in lists.
+_SEGMENT_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An item, read: ``inputs[i]`` is what the tower takes for ``segments[i]``."""
+    """An item or a part of it, read: ``inputs[i]`` is what the tower takes for ``segments[i]``."""
 
     item: Item
     content_hash: str
     facts: Mapping[str, Scalar]
     segments: tuple[Segment, ...]
     inputs: tuple[NDArray[Any] | str, ...]
+    """Empty once the tower has read them."""
+    is_last: bool = True
+    """False where more parts of the item follow."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        total = 0
+        for one in self.inputs:
+            total += one.nbytes if isinstance(one, np.ndarray) else sys.getsizeof(one)
+        return total + _SEGMENT_BYTES * len(self.segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +67,42 @@ class Refused:
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Open:
-    prepared: Prepared
-    vectors: Embeddings
-    left: int
+    """An item whose segments are not all encoded, or not all there."""
+
+    item: Item
+    parts: list[Prepared] = field(default_factory=list)
+    """Without their inputs."""
+    vectors: list[Embeddings] = field(default_factory=list)
+    """Of each part, float32 ``(segments, dim)``."""
+    tokens: list[TokenRows] = field(default_factory=list)
+    left: int = 0
+    """Segments that wait."""
     reason: str | None = None
-    tokens: TokenRows | None = None
+
+    def whole(self) -> Prepared:
+        """The parts as one."""
+        segments = tuple(segment for part in self.parts for segment in part.segments)
+        facts = {name: value for part in self.parts for name, value in part.facts.items()}
+        return replace(self.parts[-1], facts=facts, segments=segments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One segment."""
+
+    of: _Open
+    part: int
+    position: int
+    input: NDArray[Any] | str
 
 
 @dataclass(slots=True)
 class _Line:
     """The segments of one modality that wait for a batch."""
 
-    waiting: deque[tuple[_Open, int]] = field(default_factory=deque)
+    waiting: deque[_Waiting] = field(default_factory=deque)
     worked: bool = False
 
 
@@ -83,19 +120,38 @@ class Batches:
         self._batch_size = max(1, batch_size)
         self._lines = {modality: _Line() for modality in Modality}
         self._done: list[Encoded | Refused] = []
+        self._open: _Open | None = None
+        """The item of which more parts follow."""
 
     def add(self, prepared: Prepared) -> list[Encoded | Refused]:
-        """Take an item; returns the items that are finished by the batches that are full now."""
+        """Take an item or its next part; returns the items that are finished by the batches that are full now.
+
+        The parts of an item follow each other; after a part that is not the last comes another of the same item, or
+        :meth:`drop`.
+        """
         n = len(prepared.inputs)
-        one = _Open(prepared, np.empty((n, self._encoder.dim), dtype=np.float32), n)
+        one = self._open or _Open(prepared.item)
+        self._open = None if prepared.is_last else one
+        one.parts.append(replace(prepared, inputs=()))
+        one.vectors.append(np.empty((n, self._encoder.dim), dtype=np.float32))
+        one.left += n
         spec = self._tokens.token_spec if self._tokens and prepared.item.modality is not Modality.TEXT else None
         if spec is not None:
-            one.tokens = np.zeros((n, spec.row_bytes), dtype=np.uint8)
+            one.tokens.append(np.zeros((n, spec.row_bytes), dtype=np.uint8))
         line = self._lines[prepared.item.modality]
-        line.waiting.extend((one, position) for position in range(n))
+        part = len(one.parts) - 1
+        line.waiting.extend(_Waiting(one, part, position, taken) for position, taken in enumerate(prepared.inputs))
+        self._finish(one)  # of a last part without segments
         while len(line.waiting) >= self._batch_size:
             self._encode(prepared.item.modality)
         return self._take()
+
+    def drop(self) -> None:
+        """Forget the item of which more parts were to follow: the rest of it can't be read."""
+        dropped, self._open = self._open, None
+        if dropped is not None:
+            line = self._lines[dropped.item.modality]
+            line.waiting = deque(waiting for waiting in line.waiting if waiting.of is not dropped)
 
     def flush(self) -> list[Encoded | Refused]:
         """Encode what is left, in batches that are not full."""
@@ -111,7 +167,7 @@ class Batches:
     def _encode(self, modality: Modality) -> None:
         line = self._lines[modality]
         batch = [line.waiting.popleft() for _ in range(min(self._batch_size, len(line.waiting)))]
-        inputs = [one.prepared.inputs[position] for one, position in batch]
+        inputs = [one.input for one in batch]
         try:
             rows: Sequence[_Row] = list(self._run(modality, inputs))
             line.worked = True
@@ -119,19 +175,29 @@ class Batches:
             raise
         except Exception as error:
             rows = self._one_by_one(modality, inputs, error)
-        for (one, position), row in zip(batch, rows, strict=True):
+        for waited, row in zip(batch, rows, strict=True):
+            one = waited.of
             if isinstance(row, str):
                 one.reason = one.reason or row
             elif not np.isfinite(row[0]).all():
                 one.reason = one.reason or "the model gives no finite vector for it; leave it out"
             else:
-                one.vectors[position], tokens = row
-                if one.tokens is not None and tokens is not None:
-                    one.tokens[position] = tokens
+                one.vectors[waited.part][waited.position], tokens = row
+                if one.tokens and tokens is not None:
+                    one.tokens[waited.part][waited.position] = tokens
             one.left -= 1
-            if one.left == 0:
-                encoded = Encoded(one.prepared, one.vectors, one.tokens)
-                self._done.append(Refused(one.prepared, one.reason) if one.reason else encoded)
+            self._finish(one)
+
+    def _finish(self, one: _Open) -> None:
+        """Give the item out if nothing of it is missing."""
+        if one.left or one is self._open:
+            return
+        if one.reason is not None:
+            self._done.append(Refused(one.whole(), one.reason))
+            return
+        vectors = one.vectors[0] if len(one.vectors) == 1 else np.concatenate(one.vectors)
+        tokens = None if not one.tokens else one.tokens[0] if len(one.tokens) == 1 else np.concatenate(one.tokens)
+        self._done.append(Encoded(one.whole(), vectors, tokens))
 
     def _one_by_one(self, modality: Modality, inputs: Sequence[Any], error: Exception) -> list[_Row]:
         """The batch failed as a whole: a row for each input that works alone, the reason for each that does not."""
@@ -194,7 +260,7 @@ class Batches:
 
 
 def prepare(decoded: DecodedItem, content_hash: str, encoder: DualEncoder) -> Prepared:
-    """Run the encoder's own preparation on every segment."""
+    """Run the encoder's own preparation on every segment of an item or of a part of it."""
     inputs: list[NDArray[Any] | str] = []
     for one in decoded.segments:
         payload: Any = one.payload
@@ -204,7 +270,7 @@ def prepare(decoded: DecodedItem, content_hash: str, encoder: DualEncoder) -> Pr
             payload = encoder.prepare_audio(payload)
         inputs.append(payload)
     segments = tuple(one.segment for one in decoded.segments)
-    return Prepared(decoded.item, content_hash, decoded.facts, segments, tuple(inputs))
+    return Prepared(decoded.item, content_hash, decoded.facts, segments, tuple(inputs), decoded.is_last)
 
 
 def _said(error: Exception) -> str:

@@ -17,37 +17,50 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from indexer.ahead import ReadAhead
+from indexer.ahead import ReadAhead, Reserve, no_reserve
 from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.collection import Collection, Entry
 from indexer.corpus import Corpus, content_hash
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
-from indexer.errors import CollectionError, MediaError, MissingExtra, ModelError, StorageError, TrimodalError
+from indexer.encoders.trust import confirm_if_possible
+from indexer.errors import (
+    CatalogRefuses,
+    ChangedWhileRead,
+    CollectionError,
+    MediaError,
+    MissingExtra,
+    ModelError,
+    StorageError,
+    TrimodalError,
+)
 from indexer.files import display_path, one_line
+from indexer.held import Held
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
-from indexer.items import Item, Modality, Skipped
-from indexer.limits import MediaLimits, limits_for
-from indexer.media import decode
+from indexer.integers import LEAST_INTEGER, MOST_INTEGER
+from indexer.items import DecodedItem, Item, Modality, Skipped
+from indexer.keys import is_apart, key_apart, row_key
+from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
-#: Of everything read and not yet encoded.
-_AHEAD_BYTES = 512 * 2**20
-#: Guess of what an item takes while it waits, per byte of its file: sound is stored compressed.
-_COST_PER_BYTE = {Modality.IMAGE: 0, Modality.AUDIO: 16, Modality.TEXT: 4}
-_COST_BYTES = 1_000_000
+#: Of an outcome that holds nothing that was decoded.
+_OUTCOME_BYTES = 1_000
 #: Items whose rows are looked up in one go.
 _CHUNK = 1_000
 _PROGRESS_EVERY_S = 0.1
 #: What can be installed later and then reads files that could not be read before.
 _OPTIONAL = ("resvg_py", "pillow_heif")
+#: Of a transaction: a value in it that SQLite, JSON or the vector store does not hold. It does not say which one.
+_CANNOT_BE_STORED = (CatalogRefuses, ArithmeticError, ValueError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,9 @@ def build(
     was created to keep them.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
+    confirm_if_possible(encoder)
     _require_same_tokens(collection, encoder)
+    collection.require_whole()  # before hours of encoding
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
 
@@ -149,6 +164,16 @@ class _KnownContent:
 
 
 @dataclass(frozen=True, slots=True)
+class _NewContent:
+    """Hashed, and to be decoded."""
+
+    item: Item
+    content_hash: str
+    held: Held | None
+    """The bytes that were hashed; ``None`` for a text of a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Failed:
     item: Item
     reason: str
@@ -163,6 +188,9 @@ class _Fatal:
     error: TrimodalError
 
 
+#: Of a reading function.
+_Read = TypeVar("_Read")
+#: What comes of an item; of a long sound, several ``Prepared`` one after the other.
 _Outcome = Prepared | _SameContent | _KnownContent | _Failed | _Fatal
 
 
@@ -175,6 +203,18 @@ class _Pending:
     renamed: dict[str, Item] = field(default_factory=dict)
     bad: list[BadFile] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+
+    def apart(self) -> Iterator[_Pending]:
+        """The same, an item each, in the order in which they are written together."""
+        yield _Pending(stale=self.stale)
+        yield from (_Pending(renamed={old_key: item}) for old_key, item in self.renamed.items())
+        yield from (_Pending(touched=[item]) for item in self.touched)
+        yield from (_Pending(bad=[bad]) for bad in self.bad)
+        yield from (_Pending(entries=[entry]) for entry in self.entries)
+
+    def keys_to_store(self) -> list[str]:
+        """Keys of the items that are to be stored; what is to be removed, or was skipped before, is none of them."""
+        return [item.key for item in (*self.renamed.values(), *self.touched, *(entry.item for entry in self.entries))]
 
     def __len__(self) -> int:
         return len(self.entries) + len(self.touched) + len(self.renamed) + len(self.bad) + len(self.stale)
@@ -211,6 +251,7 @@ class _Build:
         self.on_progress = on_progress
         self.roots = Roots(corpus.roots)
         self.items = _once_each(corpus.items)
+        self.keys = {item.key for item in self.items}
         self.reader = _reader(limits)
         self.skipped = list(corpus.skipped)
         self.counts = _Counts()
@@ -236,8 +277,8 @@ class _Build:
             self._read,
             workers=workers,
             items_ahead=batch_size + 2 * workers,
-            bytes_ahead=_AHEAD_BYTES,
-            cost_bytes=_cost_bytes,
+            bytes_ahead=RUN_BYTES,
+            size_bytes=_size_bytes,
         )
         try:
             self._show("indexing", now=True)
@@ -284,7 +325,7 @@ class _Build:
             keys = [item.key for item in chunk]
             rows, bad = self.catalog.find(keys), self.catalog.bad_files(keys)
             for item in chunk:
-                stored = rows.get(item.key)
+                item, stored = self._one_name_each(item, rows.get(item.key))
                 if stored is not None:
                     item = with_words_of(item, stored)
                 unread = item if stored is None else with_generated_caption_of(item, stored)
@@ -292,6 +333,33 @@ class _Build:
                     if stored is not None:
                         self.stored_keys.add(item.key)
                     yield _ToRead(item, unread, stored)
+
+    def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
+        """``item`` and what is stored of it, where a file and a manifest's row, or two rows, have one key.
+
+        A stored row makes way for a file, under the key of a row apart; a row is given that key where another row has
+        the usual one. Neither is lost.
+        """
+        if stored is None:
+            if item.row_id is not None and item.manifest is not None and item.text is not None and is_apart(item.key):
+                # stored under the usual key before there was another thing of that name
+                usual = row_key(item.manifest, item.row_id)
+                before = self.catalog.find([usual]).get(usual)
+                if before is not None and before.text is not None and _is_row(item, before):
+                    self.collection.rename(usual, replace(_item_of(before), key=item.key))
+                    return item, self.catalog.find([item.key]).get(item.key)
+            return item, stored
+        if stored.text is None or stored.manifest is None or stored.row_id is None:
+            return item, stored
+        apart = key_apart(stored.manifest, stored.row_id)
+        if item.text is None:
+            if apart not in self.keys and not self.catalog.find([apart]):
+                self.collection.rename(stored.key, replace(_item_of(stored), key=apart))
+            return item, None
+        if _is_row(item, stored) or item.manifest is None or item.row_id is None:
+            return item, stored
+        key = key_apart(item.manifest, item.row_id)
+        return replace(item, key=key), self.catalog.find([key]).get(key)
 
     def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None) -> bool:
         if item.modality not in self.encoder.modalities:
@@ -319,32 +387,62 @@ class _Build:
     def _looks_unchanged(self, item: Item, stored: ItemRow) -> bool:
         if item.text is not None:
             return content_hash(item) == stored.content_hash
+        if item.mtime_ns in (LEAST_INTEGER, MOST_INTEGER):
+            return False  # its time is beyond what is stored: two times look alike, so its content decides
         return (item.size_bytes, item.mtime_ns) == (stored.size_bytes, stored.mtime_ns)
 
     # -- in the worker threads ------------------------------------------------------------------------------
 
-    def _read(self, task: _ToRead) -> _Outcome:
-        return self._guarded(task.item, lambda: self._look_at(task))
+    def _read(self, task: _ToRead, reserve: Reserve) -> Iterator[_Outcome]:
+        found = self._guarded(task.item, lambda: self._look_at(task))
+        if isinstance(found, _NewContent):
+            yield from self._decode(found, reserve)
+        else:
+            yield found
 
-    def _look_at(self, task: _ToRead) -> _Outcome:
-        item, stored = task.item, task.stored
-        digest = content_hash(item, self.limits)
-        if stored is not None and (stored.content_hash, stored.modality) == (digest, item.modality):
-            return _SameContent(task.same)
-        if not self._claim(digest, item.modality):
-            return _KnownContent(item, digest)
-        return self._decode(item, digest)
+    def _look_at(self, task: _ToRead) -> _Outcome | _NewContent:
+        new, stored = self._hold(task.item), task.stored
+        found: _Outcome | _NewContent = new
+        if stored is not None and (stored.content_hash, stored.modality) == (new.content_hash, new.item.modality):
+            found = _SameContent(_as_read(task.same, new.held))
+        elif not self._claim(new.content_hash, new.item.modality):
+            found = _KnownContent(new.item, new.content_hash)
+        if new.held is not None and found is not new:
+            new.held.close()
+        return found
 
-    def _decode(self, item: Item, digest: str) -> _Outcome:
+    def _hold(self, item: Item) -> _NewContent:
+        """The item with the hash of its content, as it is now."""
+        if item.text is not None:
+            return _NewContent(item, content_hash(item), None)
+        held = Held.hold(item, self.limits, content_hash)
+        return _NewContent(_as_read(item, held), held.digest, held)
+
+    def _decode(self, new: _NewContent, reserve: Reserve = no_reserve) -> Iterator[_Outcome]:
+        """The parts of an item, prepared; ``_Failed`` in the place of the part that can't be read, and then no more."""
+        decoding = decode_parts if new.held is None else new.held.decode
+        parts = decoding(new.item, self.limits, reserve)
+        is_last = False
+        try:
+            while not is_last:
+                outcome = self._guarded(new.item, lambda: self._next_part(new, parts))
+                is_last = not isinstance(outcome, Prepared) or outcome.is_last
+                yield outcome
+                del outcome  # it may be large, and the next is read meanwhile
+        finally:
+            if new.held is not None:
+                new.held.close()
+
+    def _next_part(self, new: _NewContent, parts: Iterator[DecodedItem]) -> _Outcome:
         if self._stop.is_set():
-            return _Failed(item, "stopped", lasting=False)
-        decoded = decode(item, self.limits)
+            return _Failed(new.item, "stopped", lasting=False)
+        decoded = next(parts)
         if not decoded.segments:
-            return _Failed(item, "holds nothing to index; leave it out", lasting=True)
-        return prepare(decoded, digest, self.encoder)
+            return _Failed(new.item, "holds nothing to index; leave it out", lasting=True)
+        return prepare(decoded, new.content_hash, self.encoder)
 
     @staticmethod
-    def _guarded(item: Item, read: Callable[[], _Outcome]) -> _Outcome:
+    def _guarded(item: Item, read: Callable[[], _Read]) -> _Read | _Failed | _Fatal:
         """Whatever goes wrong with a file is the outcome of that file alone."""
         try:
             return read()
@@ -378,6 +476,7 @@ class _Build:
                 if not self._reuse(outcome):
                     self.deferred.append(outcome)
             case _Failed():
+                batches.drop()  # what was read of it before
                 self._fail(outcome)
             case _Fatal(error):
                 raise error
@@ -445,8 +544,9 @@ class _Build:
             if not self._reuse(known):
                 self._commit()  # the item with its content may be one that was moved just now
                 if not self._reuse(known):  # that item could not be read; this one may have the better name
-                    decode_it = partial(self._decode, known.item, known.content_hash)
-                    self._take(self._guarded(known.item, decode_it), batches)
+                    again = self._guarded(known.item, partial(self._hold, known.item))  # it may have changed since
+                    for outcome in self._decode(again) if isinstance(again, _NewContent) else [again]:
+                        self._take(outcome, batches)
                     self._collect(batches.flush())
             if len(self.pending.entries) >= _CHUNK:
                 self._commit()
@@ -463,20 +563,38 @@ class _Build:
             self.collection.remove(forgotten)
 
     def _commit(self) -> None:
-        """Write all that is pending in one commit; on an error it stays pending."""
+        """Write all that is pending in one commit; on an error it stays pending, but for what can't be stored."""
         pending = self.pending
         if len(pending):
-            with self.collection.transaction():
-                self.collection.remove(pending.stale)
-                for old_key, item in pending.renamed.items():
-                    self.collection.rename(old_key, item)
-                self.collection.touch(pending.touched)
-                self.collection.record_skipped(pending.bad)
-                self.collection.commit(pending.entries)
+            try:
+                self._store(pending)
+            except _CANNOT_BE_STORED:
+                for part in pending.apart():
+                    self._store_or_skip(part)
             self.pending = _Pending()
-            self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
-            self.counts.committed += len(pending.entries) + len(pending.renamed)
         self._committed_at = time.monotonic()
+
+    def _store(self, pending: _Pending) -> None:
+        with self.collection.transaction():
+            self.collection.remove(pending.stale)
+            for old_key, item in pending.renamed.items():
+                self.collection.rename(old_key, item)
+            self.collection.touch(pending.touched)
+            self.collection.record_skipped(pending.bad)
+            self.collection.commit(pending.entries)
+        self.counts.segments += sum(len(entry.segments) for entry in pending.entries)
+        self.counts.committed += len(pending.entries) + len(pending.renamed)
+
+    def _store_or_skip(self, part: _Pending) -> None:
+        """Store one item, in a commit of its own; one with a value that the catalog can't hold is skipped."""
+        try:
+            self._store(part)
+        except _CANNOT_BE_STORED as error:
+            reason = f"cannot be stored ({one_line(error)}); change it or leave it out"
+            self.skipped.extend(Skipped(display_path(key), reason) for key in part.keys_to_store())
+            for entry in part.entries:
+                self.counts.changed -= entry.item.key in self.stored_keys
+                self.counts.added -= entry.item.key not in self.stored_keys
 
     def _save_index(self, wish: IndexWish | None) -> None:
         def show(done: int, total: int) -> None:
@@ -512,6 +630,24 @@ def _require_same_tokens(collection: Collection, encoder: DualEncoder) -> None:
     collection.require_tokens(spec)
 
 
+def _is_row(item: Item, stored: ItemRow) -> bool:
+    """Whether both are the same row of the same manifest."""
+    return (item.manifest, item.row_id) == (stored.manifest, stored.row_id)
+
+
+def _item_of(row: ItemRow) -> Item:
+    """A stored item as it was given."""
+    return Item(
+        row.key, row.modality, row.path, row.text, row.captions, row.metadata, row.row_id, row.split, row.manifest,
+        row.size_bytes, row.mtime_ns,
+    )  # fmt: skip
+
+
+def _as_read(item: Item, held: Held | None) -> Item:
+    """``item`` with the size and time of the content that was read, not of what was there when it was listed."""
+    return item if held is None else replace(item, size_bytes=held.size_bytes, mtime_ns=held.mtime_ns)
+
+
 def _once_each(items: Sequence[Item]) -> list[Item]:
     """One item a key, the last one that a manifest lists where one does."""
     by_key: dict[str, Item] = {}
@@ -521,8 +657,8 @@ def _once_each(items: Sequence[Item]) -> list[Item]:
     return list(by_key.values())
 
 
-def _cost_bytes(task: _ToRead) -> int:
-    return _COST_BYTES + _COST_PER_BYTE[task.item.modality] * task.item.size_bytes
+def _size_bytes(outcome: _Outcome) -> int:
+    return outcome.size_bytes if isinstance(outcome, Prepared) else _OUTCOME_BYTES
 
 
 def _reader(limits: MediaLimits) -> str:
@@ -538,7 +674,8 @@ def _reader(limits: MediaLimits) -> str:
 def _is_lasting(error: BaseException | None) -> bool:
     """Whether the file itself is at fault, and not the system that was to give it (permission, memory)."""
     while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        refused = isinstance(error, OSError) and error.errno is not None
+        if refused or isinstance(error, MemoryError | ChangedWhileRead):
             return False
         error = error.__cause__ or error.__context__
     return True

@@ -17,6 +17,7 @@ import contextlib
 import json
 import operator
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,16 +33,18 @@ from numpy.typing import NDArray
 from sqlalchemy import event, exc
 
 from indexer import filters
+from indexer.durable import make_way
 from indexer.errors import (
+    CatalogRefuses,
     CollectionError,
-    CollectionLocked,
     FilterError,
     IndexDamaged,
     StorageError,
     TrimodalError,
 )
-from indexer.files import one_line
+from indexer.files import display_path, one_line
 from indexer.items import Item, Modality, Segment, Skipped
+from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
     BadFile,
@@ -57,6 +60,7 @@ from indexer.rows import (
     said,
 )
 from indexer.seal import is_broken, seal, seal_is_damaged, seal_of
+from indexer.sqlite_errors import REBUILD, stated
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -91,13 +95,22 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
 _FILTERS_KEPT = 8
 #: Not in the migrations: a catalog that lacks it gets it with the next commit.
 _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
-_REBUILD = "build the collection anew: trimodal index --rebuild PATH..."
+_KEEP_DESCRIPTION = sa.text(
+    "INSERT INTO meta VALUES ('description', :text) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+#: The most that a database without tables takes.
+_UNMADE_BYTES = 65_536
 _T = TypeVar("_T")
 _FACTS = ("width_px", "height_px", "duration_s", "taken_at")
 #: Values bound in one statement; SQLite takes 32,766.
 _CHUNK = 1_000
+#: How ``integrity_check`` names a page that it could not get, and the codes that are no damage: SQLITE_NOMEM, IOERR.
+_ERROR_CODE = re.compile(r"error code[=: ]*(\d+)")
+_NOT_READ = frozenset((7, 10))
 #: How long SQLite waits for another program that holds the file (a backup, a browser of databases).
 _BUSY_MS = 30_000
+#: What Python raises for an integer of more than 64 bits, and for a text that is no UTF-8.
+_NOT_FOR_SQLITE = (OverflowError, UnicodeEncodeError)
 
 
 class _PathText(sa.types.TypeDecorator[str]):
@@ -209,15 +222,15 @@ class Catalog:
         self._connection = connection
         self._lock = threading.RLock()
         self._depth = 0
-        self._broken = False
-        """Whether its bytes were not those that were written when it was opened for writing."""
+        self._broken: bool | None = None
+        """Whether its bytes were not those that were written when it was opened for writing; ``None``: not known."""
         self._cache: dict[Any, Any] = {}
 
     @classmethod
     def open(cls, path: Path, *, writable: bool = False) -> Catalog:
         """Open an existing catalog; a writer first brings its tables up to date."""
-        if not path.exists():
-            raise IndexDamaged(f"{path}: is missing; {_REBUILD}")
+        if (wrong := misplaced(path)) is not None:
+            raise IndexDamaged(f"{path}: {wrong}; {REBUILD}")
         with _stated(path):
             connection = _connect(path, "rw") if writable else _connect_reader(path)
             catalog = cls(path, connection, writable=writable)
@@ -225,7 +238,7 @@ class Catalog:
                 version = catalog._schema_version()
                 newest = MIGRATIONS[-1][0]
                 if version == 0:
-                    raise IndexDamaged(f"{path}: holds no catalog; {_REBUILD}")
+                    raise IndexDamaged(f"{path}: holds no catalog; {REBUILD}")
                 if version > newest:
                     raise CollectionError(
                         f"{path}: was written by a newer trimodal (tables {version}, this one knows {newest});"
@@ -237,12 +250,22 @@ class Catalog:
                         "bring it up to date: trimodal verify --repair"
                     )
                 if writable:
-                    catalog._broken = is_broken(path, catalog._commits() or 0)
+                    catalog._broken = is_broken(path, catalog._commits())
                     catalog._migrate(version)
             except BaseException:
                 catalog.close()
                 raise
         return catalog
+
+    @staticmethod
+    def is_unmade(path: Path) -> bool:
+        """Whether the file is a database without tables, as a creation that was killed leaves it."""
+        file = OpenFile.open(path)
+        if file is None or file.size() > _UNMADE_BYTES:
+            return False
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with _stated(path), contextlib.closing(sqlite3.connect(uri, uri=True)) as raw:
+            return not raw.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
     @classmethod
     def create(cls, path: Path) -> Catalog:
@@ -252,6 +275,7 @@ class Catalog:
             catalog = cls(path, connection, writable=True)
             try:
                 catalog._migrate(0)
+                catalog._broken = False
             except BaseException:
                 catalog.close()
                 raise
@@ -260,11 +284,19 @@ class Catalog:
     def close(self) -> None:
         """Let go of the file; a writer leaves its checksum, which ``check`` compares."""
         with self._lock:
-            commits = self._commits() if self.writable and not self._connection.closed else None
+            commits: int | None = None
+            if self._broken is not None and not self._connection.closed:
+                with contextlib.suppress(TrimodalError):  # uncounted, it is left without a checksum
+                    commits = self._commits()
             self._connection.close()
             self._connection.engine.dispose()
             if commits is not None:
-                seal(self.path, commits, broken=self._broken)
+                seal(self.path, commits, broken=self._broken is True)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was found, when it was opened for writing, to hold the bytes that were written."""
+        return self._broken is False
 
     # -- transactions ---------------------------------------------------------------------------------------
 
@@ -311,6 +343,36 @@ class Catalog:
                 # a reader keeps its snapshot; a writer outside a transaction has none to keep
                 if self.writable and self._depth == 0:
                     self._connection.rollback()
+
+    @contextlib.contextmanager
+    def _filtering(self, where: Filter | None) -> Iterator[sa.Connection]:
+        """As :meth:`_reading`; a question that SQLite refuses is the filter's fault where there is one."""
+        try:
+            with self._reading() as connection:
+                yield connection
+        except CatalogRefuses as refused:
+            if where is None:
+                raise
+            cause = refused.__cause__
+            reason = cause.orig if isinstance(cause, exc.StatementError) else cause
+            raise FilterError(
+                f"--where: SQLite cannot evaluate {filters.shown(where.text)} ({one_line(reason)}); use fewer "
+                "or shorter conditions, and one `in (...)` for many values"
+            ) from refused
+
+    # -- the copy of the description -------------------------------------------------------------------------
+
+    def description(self) -> str | None:
+        """The copy of ``collection.json``; ``None`` in a catalog that was last written before one was kept."""
+        query = sa.select(sa.type_coerce(_meta.c.value, sa.Text)).where(_meta.c.key == "description")
+        with self._reading() as connection:
+            text = connection.execute(query).scalar_one_or_none()
+        return None if text is None else str(text)
+
+    def keep_description(self, text: str) -> None:
+        """Keep a copy of ``collection.json``. The column is declared for numbers; SQLite keeps a text as it is."""
+        with self.transaction():
+            self._connection.execute(_KEEP_DESCRIPTION, {"text": text})
 
     # -- counts ---------------------------------------------------------------------------------------------
 
@@ -361,9 +423,12 @@ class Catalog:
             query = query.where(_segments.c.modality == str(modality))
         if where is not None:
             query = query.join_from(_segments, _items).where(where.condition)
-        with self._reading() as connection:
+        with self._filtering(where) as connection:
             listed = connection.execute(query).scalar_one() or ""
-        ids = np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.zeros(0, dtype=np.int64)
+        try:
+            ids = np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.zeros(0, dtype=np.int64)
+        except (ValueError, TypeError) as error:
+            raise self._odd("a vector_id is no number", error) from error
         ids.setflags(write=False)
         # of filters the latest: many queries ask with one, and a million rows take a second to look through
         with self._lock:
@@ -378,7 +443,7 @@ class Catalog:
         found: dict[int, Row] = {}
         query = sa.select(_segments, _items).join(_items)
         for chunk in _chunks([int(vector_id) for vector_id in vector_ids]):
-            with self._reading() as connection:
+            with self._reading() as connection, self._odd_values():
                 for row in connection.execute(query.where(_segments.c.vector_id.in_(chunk))):
                     values = row._mapping
                     item = _item_values(values)
@@ -406,9 +471,9 @@ class Catalog:
             .where(_segments.c.modality == str(modality), _items.c.modality == str(modality))
             .order_by(_segments.c.item_id, _segments.c.ordinal)
         )
-        with self._reading() as connection:
+        with self._reading() as connection, self._odd_values():
             rows = connection.execute(query).all()
-        numbers = np.array([(row[0], row[1]) for row in rows], dtype=np.int64).reshape(-1, 2)
+            numbers = np.array([(row[0], row[1]) for row in rows], dtype=np.int64).reshape(-1, 2)
         return numbers[:, 0], numbers[:, 1], [row[2] for row in rows]
 
     def keys(self) -> list[str]:
@@ -431,7 +496,8 @@ class Catalog:
         if where is not None:
             passing = sa.select(_segments.c.item_id).join(_items).where(where.condition)
             query = query.where(_items.c.item_id.in_(passing))
-        return self._item_rows(query)
+        with self._filtering(where):
+            return self._item_rows(query)
 
     def find(self, keys: Iterable[str]) -> dict[str, ItemRow]:
         """The items with these keys."""
@@ -627,11 +693,16 @@ class Catalog:
         """What is wrong inside the catalog, one line each: pages, references, counts; and bytes that have changed."""
         with self._reading() as connection:
             pages = [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()]
+            if any(int(code) & 0xFF in _NOT_READ for line in pages for code in _ERROR_CODE.findall(line)):
+                raise StorageError(
+                    f"{self.path}: cannot be read ({'; '.join(pages)}); nothing was changed: check the disk and "
+                    "run the same command again"
+                )
             if pages != ["ok"]:
                 return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
             if seal_is_damaged(self.path):
                 return [f"{seal_of(self.path)}: is damaged"]
-            if is_broken(self.path, self._commits() or 0):
+            if is_broken(self.path, self._commits()):
                 return [f"{self.path}: SQLite finds damage: its bytes are not those that were written (crc32)"]
         problems = []
         for what, keys in (
@@ -648,7 +719,7 @@ class Catalog:
     def forget_damaged_seal(self) -> None:
         """It is written anew when the catalog is closed."""
         if seal_is_damaged(self.path):
-            seal_of(self.path).unlink(missing_ok=True)
+            make_way(seal_of(self.path))
 
     def drop_inconsistent(self, vector_ids: Iterable[int] = ()) -> list[str]:
         """Remove what :meth:`check` finds, and the items of ``vector_ids``; returns their keys."""
@@ -713,19 +784,24 @@ class Catalog:
                         self._connection.exec_driver_sql(statement)
                     self._connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
 
-    def _commits(self) -> int | None:
-        """Transactions committed; ``None`` where it can't be read."""
-        with contextlib.suppress(TrimodalError, exc.DBAPIError, sqlite3.Error), self._reading() as connection:
+    def _commits(self) -> int:
+        """Transactions committed; 0 in a catalog from before they were counted."""
+        with self._reading() as connection:
             query = sa.select(_meta.c.value).where(_meta.c.key == "commits")
-            return int(connection.execute(query).scalar_one_or_none() or 0)
-        return None
+            return self._integer("commits", connection.execute(query).scalar_one_or_none() or 0)
 
     def _get_meta(self, key: str) -> int:
         with self._reading() as connection:
             value = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).scalar_one_or_none()
         if value is None:
-            raise IndexDamaged(f"{self.path}: its {key} is missing; {_REBUILD}")
-        return int(value)
+            raise IndexDamaged(f"{self.path}: its {key} is missing; {REBUILD}")
+        return self._integer(key, value)
+
+    def _integer(self, key: str, value: Any) -> int:
+        try:
+            return int(value)
+        except (TypeError, ValueError) as error:
+            raise IndexDamaged(f"{self.path}: its {key} is no number; {REBUILD}") from error
 
     def _count_by(self, column: sa.Column[Any]) -> dict[Modality, int]:
         with self._reading() as connection:
@@ -738,8 +814,19 @@ class Catalog:
             return [int(value) for value in connection.execute(query).scalars()]
 
     def _item_rows(self, query: sa.Select[Any]) -> list[ItemRow]:
-        with self._reading() as connection:
+        with self._reading() as connection, self._odd_values():
             return [ItemRow(**_item_values(row._mapping)) for row in connection.execute(query)]
+
+    @contextlib.contextmanager
+    def _odd_values(self) -> Iterator[None]:
+        """A value that was never written: captions that are no JSON, a modality that there is none of."""
+        try:
+            yield
+        except (ValueError, TypeError, RecursionError, AttributeError) as error:
+            raise self._odd("an item holds a value that was never written", error) from error
+
+    def _odd(self, what: str, error: Exception) -> IndexDamaged:
+        return IndexDamaged(f"{self.path}: {what} ({one_line(error)}); see what is damaged: trimodal verify")
 
     def _delete(self, keys: Iterable[str]) -> int:
         """Items with ``keys``, by cascade their segments, and their skip records."""
@@ -780,7 +867,7 @@ class _Translator:
             case filters.Between(operand, low, high):
                 return sa.and_(self._compare(">=", operand, low), self._compare("<=", operand, high))
             case filters.OneOf(operand, values):
-                return sa.or_(sa.false(), *(self._compare("=", operand, value) for value in values))
+                return self._one_of(operand, values)
             case filters.IsTrue(operand, truth):
                 return self._compare("=", operand, filters.Value(truth))
             case filters.IsNull(operand):
@@ -796,6 +883,19 @@ class _Translator:
         first = self._plain(left, against=right)
         second = self._plain(right, against=left)
         return sa.type_coerce(_COMPARISONS[op](first, second), sa.Boolean)
+
+    def _one_of(self, operand: filters.Operand, values: Sequence[filters.Value]) -> sa.ColumnElement[bool]:
+        """``operand in (...)``: the values are one parameter, a JSON list, however many they are."""
+        texts = [value.value for value in values if isinstance(value.value, str)]
+        numbers = [_number(value.value) for value in values if not isinstance(value.value, str)]
+        found: list[sa.ColumnElement[bool]] = []
+        for some in (texts, numbers):
+            if some:
+                # texts and numbers apart: a value of the metadata is read as the kind that it is compared with
+                left = self._plain(operand, against=filters.Value(some[0]))
+                listed = sa.func.json_each(sa.literal(json.dumps(some), sa.Text())).table_valued("value")
+                found.append(sa.type_coerce(left.in_(sa.select(listed.c.value)), sa.Boolean))
+        return sa.or_(sa.false(), *found)
 
     def _plain(self, operand: filters.Operand, against: filters.Operand | None = None) -> sa.ColumnElement[Any]:
         match operand:
@@ -833,6 +933,11 @@ class _Translator:
             f"--where: there is no `{one_line(wanted, 60)}`; columns: {', '.join(sorted(_FILTER_COLUMNS))}; "
             f"metadata keys: {one_line(shown, 1_000)} (put texts in single quotes)"
         )
+
+
+def _number(value: str | int | float | bool) -> int | float:
+    """true and false are 1 and 0, as in SQLite's JSON."""
+    return value if isinstance(value, float) else int(value)
 
 
 def _bound(value: str | int | float | bool) -> sa.ColumnElement[Any]:
@@ -884,13 +989,14 @@ def _connect_reader(path: Path) -> sa.Connection:
     try:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
         return connection
-    except exc.OperationalError:
+    except exc.OperationalError as error:
         connection.close()
         connection.engine.dispose()
-        log = path.with_name(path.name + "-wal")
-        if os.access(path.parent, os.W_OK):
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or os.access(path.parent, os.W_OK):
             raise
-        if log.exists() and log.stat().st_size > 0:
+        log = status(path.with_name(path.name + "-wal"))
+        if log is not None and log.st_size > 0:
             raise StorageError(
                 f"{path}: was not closed by its last writer and its folder is read-only; "
                 "copy the collection to a disk that can be written to"
@@ -931,24 +1037,14 @@ def _connect(path: Path, mode: str) -> sa.Connection:
 
 @contextlib.contextmanager
 def _stated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours, with the remedy."""
+    """SQLite's errors as ours, each with the remedy that fits it."""
     try:
         yield
-    except (exc.DBAPIError, sqlite3.Error) as error:
-        words = str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)
-        low = words.lower()
-        if "full" in low:
-            raise StorageError(f"{path}: the disk is full; free some space and run the same command again") from error
-        if "disk i/o" in low:
-            raise StorageError(
-                f"{path}: the disk is full or failing ({words}); free some space and run the same command again"
-            ) from error
-        if "readonly" in low or "unable to open" in low or "permission" in low:
-            raise StorageError(
-                f"{path}: cannot be opened or written ({words}); check the permissions of the folder"
-            ) from error
-        if "locked" in low:
-            raise CollectionLocked(f"{path}: another program writes to it ({words}); wait for it") from error
-        if isinstance(error, exc.DatabaseError | sqlite3.DatabaseError):
-            raise IndexDamaged(f"{path}: cannot be read as a catalog ({words}); {_REBUILD}") from error
+    except (exc.StatementError, sqlite3.Error, *_NOT_FOR_SQLITE) as error:
+        cause = error.orig if isinstance(error, exc.StatementError) else error
+        if isinstance(cause, sqlite3.Error):
+            raise stated(path, cause) from error
+        if isinstance(cause, _NOT_FOR_SQLITE):  # Python's own, before SQLite sees the value
+            words = f"{display_path(path)}: cannot hold a value ({one_line(cause)}); nothing of it was stored"
+            raise CatalogRefuses(words) from error
         raise

@@ -14,15 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
+from indexer.durable import make_way, storage_errors, sync_folder
 from indexer.errors import IndexDamaged
 from indexer.faiss_index import load_index
 from indexer.index_keeper import rows_that_differ
 from indexer.items import Modality
+from indexer.reading import misplaced, status
 from indexer.token_store import TokenStore
 from indexer.vectors import RowStore, VectorStore
 
 REPAIR = "trimodal verify --repair"
 REBUILD = "trimodal index --rebuild PATH..."
+#: What only the user can do.
+BRING_BACK = "bring back what it leads to, or remove the link; then: trimodal verify --repair"
+MOVE_AWAY = "move it away; then: trimodal verify --repair"
 
 #: A stored embedding is of unit length to within this.
 _UNIT_TOLERANCE = 1.1e-2
@@ -47,6 +52,8 @@ class Repairable(Protocol):
     def vectors(self) -> VectorStore: ...
     @property
     def tokens(self) -> TokenStore | None: ...
+    @property
+    def index_file(self) -> Path: ...
     def compact(self) -> tuple[int, int]: ...
     def save_index(self, *, anew: bool = False) -> None: ...
     def verify(self) -> list[Problem]: ...
@@ -60,11 +67,11 @@ def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: Tok
         return [Problem(_what(damage), REBUILD)]
     if any("SQLite finds damage" in problem.what for problem in problems):
         return [Problem(problem.what, REBUILD) for problem in problems]
-    problems += [Problem(what, REPAIR) for what in vectors.short_shards()]
+    problems += _file_problems(vectors)
     problems += _vector_problems(catalog, vectors)
     problems += _checksum_problems(catalog, vectors, "vectors")
     if tokens is not None:
-        problems += [Problem(what, REPAIR) for what in tokens.short_shards()]
+        problems += _file_problems(tokens)
         without = _without_tokens(catalog, tokens)
         if without:
             problems.append(Problem(f"{tokens.folder}: {len(without):,} media tokens of items are not there", REPAIR))
@@ -76,11 +83,20 @@ def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: Tok
 def repair(collection: Repairable) -> list[str]:
     """Drop what has no usable vector or has lost its tokens, and write the index anew; a line for everything done."""
     problems = collection.verify()
-    if not problems or any(problem.remedy == REBUILD for problem in problems):
+    if not problems or any(problem.remedy != REPAIR for problem in problems):
         return []
-    done = []
-    lost, bad = _bad_vectors(collection.catalog, collection.vectors)
     tokens = collection.tokens
+    stores: list[RowStore[Any]] = [collection.vectors] if tokens is None else [collection.vectors, tokens]
+    done: list[str] = []
+    made = []
+    for store in stores:
+        if misplaced(store.folder, folder=True) is not None:
+            make_way(store.folder)
+            with storage_errors(store.folder):
+                store.folder.mkdir()
+                sync_folder(store.folder.parent)
+            made.append(f"{store.folder.name}/ made anew")
+    lost, bad = _bad_vectors(collection.catalog, collection.vectors)
     without = _without_tokens(collection.catalog, tokens) if tokens is not None else []
     changed = [*collection.vectors.damaged().tolist(), *(tokens.damaged().tolist() if tokens is not None else [])]
     dropped = collection.catalog.drop_inconsistent([*lost, *bad, *without, *changed])
@@ -96,16 +112,29 @@ def repair(collection: Repairable) -> list[str]:
         for name in tokens.fill_up():
             done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
         changed += tokens.damaged().tolist()
-    stores: list[RowStore[Any]] = [collection.vectors] if tokens is None else [collection.vectors, tokens]
+    done += made
     for store in stores:
         done += [f"{store.folder.name}/{name} written anew" for name in store.mend_sums()]
     if bad or changed or collection.vectors.short_shards():
         before, after = collection.compact()
         done.append(f"vectors written anew, {after:,} of {before:,} rows")
     collection.catalog.forget_damaged_seal()
+    if misplaced(collection.index_file) is not None:
+        make_way(collection.index_file)
     collection.save_index(anew=True)
     done.append("index.faiss written anew from the vectors")
     return done
+
+
+def _file_problems(store: RowStore[Any]) -> list[Problem]:
+    """Of its folder and its files. A link that leads nowhere may lead to a disk that is not there just now."""
+    lines = store.short_shards()
+    if (wrong := misplaced(store.folder, folder=True)) is not None:
+        lines.append(f"{store.folder}: {wrong}")
+        found = status(store.folder)
+        if found is not None and found.st_size:
+            return [Problem(lines[-1], MOVE_AWAY)]
+    return [Problem(line, BRING_BACK if line.endswith("which does not exist") else REPAIR) for line in lines]
 
 
 def _checksum_problems(catalog: Catalog, store: RowStore[Any], noun: str) -> list[Problem]:
@@ -161,7 +190,7 @@ def _without_tokens(catalog: Catalog, tokens: TokenStore) -> list[int]:
 
 def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[Problem]:
     saved = catalog.index_generation == vectors.generation
-    if not path.exists():
+    if misplaced(path) == "is missing":
         return [Problem(f"{path}: is missing", REPAIR)] if saved else []
     try:
         index, facts = load_index(path, device="cpu", rows=vectors)

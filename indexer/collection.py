@@ -14,12 +14,11 @@ crash before the transaction leaves bytes that nothing refers to, which the next
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +29,15 @@ import numpy as np
 
 from indexer.catalog import Catalog
 from indexer.check import Problem, repair, verify
-from indexer.crc import crc32_of_json
-from indexer.durable import replace_text, storage_error, storage_errors, sync_folder
+from indexer.description import (
+    DESCRIPTION_NAME,
+    MEND_DESCRIPTION,
+    SCHEMA_VERSION,
+    Description,
+    parse_description,
+    read_description,
+)
+from indexer.durable import make_way, replace_text, storage_error, storage_errors, sync_folder
 from indexer.encoders.media_tokens import TokenRows, TokenSpec
 from indexer.errors import (
     CollectionError,
@@ -45,22 +51,20 @@ from indexer.faiss_index import VectorIndex
 from indexer.index_keeper import AskingOf, IndexKeeper, OnIndexing
 from indexer.index_plan import IndexWish
 from indexer.items import Embeddings, Item, Modality, Scalar, Segment
+from indexer.reading import lost_target, misplaced, read_errors, status
 from indexer.rows import BadFile, Record
 from indexer.token_store import TokenStore
 from indexer.vectors import Checksums, RowStore, VectorStore, rows_per_shard
 
 __all__ = ["Collection", "Entry", "Problem"]
 
-SCHEMA_VERSION = 1
 #: An embedding is of unit length to within this (half-precision models are a little off).
 UNIT_TOLERANCE = 1e-2
 
 _DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
-    "collection.json", "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
+    DESCRIPTION_NAME, "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
 )  # fmt: skip
 _OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK, "lost+found"))
-#: Of ``collection.json``: the crc32 of the rest of it.
-_CHECK = "check"
 #: Beside the collection's directory while it is made anew.
 _REBUILDING, _REPLACED = ".rebuilding", ".replaced"
 #: Vectors moved at a time, and media tokens, which are wider.
@@ -92,23 +96,6 @@ class Entry:
     segments: tuple[Segment, ...]
     vectors: Embeddings
     tokens: TokenRows | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What ``collection.json`` holds."""
-
-    schema_version: int
-    encoder: str
-    fingerprint: str
-    dim: int
-    metric: str
-    rows_per_shard: int
-    created_at: str
-    tokens: TokenSpec | None = None
-    """Absent from what was written before there were any."""
-    checksums: bool = False
-    """Whether every row of vectors and tokens has one; absent from what was written before there were any."""
 
 
 class Collection:
@@ -152,7 +139,8 @@ class Collection:
 
         With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors.
         ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
-        there is one already, or when the folder holds other things.
+        there is one already, or when the folder holds other things, and ``IndexDamaged`` when it holds what is left
+        of a collection whose description is gone.
         """
         _refuse_other_files(path)
         with storage_errors(path):
@@ -160,7 +148,8 @@ class Collection:
         with contextlib.ExitStack() as cleanup:
             lock = _take_lock(path)
             cleanup.callback(lock.release)
-            if (path / _DESCRIPTION).exists() and not replace:
+            if not replace and cls.exists(path):
+                _refuse_remains(path)
                 raise CollectionError(
                     f"{path}: is a collection already; add to it (trimodal index PATH...) "
                     "or make it anew (trimodal index --rebuild PATH...)"
@@ -194,9 +183,8 @@ class Collection:
                 tokens=tokens,
                 checksums=True,
             )
-            said = asdict(description)
-            text = json.dumps({**said, _CHECK: crc32_of_json(said)}, indent=2) + "\n"
-            replace_text(path / _DESCRIPTION, text)
+            catalog.keep_description(description.text())
+            replace_text(path / _DESCRIPTION, description.text())
             made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             cleanup.pop_all()
             return made
@@ -205,10 +193,15 @@ class Collection:
     def open(cls, path: Path, *, writable: bool = False) -> Collection:
         """Open a collection. A reader takes no lock and needs no right to write; a writer is the only one.
 
-        Raises ``CollectionMissing``, ``CollectionLocked``, or ``IndexDamaged`` when the catalog is unusable.
+        Raises ``CollectionMissing``, ``CollectionLocked``, ``IndexDamaged`` when the description or the catalog is
+        unusable, and ``StorageError`` when a file cannot be read: then nothing is known of it, and nothing written.
         """
         _put_back(path)
-        description = _read_description(path)
+        try:
+            description = read_description(path)
+        except CollectionMissing:
+            _refuse_remains(path)
+            raise
         with contextlib.ExitStack() as cleanup:
             lock = _take_lock(path) if writable else None
             if lock is not None:
@@ -216,10 +209,16 @@ class Collection:
             catalog = cleanup.enter_context(contextlib.closing(Catalog.open(path / _CATALOG, writable=writable)))
             collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
             if writable:
-                for store in collection._row_stores():
-                    store.remove_others()
+                if catalog.is_whole:
+                    # a damaged catalog may name another generation than that of the files
+                    if not any(store.short_shards() for store in collection._row_stores()):
+                        for store in collection._row_stores():
+                            store.remove_others()
+                    if catalog.description() is None:  # made before there was a copy
+                        catalog.keep_description(description.text())
                 for left_over in path.glob("*.tmp"):
-                    left_over.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # it only takes space
+                        left_over.unlink(missing_ok=True)
             else:
                 collection._map_rows()
             cleanup.pop_all()
@@ -227,9 +226,42 @@ class Collection:
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Whether there is a collection at ``path``."""
+        """Whether there is a collection at ``path``, be it damaged. Raises ``StorageError`` where that is not known."""
         _put_back(path)
-        return (path / _DESCRIPTION).is_file()
+        return _is_there(path / _DESCRIPTION) or _remains(path) is not None
+
+    @staticmethod
+    def restore(path: Path) -> list[str]:
+        """Put ``collection.json`` back where it is missing or damaged, from the copy that the catalog keeps.
+
+        Returns a line for what was done, none where nothing was. Raises ``IndexDamaged`` where there is no copy (in
+        collections last written before copies were kept), and as :meth:`open`.
+        """
+        _put_back(path)
+        file = path / _DESCRIPTION
+        try:
+            read_description(path)
+            return []
+        except CollectionMissing:
+            if _remains(path) is None:
+                raise
+        except IndexDamaged:
+            pass
+        lock = _take_lock(path)
+        try:
+            with contextlib.closing(Catalog.open(path / _CATALOG)) as catalog:
+                text = catalog.description()
+            if text is None:
+                raise IndexDamaged(
+                    f"{file}: is missing or damaged, and the catalog keeps no copy of it; put it back from a backup, "
+                    "or make the collection anew: trimodal index --rebuild PATH..."
+                )
+            parse_description(text.encode(), path / _CATALOG)
+            make_way(file)
+            replace_text(file, text)
+        finally:
+            lock.release()
+        return [f"{_DESCRIPTION} put back from its copy in {_CATALOG}"]
 
     @classmethod
     def open_or_create(
@@ -247,7 +279,9 @@ class Collection:
         assert lock is not None
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(found.close)
-            if (found.encoder_spec, found.fingerprint) != (encoder_spec, fingerprint) and found.holds_nothing:
+            if (found.encoder_spec, found.fingerprint) != (encoder_spec, fingerprint) and (
+                found.catalog.is_whole and found.holds_nothing
+            ):
                 found.catalog.close()
                 found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens)
             cleanup.pop_all()
@@ -277,11 +311,11 @@ class Collection:
                 cleanup.callback(_take_lock(path).release)
             target: Collection | None = None
             if cls.exists(beside):
-                with contextlib.suppress(IndexDamaged):
-                    target = cls.open(beside, writable=True)
-                    if (target.fingerprint, target.token_spec) != (fingerprint, tokens) or target.verify():
-                        target.close()
-                        target = None
+                with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
+                    found = unless_taken.enter_context(cls.open(beside, writable=True))
+                    if (found.fingerprint, found.token_spec) == (fingerprint, tokens) and not found.verify():
+                        unless_taken.pop_all()
+                        target = found
             if target is None:
                 target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, replace=True)
             with target:
@@ -293,6 +327,8 @@ class Collection:
     def close(self) -> None:
         """Let go of the catalog and the lock; to be called twice does no harm."""
         self.catalog.close()
+        for store in self._row_stores():
+            store.close()
         if self._lock_file is not None:
             self._lock_file.release()
 
@@ -307,7 +343,7 @@ class Collection:
     def refresh(self) -> bool:
         """Let a reader see the newest commit; returns whether there was one since."""
         with self._lock:
-            if _read_description(self.path) != self._description:
+            if read_description(self.path) != self._description:
                 raise CollectionError(f"{self.path}: was made anew by another process; open it again")
             before = (self.vectors.generation, self.vectors.count, self.count)
             self.catalog.refresh()
@@ -351,6 +387,11 @@ class Collection:
         return not self.vectors.count and not sum(self.catalog.count_items().values())
 
     @property
+    def index_file(self) -> Path:
+        """Where ``index.faiss`` is."""
+        return self.path / _INDEX
+
+    @property
     def writable(self) -> bool:
         """Whether it was opened for writing."""
         return self._lock_file is not None
@@ -368,6 +409,12 @@ class Collection:
             f"{self.path}: was made by model {self.encoder_spec}, not {spec}; use --model {self.encoder_spec}, "
             "another --collection, or make it anew: trimodal index --rebuild PATH..."
         )
+
+    def require_whole(self) -> None:
+        """Raise ``IndexDamaged`` naming a file of vectors or tokens that is missing or short: nothing can be added."""
+        for store in self._row_stores():
+            for line in store.short_shards():
+                raise IndexDamaged(f"{line}; run: trimodal verify --repair")
 
     def require_tokens(self, spec: TokenSpec) -> None:
         """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says: what a reranker asks first."""
@@ -554,7 +601,7 @@ class Collection:
         for _ in range(_ATTEMPTS):
             if not self.writable:
                 self.refresh()
-            problems = verify(self.catalog, self.vectors, self.path / _INDEX, self.tokens)
+            problems = verify(self.catalog, self.vectors, self.index_file, self.tokens)
             # what a writer changes meanwhile is no damage: look at its newer commit
             if not problems or self.writable or not self.refresh():
                 break
@@ -613,9 +660,41 @@ def _exchange(path: Path, beside: Path) -> None:
 def _put_back(path: Path) -> None:
     """Undo half an exchange: the old collection was moved away, and the new one not yet moved in."""
     replaced = path.with_name(path.name + _REPLACED)
-    if not path.exists() and (replaced / _DESCRIPTION).is_file():
-        with contextlib.suppress(OSError):
+    if not _is_there(path) and (_is_there(replaced / _DESCRIPTION) or _is_there(replaced / _CATALOG)):
+        with storage_errors(replaced), contextlib.suppress(FileNotFoundError):  # another process was faster
             replaced.rename(path)
+        # taken for missing, a new one would be made in its place
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything stands there, a link that leads nowhere too. Raises ``StorageError`` where that is not known."""
+    return status(path) is not None or lost_target(path) is not None
+
+
+def _remains(path: Path) -> str | None:
+    """What there is of a collection without ``collection.json``; ``None`` for nothing worth keeping.
+
+    A creation that was killed leaves an empty catalog: the description is written last.
+    """
+    catalog = path / _CATALOG
+    if _is_there(catalog):
+        try:
+            with contextlib.closing(Catalog.open(catalog)) as opened:
+                return None if not opened.vector_count and not sum(opened.count_items().values()) else _CATALOG
+        except IndexDamaged:
+            if not Catalog.is_unmade(catalog):
+                return _CATALOG
+    with read_errors(path):
+        for folder, suffix in ((_VECTORS, VectorStore.suffix), (_TOKENS, TokenStore.suffix)):
+            if any(file.stat().st_size for file in path.glob(f"{folder}/*{suffix}")):
+                return f"{folder}/"
+    return None
+
+
+def _refuse_remains(path: Path) -> None:
+    """Raise ``IndexDamaged`` where a collection has lost its description: it is not thrown away."""
+    if not _is_there(path / _DESCRIPTION) and (found := _remains(path)) is not None:
+        raise IndexDamaged(f"{path / _DESCRIPTION}: is missing, but {found} is there; {MEND_DESCRIPTION}")
 
 
 def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[VectorStore, TokenStore | None]:
@@ -657,41 +736,6 @@ def _token_rows(entry: Entry, width: int) -> TokenRows:
     return np.zeros((len(entry.segments), width), dtype=np.uint8) if entry.tokens is None else entry.tokens
 
 
-def _read_description(path: Path) -> Description:
-    file = path / _DESCRIPTION
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CollectionMissing(f"{path}: no collection there; make one: trimodal index PATH...") from None
-    except OSError as error:
-        raise CollectionError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
-    except ValueError:
-        raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise CollectionError(
-            f"{file}: was written by a newer trimodal (schema {version}, this one knows {SCHEMA_VERSION}); "
-            "upgrade: pip install -U trimodal"
-        )
-    try:
-        check = values.pop(_CHECK, None)
-        if check != crc32_of_json(values) and not (check is None and "checksums" not in values):
-            raise ValueError  # what was written before there were checksums has neither
-        later = {"tokens", "checksums"}  # absent before collections had any
-        known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
-        tokens = values.get("tokens")
-        description = Description(
-            **known, tokens=None if tokens is None else TokenSpec(**tokens), checksums=values.get("checksums", False)
-        )
-        if min(description.dim, description.rows_per_shard) < 1:
-            raise ValueError
-        if description.tokens is not None and min(description.tokens.count, description.tokens.width) < 1:
-            raise ValueError
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise IndexDamaged(f"{file}: is damaged; make the collection anew: trimodal index --rebuild PATH...") from None
-    return description
-
-
 def _size_bytes(folder: Path) -> int:
     """Of all files in it but the tokens; one that a writer removes meanwhile counts as nothing."""
     size = 0
@@ -706,12 +750,14 @@ def _size_bytes(folder: Path) -> int:
 
 def _refuse_other_files(path: Path) -> None:
     """A folder that holds other things, such as the user's pictures, is not made a collection."""
-    if not path.exists():
+    if status(path) is None and lost_target(path) is None:
         return
-    if not path.is_dir():
+    if misplaced(path, folder=True) is not None:
         raise CollectionError(f"{path}: is a file; name a new or empty folder (--collection)")
     with storage_errors(path):
         for entry in sorted(path.iterdir()):
+            if entry.name in (_DESCRIPTION, _CATALOG, _INDEX, _LOCK) and entry.is_dir() and any(entry.iterdir()):
+                raise CollectionError(f"{entry}: is a folder with files in it, which are not ours; move it away")
             ours = entry.name in _OURS or entry.name.startswith((_CATALOG, ".")) or entry.suffix == ".tmp"
             if not ours:
                 raise CollectionError(
@@ -721,15 +767,18 @@ def _refuse_other_files(path: Path) -> None:
 
 def _clear(path: Path) -> None:
     """Remove a collection's files, ``collection.json`` first: from then on there is none."""
-    (path / _DESCRIPTION).unlink(missing_ok=True)
+    make_way(path / _DESCRIPTION)
     sync_folder(path)
     rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}"),
             *path.glob(f"*/*{Checksums.suffix}")]  # fmt: skip
-    for file in [*path.glob(f"{_CATALOG}*"), *path.glob("*.tmp"), *rows, path / _INDEX]:
-        file.unlink(missing_ok=True)
+    # the catalog last: without it, rows would be taken for what is left of a collection
+    for file in [path / _INDEX, *rows, *path.glob("*.tmp"), *path.glob(f"{_CATALOG}*")]:
+        make_way(file)
 
 
 def _take_lock(path: Path) -> filelock.BaseFileLock:
+    if (wrong := misplaced(path / _LOCK)) not in (None, "is missing"):
+        raise CollectionError(f"{path / _LOCK}: {wrong}; remove it and run the same command again")
     lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()

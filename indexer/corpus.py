@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from indexer.errors import ManifestError
-from indexer.files import absolute, display_path, media_error, not_a_file, open_file, trouble
+from indexer.files import absolute, display_path, media_error, mtime_ns, not_a_file, open_file, trouble
 from indexer.items import Item, Modality, Skipped
+from indexer.keys import FilesBeside, key_apart, row_key
 from indexer.kinds import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
 from indexer.limits import MediaLimits, check_size
 from indexer.manifest import Manifest, ManifestRow, read_manifest
@@ -224,7 +225,7 @@ class _Search:
         if str(whole) not in self.keys:
             self._add(
                 position,
-                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns),
+                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=mtime_ns(status)),
             )
 
     def _manifest(self, position: int, path: Path) -> None:
@@ -239,10 +240,11 @@ class _Search:
             return
         self.roots[position] = whole
         self.skipped.extend(manifest.skipped)
+        beside = FilesBeside(whole)
         for row in manifest.rows:
-            self._row(position, manifest, row, f"{display_path(path)}:{row.line}")
+            self._row(position, manifest, row, f"{display_path(path)}:{row.line}", beside)
 
-    def _row(self, position: int, manifest: Manifest, row: ManifestRow, shown: str) -> None:
+    def _row(self, position: int, manifest: Manifest, row: ManifestRow, shown: str, beside: FilesBeside) -> None:
         """Each of the row's picture, sound and text becomes an item with the row's words."""
         common = Item(
             "",
@@ -276,11 +278,13 @@ class _Search:
                     modality=modality,
                     path=path,
                     size_bytes=status.st_size,
-                    mtime_ns=status.st_mtime_ns,
+                    mtime_ns=mtime_ns(status),
                 ),
             )
         if row.text is not None and Modality.TEXT in self.modalities:
-            key = f"{manifest.path}#{row.row_id}"
+            key = row_key(manifest.path, row.row_id)
+            if key in self.keys or key in beside:
+                key = key_apart(manifest.path, row.row_id)
             size_bytes = len(row.text.encode())
             self._add(position, replace(common, key=key, text=row.text, size_bytes=size_bytes))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from indexer.errors import StorageError
+from indexer.errors import IndexDamaged, StorageError
 
 #: What a user can do about an ``OSError`` while writing.
 _REMEDIES = {
@@ -68,6 +68,25 @@ def replace_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
     replace_file(path, write)
+
+
+def make_way(path: Path) -> None:
+    """Remove what stands in the place of a file: a file, a link, an empty folder.
+
+    Raises ``IndexDamaged`` for a folder with files in it, which are not ours to remove.
+    """
+    with storage_errors(path):
+        try:
+            path.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError):  # systems differ in what they call it
+            if not path.is_dir():
+                raise
+            if any(path.iterdir()):
+                raise IndexDamaged(
+                    f"{path}: is a folder with files in it, where a file should be; move it away, "
+                    "then: trimodal verify --repair"
+                ) from None
+            path.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

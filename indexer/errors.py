@@ -4,14 +4,17 @@
     ├── UsageError                what was asked makes no sense (exit code 2)
     │   └── FilterError           a --where expression that cannot be read
     ├── MediaError                one file that cannot be read: corrupt, huge, empty, wrong type
+    │   └── ChangedWhileRead      it was written to meanwhile
     ├── ManifestError             a manifest that cannot be read at all
     ├── CollectionError           a collection directory that cannot be used
     │   ├── CollectionMissing     nothing there yet
     │   ├── CollectionLocked      another writer is at work
     │   ├── EncoderMismatch       made by another encoder
-    │   └── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   ├── IndexDamaged          index.faiss, the vectors or the catalog disagree or cannot be read
+    │   └── CatalogRefuses        a value or a question that SQLite does not take
     ├── StorageError              the disk is full, read-only or failing
     ├── ModelError                a model that cannot be opened, or lacks a tower
+    │   ├── ModelNotConfirmed     a collection names a model that this user never named
     │   ├── WeightsMissing        weights not here, with the command that gets them
     │   └── WeightsCorrupt        sha256 or shape differs from what was promised
     ├── RecipeError               a training recipe that cannot be used
@@ -48,6 +51,13 @@ class MediaError(TrimodalError):
         self.reason = reason
 
 
+class ChangedWhileRead(MediaError):
+    """A file that was written to while it was read; the next run reads it again."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, "changed while it was read; it is read again on the next run")
+
+
 class ManifestError(TrimodalError):
     """A manifest that cannot be read at all (a bad line alone is only skipped)."""
 
@@ -72,12 +82,20 @@ class IndexDamaged(CollectionError):
     """Files of the collection disagree with each other or cannot be read."""
 
 
+class CatalogRefuses(CollectionError):
+    """A value or a question that SQLite does not take; the transaction stored nothing, and what was stored stays."""
+
+
 class StorageError(TrimodalError):
     """The disk is full, read-only or failing."""
 
 
 class ModelError(TrimodalError):
     """A model that cannot be opened, or that has no tower for what was asked."""
+
+
+class ModelNotConfirmed(ModelError):
+    """A collection made elsewhere names a model that was not used on this machine before."""
 
 
 class WeightsMissing(ModelError):

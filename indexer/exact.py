@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from indexer.items import Embeddings
 
-#: Rows compared at a time.
-_CHUNK = 16_384
+#: Rows compared at a time: few enough that the memory of the last ones is used again, and is in the cache.
+_CHUNK = 2_048
 
 
 class RowSource(Protocol):
@@ -74,7 +74,7 @@ def _chunks(
     if ids is not None:
         wanted = np.zeros(ntotal, dtype=bool)
         wanted[ids] = True
-    for first, rows in source.chunks():
+    for first, rows in source.chunks(rows=_CHUNK):
         rows = rows[: max(0, ntotal - first)]
         here = np.arange(first, first + len(rows))
         if wanted is not None:

@@ -25,6 +25,7 @@ from indexer.exact import ArrayRows, RowSource, exact_top
 from indexer.index_file import IndexFacts, Tuning, damaged, open_index_file, read_facts, write_index_file
 from indexer.index_plan import FLAT_LIMIT, HNSW_LINKS, IndexPlan, IndexWish, Kind, plan_index
 from indexer.items import Embeddings
+from indexer.reading import read_error
 
 __all__ = ["FLAT_LIMIT", "IndexFacts", "Kind", "VectorIndex", "build_index", "index_of", "load_index", "read_facts"]
 
@@ -158,12 +159,26 @@ def index_of(vectors: Embeddings, device: str = "cpu", *, wish: IndexWish | None
 def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = None) -> tuple[VectorIndex, IndexFacts]:
     """The index in ``path``, checked against its crc32. Raises ``IndexDamaged`` saying what is wrong with it.
 
+    ``StorageError`` where it cannot be read, which says nothing of what is in it.
     ``rows``: the vector store, which every kind but Flat reads.
     """
     with open_index_file(path) as (file, facts):
+        failed: list[OSError] = []
+
+        def read(n_bytes: int) -> bytes:
+            try:
+                return file.read(n_bytes)
+            except OSError as error:  # FAISS makes an error of its own of it
+                failed.append(error)
+                raise
+
         try:
-            index = faiss.read_index(faiss.PyCallbackIOReader(file.read, 1 << 20))
-        except (RuntimeError, OSError) as error:
+            index = faiss.read_index(faiss.PyCallbackIOReader(read, 1 << 20))
+        except MemoryError as error:
+            raise read_error(path, error) from error
+        except Exception as error:
+            if failed:
+                raise read_error(path, failed[0]) from error
             raise damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
     if (_kind_of(index), index.ntotal, index.d) != (facts.kind, facts.ntotal, facts.dim):
         raise damaged(path, "it is not the index that its last line says it is")

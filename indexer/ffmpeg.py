@@ -6,6 +6,7 @@ HLS) is never tried and nothing is opened by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -15,22 +16,26 @@ from indexer.files import media_error
 from indexer.items import Samples
 from indexer.mono import Collector
 from indexer.sound_headers import cut_short
+from indexer.stopwatch import Stopwatch
 
 #: Containers that state their duration; of the others FFmpeg's is a guess from the bit rate.
 _STATE_DURATION = frozenset(("mov", "asf", "matroska", "caf"))
 #: MP3 is cut and joined without care, and every player passes over the broken frames at the joints.
 _MAX_BROKEN_SHARE = 1 / 20
+#: Of all channels together. Codecs use some thousands; one that states millions takes gigabytes to convert.
+_MAX_FRAME_SAMPLES = 16_000_000
 
 
-def read_with_ffmpeg(path: Path, file: BinaryIO, name: str, collected: Collector) -> None:
-    """Decode the first sound track of ``file``, of the format ``name``, into ``collected``.
+def read_with_ffmpeg(path: Path, file: BinaryIO, name: str, collected: Collector) -> Iterator[Samples]:
+    """Decode the first sound track of ``file``, of the format ``name``; what ``collected`` gives for each block.
 
     Raises ``MediaError`` where the track ends before its container says, and FFmpeg's own errors for
     damage; an MP3 may have a broken frame in twenty.
     """
     import av
 
-    with av.open(_Quiet(file), mode="r", format=name, io_open=_refuse_other_files, metadata_errors="replace") as sound:
+    quiet = _Quiet(file, collected.watch)
+    with av.open(quiet, mode="r", format=name, io_open=_refuse_other_files, metadata_errors="replace") as sound:
         if not sound.streams.audio:
             raise media_error(path, "has no sound track; remove it")
         stream = sound.streams.audio[0]
@@ -53,9 +58,15 @@ def read_with_ffmpeg(path: Path, file: BinaryIO, name: str, collected: Collector
                     collected.start(rate_hz, len(frame.layout.channels), int(promised_s * rate_hz))
                 elif frame.sample_rate != rate_hz:
                     raise media_error(path, "changes its sample rate midway; convert it (ffmpeg -i FILE new.flac)")
+                if frame.samples * len(frame.layout.channels) > _MAX_FRAME_SAMPLES:
+                    raise media_error(
+                        path,
+                        f"has a frame of {frame.samples:,} samples, over the {_MAX_FRAME_SAMPLES:,} limit;"
+                        " convert it (ffmpeg -i FILE new.flac)",
+                    )
                 block = _block(frame)
                 heard += len(block)
-                collected.add(block)
+                yield collected.add(block)
     if broken > packets * _MAX_BROKEN_SHARE:
         raise media_error(path, f"is damaged: {broken:,} of {packets:,} frames are broken; copy it again or remove it")
     # Packets at the ends may be padding; a second, or a fiftieth of the whole, is more than padding.
@@ -78,13 +89,18 @@ def _block(frame: Any) -> Samples:
 
 
 class _Quiet:
-    """A file that answers a seek to nowhere with -1: PyAV prints the exception a file would raise."""
+    """A file that answers a seek to nowhere with -1: PyAV prints the exception a file would raise.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Stops a search for the next frame that goes through gigabytes of something else.
+    """
+
+    def __init__(self, file: BinaryIO, watch: Stopwatch) -> None:
         self._file = file
+        self._watch = watch
         self._file.seek(0)
 
     def read(self, size: int) -> bytes:
+        self._watch.check()
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:

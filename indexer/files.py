@@ -6,16 +6,22 @@ one printable line. A path may lead to a FIFO or a device, where a plain ``open`
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from indexer.errors import MediaError
+from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
+
+_instead = threading.local()
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -32,11 +38,16 @@ def display_path(path: str | os.PathLike[str]) -> str:
     Newlines, control characters and bytes that are not UTF-8 become ``\n``, ``\x1b``, ``\xff``; a
     backslash stays itself, so the result is for reading, not for opening.
     """
-    shown = "".join(_shown(char) for char in os.fspath(path))
+    shown = printable(os.fspath(path))
     if len(shown) > _MAX_SHOWN_CHARS:
         half = _MAX_SHOWN_CHARS // 2
         shown = f"{shown[:half]}...{shown[-half:]}"
     return shown
+
+
+def printable(text: str) -> str:
+    """``text`` as :func:`display_path` shows it, whole however long it is."""
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
 
 
 def one_line(error: object, limit_chars: int = 200) -> str:
@@ -52,12 +63,19 @@ def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
     return MediaError(display_path(path), reason)
 
 
+def mtime_ns(status: os.stat_result) -> int:
+    """When the file was changed, in ns since 1970: a time before 1677 or after 2262 is the nearest one between."""
+    return max(LEAST_INTEGER, min(MOST_INTEGER, status.st_mtime_ns))
+
+
 def absolute(path: Path) -> Path:
     """``path`` from the root, links kept as they stand; only a path with ``..`` has its parents resolved.
 
     Dropping ``..`` as text would lead elsewhere behind a linked folder.
     """
     whole = path.absolute()
+    if os.name == "posix" and whole.root == "//":  # the same place as one slash, under another name
+        whole = Path("/", *whole.parts[1:])
     if ".." not in whole.parts:
         return whole
     return whole.resolve() if whole.name == ".." else whole.parent.resolve() / whole.name
@@ -93,8 +111,27 @@ def not_a_file(mode: int) -> str | None:
     return f"is {kind}, not a file with media in it; it was not opened"
 
 
+@contextlib.contextmanager
+def instead(path: Path, handle: int) -> Iterator[None]:
+    """While it lasts, :func:`open_file` gives this thread the open file ``handle`` for ``path``.
+
+    So a decoder that opens a file by its path, be it twice, reads the bytes that were hashed: see :mod:`indexer.held`.
+    """
+    before = getattr(_instead, "file", None)
+    _instead.file = (path, handle)
+    try:
+        yield
+    finally:
+        _instead.file = before
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading. Raises ``MediaError`` for anything else; never waits on a FIFO."""
+    held = getattr(_instead, "file", None)
+    if held is not None and held[0] == path:
+        file = os.fdopen(os.dup(held[1]), "rb")
+        file.seek(0)
+        return file
     try:
         # Asked before opening, because opening a device can already act on it ...
         reason = not_a_file(path.stat().st_mode)

@@ -20,10 +20,15 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from indexer.errors import FilterError
 from indexer.files import one_line
+from indexer.integers import fits
 
-#: More text, or more comparisons, than anyone types; keeps SQLite within its expression depth.
-MAX_CHARACTERS = 10_000
+#: Of the whole text; lists of values may be long.
+MAX_CHARACTERS = 1_000_000
+#: More comparisons than anyone types, and deeper than anyone nests them: SQLite's parser has a stack of 100 tokens.
 MAX_CONDITIONS = 200
+MAX_DEPTH = 12
+#: SQLite takes a pattern of 50,000 bytes.
+MAX_PATTERN_CHARACTERS = 10_000
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 FunctionName = Literal["lower", "upper", "length"]
@@ -144,9 +149,9 @@ def parse_filter(text: str) -> Condition:
     except FilterError:
         raise
     except RecursionError:
-        raise FilterError("--where: is nested too deeply; use fewer parentheses") from None
+        raise _too_deep() from None
     except (SqlglotError, ValueError):
-        raise FilterError(f"--where: {_shown(text)} cannot be read as one condition; {_EXAMPLE}") from None
+        raise FilterError(f"--where: {shown(text)} cannot be read as one condition; {_EXAMPLE}") from None
 
 
 def _refuse_comments_and_statements(text: str) -> None:
@@ -160,21 +165,29 @@ def _refuse_comments_and_statements(text: str) -> None:
 
 
 class _Reader:
-    """Takes a sqlglot tree over, node by node; counts the conditions."""
+    """Takes a sqlglot tree over, node by node; counts the conditions and how deep they stand in each other."""
 
     def __init__(self) -> None:
         self.conditions = 0
+        self.depth = 0
 
     def condition(self, node: exp.Expression) -> Condition:
+        while isinstance(node, exp.Paren):
+            _only(node, "this")
+            node = node.this
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _too_deep()
+        found = self._condition(node)
+        self.depth -= 1
+        return found
+
+    def _condition(self, node: exp.Expression) -> Condition:
         self.conditions += 1
         if self.conditions > MAX_CONDITIONS:
             raise FilterError(
                 f"--where: has more than {MAX_CONDITIONS} conditions; use fewer, or one `in (...)` for many values"
             )
-        if isinstance(node, exp.Paren):
-            self.conditions -= 1
-            _only(node, "this")
-            return self.condition(node.this)
         if isinstance(node, exp.And | exp.Or):
             _only(node, "this", "expression")
             parts = tuple(self.condition(part) for part in _joined(node))
@@ -224,24 +237,26 @@ class _Reader:
         if isinstance(node, exp.Column):
             return IsTrue(self._operand(node))
         if isinstance(node, exp.Literal | exp.Boolean | exp.Neg):
-            raise FilterError(f"--where: {_shown(_sql(node))} alone is no condition; {_EXAMPLE}")
+            raise FilterError(f"--where: {shown(_sql(node))} alone is no condition; {_EXAMPLE}")
         raise _refused(node)
 
     def _like(self, node: exp.Expression, escape: str | None) -> Like:
         _only(node, "this", "expression", "negate")
         return Like(self._operand(node.this), _text(node.expression), escape)
 
-    def _operand(self, node: exp.Expression) -> Operand:
-        if isinstance(node, exp.Paren):
+    def _operand(self, node: exp.Expression, depth: int = 0) -> Operand:
+        while isinstance(node, exp.Paren):
             _only(node, "this")
-            return self._operand(node.this)
+            node = node.this
+        if self.depth + depth > MAX_DEPTH:
+            raise _too_deep()
         if isinstance(node, exp.Column):
             _only(node, "this", "table", "db", "catalog")
             return _name(node)
         function = _FUNCTIONS.get(type(node))
         if function is not None:
             _only(node, "this")
-            return Call(function, self._operand(node.this))
+            return Call(function, self._operand(node.this, depth + 1))
         return self._value(node)
 
     def _value(self, node: exp.Expression) -> Value:
@@ -283,20 +298,26 @@ def _name(node: exp.Column) -> Name:
 
 def _text(node: exp.Expression) -> str:
     if isinstance(node, exp.Literal) and node.is_string:
-        return str(node.this)
+        pattern = str(node.this)
+        if len(pattern) > MAX_PATTERN_CHARACTERS:
+            raise FilterError(
+                f"--where: a pattern of `like` has {len(pattern):,} characters, over the limit of "
+                f"{MAX_PATTERN_CHARACTERS:,}; shorten it"
+            )
+        return pattern
     raise FilterError("--where: `like` takes a pattern in single quotes, such as folder like '%/cats%'")
 
 
 def _number(digits: str) -> int | float:
     try:
         whole = int(digits)
-        if abs(whole) < 2**63:
+        if fits(whole):
             return whole
     except ValueError:
         pass
     number = float(digits)
     if not math.isfinite(number):
-        raise FilterError(f"--where: {_shown(digits)} is too large a number")
+        raise FilterError(f"--where: {shown(digits)} is too large a number")
     return number
 
 
@@ -309,15 +330,19 @@ def _only(node: exp.Expression, *allowed: str) -> None:
 
 def _refused(node: exp.Expression) -> FilterError:
     return FilterError(
-        f"--where: {_shown(_sql(node))} is not allowed; allowed are = != < <= > >=, like, in (...), "
+        f"--where: {shown(_sql(node))} is not allowed; allowed are = != < <= > >=, like, in (...), "
         "between, is [not] null, and, or, not, lower(), upper(), length()"
     )
+
+
+def _too_deep() -> FilterError:
+    return FilterError(f"--where: is nested more than {MAX_DEPTH} levels deep; use fewer parentheses")
 
 
 def _sql(node: exp.Expression) -> str:
     return str(node.sql(dialect="sqlite", unsupported_level=ErrorLevel.IGNORE))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """``text`` in one printable line of at most 60 characters."""
     return f"`{one_line(text, 60)}`"

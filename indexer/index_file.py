@@ -19,6 +19,7 @@ from indexer.crc import crc32_of_file, crc32_of_json
 from indexer.durable import replace_file
 from indexer.errors import IndexDamaged
 from indexer.index_plan import IndexPlan, IndexWish, Kind, Storage
+from indexer.reading import misplaced, read_error
 
 _TRAILER_MAX_BYTES = 65_536
 _CHECK = "check"
@@ -118,7 +119,10 @@ def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], 
 
 
 def read_facts(path: Path, *, checked: bool = True) -> IndexFacts:
-    """The last line of the index file; ``checked``: after comparing the crc32 of the rest. Raises ``IndexDamaged``."""
+    """The last line of the index file; ``checked``: after comparing the crc32 of the rest.
+
+    Raises as :func:`open_index_file`.
+    """
     with open_index_file(path, checked=checked) as (_, facts):
         return facts
 
@@ -127,9 +131,12 @@ def read_facts(path: Path, *, checked: bool = True) -> IndexFacts:
 def open_index_file(path: Path, *, checked: bool = True) -> Iterator[tuple[BinaryIO, IndexFacts]]:
     """The file at its start, and its last line: both of one file, also when a writer replaces it meanwhile.
 
-    ``checked``: the crc32 of all before that line is compared. Raises ``IndexDamaged``.
+    ``checked``: the crc32 of all before that line is compared. Raises ``IndexDamaged``; ``StorageError`` where the
+    file cannot be read.
     """
     with contextlib.ExitStack() as opened:
+        if (wrong := misplaced(path)) is not None:
+            raise damaged(path, wrong)
         try:
             file = opened.enter_context(path.open("rb"))
             size = file.seek(0, os.SEEK_END)
@@ -141,14 +148,10 @@ def open_index_file(path: Path, *, checked: bool = True) -> Iterator[tuple[Binar
             file.seek(0)
         except FileNotFoundError as error:
             raise damaged(path, "is missing") from error
-        except OSError as error:
-            raise damaged(path, f"it cannot be read ({error.strerror})") from error
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ) as error:  # no JSON, other keys: cut short, or not our file
+        except (OSError, MemoryError) as error:
+            raise read_error(path, error) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            # no JSON, other keys: cut short, or not our file
             raise damaged(path, "it is cut short or no index of ours") from error
         yield file, facts
 

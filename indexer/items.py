@@ -38,7 +38,7 @@ class Item:
     """One file or one manifest row, before it is read.
 
     ``key`` is its identity within a collection: the absolute path of the file, or
-    ``<absolute manifest path>#<row id>`` for a text that stands in the manifest itself.
+    ``<absolute manifest path>#<row id>`` for a text that stands in the manifest itself (see :mod:`indexer.keys`).
     """
 
     key: str
@@ -57,7 +57,7 @@ class Item:
     size_bytes: int = 0
     """Of the file, or of the UTF-8 text of a row."""
     mtime_ns: int = 0
-    """Of the file; 0 for a text row (its content hash tells)."""
+    """Of the file, at most ``2**63 - 1``; 0 for a text row (its content hash tells)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,14 @@ class DecodedSegment:
 
 @dataclass(frozen=True, slots=True)
 class DecodedItem:
-    """An item, read: its segments (at least one) and what is worth keeping of the file."""
+    """An item or a part of it, read: its segments (at least one) and what is worth keeping of the file."""
 
     item: Item
     segments: tuple[DecodedSegment, ...]
     facts: Mapping[str, Scalar] = field(default_factory=dict)
     """Catalog columns learned by reading: ``width_px``, ``height_px``, ``duration_s``, ``taken_at``."""
+    is_last: bool = True
+    """False where more parts of the item follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,20 @@ from indexer.items import Modality
 
 #: Every tower hears mono sound at this rate.
 SAMPLE_RATE_HZ = 16_000
+#: Of everything that was read and waits for its encoding. The file that is next in line is always let through,
+#: so a run holds this and one file of ``max_decoded_mb`` at the most, beside the model and its batch.
+RUN_BYTES = 512 * 2**20
+#: Of one table (manifest or queries): its rows together, as they are after reading. There is no flag; tables can be split.
+TABLE_BYTES = 1_000_000_000
+#: A sound may take ``max_seconds`` for every ten minutes of it.
+SOUND_SHARE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """What one file may cost, and how sound and text are cut. A file over a limit is a ``MediaError``.
 
-    The first four are ceilings, each lifted by the flag of its name (``--max-megapixels`` ...). The
+    The first six are ceilings, each lifted by the flag of its name (``--max-megapixels`` ...). The
     last three decide the segments: the same file and the same values give the same segments, always.
     """
 
@@ -26,7 +33,11 @@ class MediaLimits:
     """Of a sound or picture file, in 1,000,000 bytes."""
     max_text_mb: float = 50
     max_audio_hours: float = 12
-    """Twelve hours at 16,000 Hz are 2.8 GB of float32: the most one sound takes in memory."""
+    """A long sound is cut and prepared while it is decoded, so that its length takes time and no memory."""
+    max_decoded_mb: float = 1000
+    """Of memory that one file takes while it is read: by what comes out of it, not by its size on the disk."""
+    max_seconds: float = 20
+    """Of processor time to read a picture or a text, or ten minutes of a sound."""
     window_s: float = 10.0
     hop_s: float = 8.0
     """From the start of one window to the start of the next; below ``window_s``, so that they overlap."""
@@ -39,6 +50,16 @@ def limits_for(window_s: float, limits: MediaLimits | None = None) -> MediaLimit
     if limits.window_s <= window_s:
         return limits
     return replace(limits, window_s=window_s, hop_s=limits.hop_s * window_s / limits.window_s)
+
+
+def check_memory(path: str | os.PathLike[str], decoded_bytes: float, limits: MediaLimits) -> None:
+    """Raises ``MediaError`` for a file that takes more memory while it is read than one file may."""
+    if decoded_bytes > limits.max_decoded_mb * 1e6:
+        raise media_error(
+            path,
+            f"takes {decoded_bytes / 1e6:,.0f} MB of memory to read, over the {limits.max_decoded_mb:,g} MB limit;"
+            " make it smaller or raise --max-decoded-mb",
+        )
 
 
 def check_size(path: str | os.PathLike[str], size_bytes: int, modality: Modality, limits: MediaLimits) -> None:

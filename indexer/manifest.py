@@ -7,7 +7,8 @@ A row of ``.jsonl``::
 
 At least one of image, audio and text; the rest may be left out. ``captions`` (or ``caption``) may be a
 single string. Keys that are none of these go into the metadata. Metadata is flat: an object inside it
-becomes dotted keys, one level deep; lists and deeper objects become JSON text.
+becomes dotted keys, one level deep; lists and deeper objects become JSON text, up to 100 levels deep. A value that
+no column holds is kept as text (an integer of more than 64 bits, a date, bytes) or as nothing (NaN, infinity).
 
 ``.csv`` has the same as columns, several captions as ``caption, caption_2, ...`` or as a JSON list in
 ``captions``; ``.parquet`` the same with typed columns. Paths are relative to the manifest and stay in
@@ -30,11 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import ManifestError, MediaError
-from indexer.files import absolute, display_path, not_a_file, open_file, trouble
+from indexer.files import absolute, display_path, not_a_file, one_line, open_file, trouble
+from indexer.integers import fits
 from indexer.items import Scalar, Skipped
-from indexer.tables import CAPTION_KEY, NAMED_KEYS, READERS, BadRow, type_name
+from indexer.tables import CAPTION_KEY, MAX_LINE_BYTES, NAMED_KEYS, READERS, BadRow, type_name
 
 _FILES = ("image", "audio")
+#: Levels of lists and objects in one value of the metadata.
+MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,12 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{collected.shown}: {error.reason}") from error
     except OSError as error:
         raise ManifestError(f"{collected.shown}: {trouble(error, path)}") from error
+    except ManifestError:
+        raise
+    except Exception as error:  # of a library that reads the table
+        raise ManifestError(
+            f"{collected.shown}: cannot be read ({one_line(error)}); write it again, as .jsonl"
+        ) from error
     if not collected.rows and not collected.skipped:
         raise ManifestError(f'{collected.shown}: holds no rows; write one a line: {{"image": "a.jpg"}}')
     return Manifest(absolute(path), collected.rows, collected.skipped)
@@ -108,6 +118,9 @@ class _Rows:
             row = self._row(line, values)
         except BadRow as bad:
             self.skipped.append(Skipped(f"{self.shown}:{line}", str(bad)))
+            return
+        except Exception as error:  # whatever a stranger's row is made of, it harms no other row
+            self.skipped.append(Skipped(f"{self.shown}:{line}", f"cannot be used ({one_line(error)}); leave it out"))
             return
         self.rows.append(row)
         self.ids[row.row_id] = line
@@ -198,9 +211,9 @@ def _captions(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _caption_order(name: str) -> tuple[int, str]:
-    """caption, captions, caption_2, ..., caption_10."""
-    number = name.rpartition("_")[2]
-    return (int(number) if number.isdigit() else 0, name)
+    """caption, captions, caption_2, ..., caption_10; numbers as digits, since a key may have thousands of them."""
+    number = name.rpartition("_")[2].lstrip("0")
+    return (len(number), number) if number.isdigit() else (0, name)
 
 
 def _metadata(values: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -216,6 +229,12 @@ def _metadata(values: Mapping[str, Any]) -> dict[str, Scalar]:
     )
     flat = dict(_flat(others))
     flat.update(_flat(given.items()))
+    size = sum(len(name) + (len(value) if isinstance(value, str) else 0) for name, value in flat.items())
+    if size > MAX_LINE_BYTES:
+        raise BadRow(
+            f"its metadata has {size:,} characters, over the limit of {MAX_LINE_BYTES:,}; "
+            "leave out what no filter needs"
+        )
     return flat
 
 
@@ -223,17 +242,24 @@ def _flat(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Scalar]]:
     for name, value in pairs:
         if isinstance(value, Mapping):
             for inner, deeper in value.items():
-                yield _storable(f"{name}.{inner}"), _scalar(deeper)
+                yield _storable(f"{_key(name)}.{_key(inner)}"), _scalar(deeper, name)
         else:
-            yield _storable(str(name)), _scalar(value)
+            yield _storable(_key(name)), _scalar(value, name)
 
 
-def _scalar(value: Any) -> Scalar:
-    """As SQLite can keep it: NaN is nothing, integers beyond 64 bits and dates are text."""
+def _key(name: Any) -> str:
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def _scalar(value: Any, name: Any) -> Scalar:
+    """As SQLite can keep it: NaN and infinity are nothing; integers beyond 64 bits, dates and lists are text.
+
+    Bytes are their text where they are UTF-8, else their hexadecimal digits.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else str(value)
+        return value if fits(value) else str(value)
     if isinstance(value, Decimal):
         value = float(value)
     if isinstance(value, float):
@@ -244,7 +270,41 @@ def _scalar(value: Any) -> Scalar:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return _storable(json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, bytes):
+        return _bytes_as_text(value)
+    if _is_deep(value):
+        raise BadRow(
+            f'the value of "{one_line(_key(name), 60)}" is nested more than {MAX_DEPTH} levels deep; '
+            "flatten it or leave it out"
+        )
+    return _storable(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no word for, inside a list or a deeper object."""
+    return _bytes_as_text(value) if isinstance(value, bytes) else str(value)
+
+
+def _bytes_as_text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.hex()
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects stand more than ``MAX_DEPTH`` deep in each other; a loop, since they may be deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | tuple | Mapping)
+            for inner in (one.values() if isinstance(one, Mapping) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, list | tuple | Mapping) for one in level)
 
 
 def _storable(text: str) -> str:

@@ -6,19 +6,27 @@ follows no address, and is decided by content, not by name. Knows nothing of mod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.files import display_path, media_error, one_line
 from indexer.items import DecodedItem, DecodedSegment, Item, Modality, Scalar, Segment
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
+from indexer.mono import KEPT_S
 from indexer.passages import passages, read_text
 from indexer.picture import open_picture, read_picture
-from indexer.sound import read_sound, sound_windows
+from indexer.sound import open_sound, read_sound, sound_windows
+from indexer.stopwatch import Stopwatch
 
 __all__ = [
     "SAMPLE_RATE_HZ",
     "MediaLimits",
     "decode",
+    "decode_parts",
     "display_path",
+    "open_sound",
     "passages",
     "read_picture",
     "read_sound",
@@ -27,45 +35,74 @@ __all__ = [
 ]
 
 _DEFAULT = MediaLimits()
+#: What reading a sound takes: ten minutes at 16,000 Hz that are kept, or the blocks of a longer one.
+_SOUND_BYTES = round(KEPT_S * SAMPLE_RATE_HZ * 4) + 16_000_000
+_WINDOWS_AT_ONCE = 8
+#: A byte of a text may become four of a string, which is there twice while it is cut.
+_TEXT_FACTOR = 10
 
 
 def decode(item: Item, limits: MediaLimits = _DEFAULT) -> DecodedItem:
     """Read an item: at least one segment, and the facts learned. Deterministic and thread-safe.
 
-    Raises ``MediaError`` for whatever is wrong with the file, and nothing else.
+    Raises ``MediaError`` for whatever is wrong with the file, and nothing else. All of it is in memory, so that a
+    long sound takes much; see :func:`decode_parts`.
+    """
+    parts = list(decode_parts(item, limits))
+    if len(parts) == 1:
+        return parts[0]
+    return replace(parts[-1], segments=tuple(segment for part in parts for segment in part.segments))
+
+
+def decode_parts(item: Item, limits: MediaLimits = _DEFAULT, reserve: Reserve = no_reserve) -> Iterator[DecodedItem]:
+    """The same as :func:`decode`, in parts that follow each other: of a long sound, some windows at a time.
+
+    ``reserve`` is called with the bytes that reading takes, before they are taken. Raises ``MediaError`` as
+    :func:`decode`, for most that can be wrong before the first part.
     """
     try:
         if item.modality is Modality.IMAGE:
-            return _picture(item, limits)
-        if item.modality is Modality.AUDIO:
-            return _sound(item, limits)
-        return _text(item, limits)
+            yield _picture(item, limits, reserve)
+        elif item.modality is Modality.AUDIO:
+            yield from _sound(item, limits, reserve)
+        else:
+            yield _text(item, limits, reserve)
     except MediaError:
         raise
     except Exception as error:
         raise media_error(item.path, f"cannot be read ({one_line(error)}); copy it again or remove it") from error
 
 
-def _picture(item: Item, limits: MediaLimits) -> DecodedItem:
-    picture = open_picture(item.path, limits)
+def _picture(item: Item, limits: MediaLimits, reserve: Reserve) -> DecodedItem:
+    picture = open_picture(item.path, limits, reserve)
     facts: dict[str, Scalar] = {"width_px": picture.width_px, "height_px": picture.height_px}
     if picture.taken_at is not None:
         facts["taken_at"] = picture.taken_at
+    width, height = picture.image.size
+    reserve(4 * width * height)
     return DecodedItem(item, (DecodedSegment(Segment(0), picture.image),), facts)
 
 
-def _sound(item: Item, limits: MediaLimits) -> DecodedItem:
-    samples, duration_s = read_sound(item.path, limits)
-    segments = tuple(
-        DecodedSegment(Segment(ordinal, start_s, end_s), window)
-        for ordinal, (start_s, end_s, window) in enumerate(sound_windows(samples, limits))
-    )
-    return DecodedItem(item, segments, {"duration_s": duration_s})
+def _sound(item: Item, limits: MediaLimits, reserve: Reserve) -> Iterator[DecodedItem]:
+    reserve(_SOUND_BYTES)
+    sound = open_sound(item.path, limits)
+    facts: dict[str, Scalar] = {"duration_s": sound.duration_s}
+    segments: list[DecodedSegment] = []
+    for ordinal, (start_s, end_s, window) in enumerate(sound.windows):
+        if len(segments) == _WINDOWS_AT_ONCE:
+            yield DecodedItem(item, tuple(segments), facts, is_last=False)
+            segments.clear()
+        segments.append(DecodedSegment(Segment(ordinal, start_s, end_s), window))
+        del window
+    yield DecodedItem(item, tuple(segments), facts)
 
 
-def _text(item: Item, limits: MediaLimits) -> DecodedItem:
-    found = passages(read_text(item.path, limits) if item.text is None else item.text, limits)
+def _text(item: Item, limits: MediaLimits, reserve: Reserve) -> DecodedItem:
+    reserve(item.size_bytes * _TEXT_FACTOR)
+    watch = Stopwatch(item.path if item.text is None else item.key, limits)
+    found = passages(read_text(item.path, limits) if item.text is None else item.text, limits, watch)
     if not found:
         raise media_error(item.key, "holds only white space; remove it")
+    reserve(0)  # the passages are counted as what comes out
     segments = tuple(DecodedSegment(Segment(ordinal, text=passage), passage) for ordinal, passage in enumerate(found))
     return DecodedItem(item, segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,38 @@ import soxr
 from indexer.files import media_error
 from indexer.items import Samples
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
+from indexer.stopwatch import Stopwatch
 
 #: Telephones have 8,000 Hz, the finest studio files 768,000 Hz; beyond these a header is damaged.
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 64
 
 
+#: A sound up to this long is kept while it is decoded; a longer one is decoded twice: for its peak, and for its windows.
+KEPT_S = 600.0
+
+
 @dataclass(slots=True)
 class Collector:
     """Takes a sound block by block: ``start``, ``add`` ..., ``finish``. Raises ``MediaError`` at the first wrong thing.
 
-    Only what is at 16,000 Hz is kept, so memory grows with the duration and not with rate or channels.
+    Only what is at 16,000 Hz is kept, so memory grows with the duration and not with rate or channels; and of a sound
+    that is longer than ``keep_s`` nothing but its length and its peak.
     """
 
     path: Path
     limits: MediaLimits
+    watch: Stopwatch
+    keep_s: float = math.inf
     rate_hz: int = 0
     heard: int = 0
     """Frames taken so far, at the file's rate."""
-    kept: int = 0
-    buffer: Samples = field(default_factory=lambda: np.empty(0, np.float32))
+    count: int = 0
+    """Samples at 16,000 Hz so far."""
+    high: float = -math.inf
+    low: float = math.inf
+    buffer: Samples | None = field(default_factory=lambda: np.empty(0, np.float32))
+    """None for a sound that is not kept."""
     resampler: Any = None
 
     def start(self, rate_hz: int, channels: int, promised_frames: int) -> None:
@@ -50,11 +63,12 @@ class Collector:
         self._check_length(promised_frames)
         if rate_hz != SAMPLE_RATE_HZ:
             self.resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+        promised = max(0, promised_frames) * SAMPLE_RATE_HZ // rate_hz
         # Memory is taken when it is written to, so a header that exaggerates costs nothing.
-        self.buffer = np.empty(self._resampled(promised_frames) + SAMPLE_RATE_HZ, np.float32)
+        self.buffer = np.empty(promised + SAMPLE_RATE_HZ, np.float32) if self._is_kept(promised) else None
 
-    def add(self, block: Samples) -> None:
-        """Float32 ``(frames, channels)``."""
+    def add(self, block: Samples) -> Samples:
+        """Float32 ``(frames, channels)``; gives what is new at 16,000 Hz, not scaled."""
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
             at_s = (self.heard + int(np.argmin(np.isfinite(mono)))) / self.rate_hz
@@ -63,34 +77,50 @@ class Collector:
             )
         self.heard += len(mono)
         self._check_length(self.heard)
-        self._keep(mono if self.resampler is None else self.resampler.resample_chunk(mono))
+        self.watch.heard_s = self.heard / self.rate_hz
+        self.watch.check()
+        return self._keep(mono if self.resampler is None else self.resampler.resample_chunk(mono))
 
     def finish(self) -> Samples:
-        """All of it, in [-1, 1]: a sound beyond full scale is scaled down as a whole."""
+        """After the last block: what is left of it, as ``add``. Raises ``MediaError`` for a sound without samples."""
+        rest = np.empty(0, np.float32)
         if self.resampler is not None:
-            self._keep(self.resampler.resample_chunk(np.empty(0, np.float32), last=True))
-        if self.kept == 0:
+            rest = self._keep(self.resampler.resample_chunk(rest, last=True))
+        if self.count == 0:
             raise media_error(self.path, "holds no samples; record it again or remove it")
-        samples = self.buffer[: self.kept]
-        if len(self.buffer) > 2 * self.kept + SAMPLE_RATE_HZ:
+        return rest
+
+    def samples(self) -> Samples | None:
+        """All of a finished sound that was kept, in [-1, 1]: a sound beyond full scale is scaled down as a whole."""
+        if self.buffer is None:
+            return None
+        samples = self.buffer[: self.count]
+        if len(self.buffer) > 2 * self.count + SAMPLE_RATE_HZ:
             samples = samples.copy()
-        peak = max(float(samples.max()), -float(samples.min()))
-        if peak > 1.0:
-            samples /= np.float32(peak)
-            np.clip(samples, -1.0, 1.0, out=samples)  # the last bit of the division
+        return scaled(samples, self.peak)
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude so far."""
+        return max(self.high, -self.low)
+
+    def _keep(self, samples: Samples) -> Samples:
+        end = self.count + len(samples)
+        if len(samples):
+            self.high, self.low = max(self.high, float(samples.max())), min(self.low, float(samples.min()))
+        if not self._is_kept(end):
+            self.buffer = None
+        if self.buffer is not None:
+            if end > len(self.buffer):
+                grown = np.empty(max(end, len(self.buffer) * 3 // 2), np.float32)
+                grown[: self.count] = self.buffer[: self.count]
+                self.buffer = grown
+            self.buffer[self.count : end] = samples
+        self.count = end
         return samples
 
-    def _keep(self, samples: Samples) -> None:
-        end = self.kept + len(samples)
-        if end > len(self.buffer):
-            grown = np.empty(max(end, len(self.buffer) * 3 // 2), np.float32)
-            grown[: self.kept] = self.buffer[: self.kept]
-            self.buffer = grown
-        self.buffer[self.kept : end] = samples
-        self.kept = end
-
-    def _resampled(self, frames: int) -> int:
-        return max(0, frames) * SAMPLE_RATE_HZ // self.rate_hz
+    def _is_kept(self, count: int) -> bool:
+        return count <= self.keep_s * SAMPLE_RATE_HZ
 
     def _check_length(self, frames: int) -> None:
         hours = frames / self.rate_hz / 3600
@@ -100,3 +130,11 @@ class Collector:
                 f"{hours:,.2f} h is over the {self.limits.max_audio_hours:,g} h limit;"
                 " raise --max-audio-hours or cut it",
             )
+
+
+def scaled(samples: Samples, peak: float) -> Samples:
+    """Samples of a sound whose largest magnitude is ``peak``, in [-1, 1]; in place."""
+    if peak > 1.0:
+        samples /= np.float32(peak)
+        np.clip(samples, -1.0, 1.0, out=samples)  # the last bit of the division
+    return samples

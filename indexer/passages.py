@@ -5,13 +5,17 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from indexer.errors import MediaError
 from indexer.files import display_path, media_error, open_file, trouble
 from indexer.items import Modality
 from indexer.kinds import HEAD_BYTES, LFS, UNKNOWN, sniff
-from indexer.limits import MediaLimits, check_size
+from indexer.limits import MediaLimits, check_memory, check_size
+from indexer.stopwatch import Stopwatch
 from indexer.wrong_kind import wrong_kind
 
 # The longer mark first: UTF-32 LE starts with the mark of UTF-16 LE.
@@ -23,15 +27,19 @@ _BY_BOM = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
-# An end mark, closing quotes, white space; or an end mark of a script that puts no space after it.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s|[。！？｡]+[”’」』）]*")
+# An end mark, closing quotes, white space; or an end mark of a script that puts no space after it. A row of end marks
+# is looked at once, from its first: from each of them, a text of dots would take a time that grows with its square.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+\s|[。！？｡]++[”’」』）]*+")
+_SPACE = re.compile(r"\s")
+#: Characters whose words are listed at once: a list of all words of a text takes twenty times the text.
+_BLOCK_CHARS = 1 << 16
 
 
 def read_text(path: Path, limits: MediaLimits) -> str:
     """The text of a file: UTF-8, or UTF-16 or UTF-32 with a byte order mark; line ends as ``\\n``.
 
     Raises ``MediaError`` for other encodings (naming the first byte that does not fit), for binary files,
-    empty ones, and ones over ``max_text_mb``.
+    empty ones, and ones over ``max_text_mb`` or over ``max_decoded_mb`` as text.
     """
     with open_file(path) as file:
         try:
@@ -45,8 +53,9 @@ def read_text(path: Path, limits: MediaLimits) -> str:
     binary = _binary(path, raw) if not bom and (b"\0" in raw or sniff(raw[:HEAD_BYTES]) is LFS) else None
     if binary is not None:
         raise binary
+    check_memory(path, text_bytes(raw, codec), limits)
     try:
-        text = raw[len(bom) :].decode(codec)
+        text = str(memoryview(raw)[len(bom) :], codec)
     except UnicodeDecodeError as error:
         if not bom and (binary := _binary(path, raw)) is not None:
             raise binary from error
@@ -54,54 +63,100 @@ def read_text(path: Path, limits: MediaLimits) -> str:
         name = display_path(path.name)
         advice = f"convert it (iconv -f WINDOWS-1252 -t UTF-8 {name} > new.txt)" if not bom else "save it as UTF-8"
         raise media_error(path, f"is not {codec.upper()} (byte 0x{raw[at]:02x} at offset {at:,}); {advice}") from error
+    del raw
     if "\0" in text:
         raise media_error(path, "is binary, not text (it holds NUL characters); remove it or rename it")
-    if not text.strip():
+    if not text or text.isspace():
         raise media_error(path, "holds only white space; remove it")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n")
+    return text.replace("\r", "\n")
 
 
-def passages(text: str, limits: MediaLimits) -> list[str]:
+def text_bytes(raw: bytes, codec: str) -> int:
+    """The most memory that these bytes take as text and cut into passages.
+
+    A string of Python is as wide as its widest character, for each character.
+    """
+    if codec != "utf-8":
+        width = 2 if codec.startswith("utf-16") else 1
+    else:
+        highest = int(np.frombuffer(raw, dtype=np.uint8).max(initial=0))
+        width = 4 if highest >= 0xF0 else 2 if highest >= 0xC4 else 1
+    return len(raw) * (1 + 3 * width)
+
+
+def passages(text: str, limits: MediaLimits, watch: Stopwatch | None = None) -> list[str]:
     """Cut a text into passages of at most ``passage_chars`` characters, in order; [] for white space.
 
     Paragraphs (separated by empty lines) are packed together while they fit, with a line end between;
     a longer one is cut at sentence ends, a longer sentence at spaces, a longer word anywhere. White space
-    within a paragraph becomes single spaces. No character but white space is lost or repeated.
+    within a paragraph becomes single spaces. No character but white space is lost or repeated. Takes time in
+    proportion to the text.
     """
     limit = max(1, limits.passage_chars)
     packed: list[str] = []
     room = 0  # characters that the last passage still takes
-    for paragraph in _PARAGRAPH_END.split(text):
-        words = " ".join(paragraph.split())
+    looked_at = 0  # the place in the text up to which the time was looked at
+    for start, end in _paragraphs(text):
+        if watch is not None and end - looked_at > _BLOCK_CHARS:
+            watch.check()
+            looked_at = end
+        words = _words(text, start, end)
         if not words:
             continue
         if len(words) + 1 <= room:
             packed[-1] += "\n" + words
         else:
-            packed.extend(_cut(words, limit))
+            packed.extend(_cut(words, limit, watch))
         room = limit - len(packed[-1])
     return packed
 
 
-def _cut(words: str, limit: int) -> list[str]:
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for gap in _PARAGRAPH_END.finditer(text):
+        yield start, gap.start()
+        start = gap.end()
+    yield start, len(text)
+
+
+def _words(text: str, start: int, end: int) -> str:
+    """``text[start:end]`` with single spaces."""
+    if end - start <= _BLOCK_CHARS:
+        return " ".join(text[start:end].split())
+    blocks: list[str] = []
+    while start < end:
+        space = _SPACE.search(text, start + _BLOCK_CHARS, end)
+        stop = space.start() if space else end
+        if words := text[start:stop].split():
+            blocks.append(" ".join(words))
+        start = stop + 1 if space else end
+    return blocks[0] if len(blocks) == 1 else " ".join(blocks)
+
+
+def _cut(words: str, limit: int, watch: Stopwatch | None) -> Iterator[str]:
     """One paragraph in pieces of at most ``limit``, each as long as its sentences allow."""
-    pieces: list[str] = []
     start = 0
     while len(words) - start > limit:
-        end = start
-        for match in _SENTENCE_END.finditer(words, start, start + limit + 1):
-            end = match.end() if len(words[start : match.end()].rstrip()) <= limit else end
-        if end == start:
-            end = words.rfind(" ", start, start + limit + 1)
-        if end <= start:
-            end = start + limit
-        pieces.append(words[start:end].strip())
-        start = end
+        if watch is not None:
+            watch.check()
+        window = words[start : start + limit + 1]
+        end = 0
+        for match in _SENTENCE_END.finditer(window):
+            stop = match.end()
+            if stop - window[stop - 1].isspace() > limit:
+                break
+            end = stop
+        if end == 0:
+            end = window.rfind(" ")
+        if end <= 0:
+            end = limit
+        yield window[:end].strip()
+        start += end
         while start < len(words) and words[start] == " ":
             start += 1
     if start < len(words):
-        pieces.append(words[start:].strip())
-    return pieces
+        yield words[start:].strip()
 
 
 def _binary(path: Path, raw: bytes) -> MediaError | None:

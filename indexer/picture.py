@@ -16,23 +16,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import IcoImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
+from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.items import Modality
-from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, PNG, SVG, UNKNOWN, Kind, sniff
-from indexer.limits import MediaLimits, check_size
+from indexer.jpeg_scans import check_scans
+from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, JPEG, PNG, SVG, UNKNOWN, Kind, sniff
+from indexer.limits import MediaLimits, check_memory, check_size
+from indexer.picture_cost import (
+    BLOCK_BYTES,
+    ICO_BYTES_PER_PIXEL,
+    JPEG_BLOCK_BYTES,
+    check_before_opening,
+    check_strips,
+    decoding_bytes,
+    header_bytes,
+)
+from indexer.shrink import eight_bits
+from indexer.stopwatch import HEADER_TOO_LARGE, Stopwatch, TimedFile
 from indexer.svg import MAX_SVG_BYTES, draw_svg
 from indexer.wrong_kind import wrong_kind
 
 #: A picture is given back with its long side at most this: no tower looks closer, and memory stays small.
 MAX_SIDE_PX = 2048
 
+#: Of a PNG chunk that Pillow keeps, beside its content.
+_CHUNK_BYTES = 200
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
 _WHITE = (255, 255, 255)
 _ORIENTATION, _DATE_TIME = 0x0112, 0x0132
@@ -74,13 +87,15 @@ def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
     return open_picture(path, limits).image
 
 
-def open_picture(path: Path, limits: MediaLimits) -> Picture:
+def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve) -> Picture:
     """Read a picture: first frame, turned upright by EXIF, transparency on white, 16 bits as 8.
 
     Raises ``MediaError`` for what is no picture, is damaged, is cut short (never half a picture with grey
-    below) or is over ``max_megapixels``. Thread-safe; the same file always gives the same pixels.
+    below) or is over a limit: of pixels, of memory while it is decoded, of time. ``reserve`` is called with the
+    memory before it is taken. Thread-safe; the same file always gives the same pixels.
     """
     with open_file(path) as file:
+        watch = Stopwatch(path, limits)
         kind = UNKNOWN
         try:
             check_size(path, os.fstat(file.fileno()).st_size, Modality.IMAGE, limits)
@@ -88,15 +103,19 @@ def open_picture(path: Path, limits: MediaLimits) -> Picture:
             if kind.modality is not Modality.IMAGE:
                 raise wrong_kind(path, kind, Modality.IMAGE)
             if kind is PNG:
-                _check_png(path, file)
+                _check_png(path, file, limits, watch)
             elif kind is ICO:
                 _check_icon(path, file, limits)
+            elif kind is JPEG:
+                check_scans(path, file, limits, watch)
             file.seek(0)
             if kind is SVG:
                 source = file.read(MAX_SVG_BYTES + 1)
-                image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits))
+                reserve(int(limits.max_decoded_mb * 1e6))
+                image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits), limits)
+                watch.check()
                 return Picture(image, *image.size, None)
-            return _read(path, file, kind, limits)
+            return _read(path, file, kind, limits, watch, reserve)
         except MediaError:
             raise
         except MemoryError as error:
@@ -125,23 +144,35 @@ def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
         check_pixels(path, *_open(path, io.BytesIO(raw), kind).size, limits)
 
 
-def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits) -> Picture:
-    with _open(path, file, kind) as source:
+def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
+    check_before_opening(path, file, kind, limits)
+    timed = TimedFile(file, watch)
+    if kind.suffix not in (".webp", AVIF.suffix, HEIF.suffix):  # they are read as a whole
+        timed.allowed_bytes = header_bytes(limits)
+    with _open(path, cast("IO[bytes]", timed), kind) as source:
         check_pixels(path, *source.size, limits)
         _check_inside(path, source, limits)
+        timed.allowed_bytes = None
         stated = source.size
         if max(stated) > MAX_SIDE_PX:
             source.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))  # JPEG decodes at 1/2, 1/4, 1/8; others ignore it
         is_draft = source.size != stated
+        taken = decoding_bytes(source, kind, stated, MAX_SIDE_PX, timed.bytes_read)
+        check_memory(path, taken, limits)
+        reserve(taken)
+        if isinstance(source, TiffImagePlugin.TiffImageFile):
+            check_strips(path, file, source)
+        timed.block_bytes = BLOCK_BYTES
+        if kind is JPEG:
+            timed.block_bytes = source.decodermaxblock = JPEG_BLOCK_BYTES
         source.load()
+        watch.check()
         exif = _exif(source)
         turn = exif.get(_ORIENTATION, 1)
         width_px, height_px = stated if is_draft else source.size
         if turn in (5, 6, 7, 8):
             width_px, height_px = height_px, width_px
-        image = _eight_bits(source)
-        if max(image.size) > MAX_SIDE_PX:
-            image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image = eight_bits(source, MAX_SIDE_PX)
     if image.mode == "RGBA":
         ground = Image.new("RGB", image.size, _WHITE)
         ground.paste(image, mask=image.getchannel("A"))
@@ -199,17 +230,19 @@ def _check_icon(path: Path, file: BinaryIO, limits: MediaLimits) -> None:
             width, height = (abs(int.from_bytes(start[i : i + 4], "little", signed=True)) for i in (4, 8))
             height //= 2
         check_pixels(path, width, height, limits)
+        check_memory(path, ICO_BYTES_PER_PIXEL * width * height, limits)  # one is decoded while it is opened
 
 
-def _check_png(path: Path, file: BinaryIO) -> None:
-    """Chunk lengths and checksums, some of which Pillow reads over.
+def _check_png(path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch) -> None:
+    """Chunk lengths and checksums, some of which Pillow reads over; and what it keeps beside the pixels.
 
     A picture whose pixels fail their checksum would be given back with wrong ones.
     """
     size = os.fstat(file.fileno()).st_size
     file.seek(8)
-    name = b""
+    name, kept_bytes = b"", 0
     while name != b"IEND":
+        watch.check()
         heading = file.read(8)
         if len(heading) < 8:
             raise media_error(path, _CUT_SHORT.format("a PNG picture"))
@@ -222,6 +255,9 @@ def _check_png(path: Path, file: BinaryIO) -> None:
                 f"is a PNG picture that is damaged or cut short (chunk {one_line(name.decode('latin-1'))}{what}"
                 f" states {length:,} bytes, {max(0, left):,} are left); copy it again or remove it",
             )
+        kept_bytes += length + _CHUNK_BYTES if name not in (b"IDAT", b"fdAT") else 0
+        if kept_bytes > header_bytes(limits):
+            raise media_error(path, HEADER_TOO_LARGE.format(header_bytes(limits) / 1e6))
         checksum = zlib.crc32(name)
         for start in range(0, length, 1 << 20):
             checksum = zlib.crc32(file.read(min(1 << 20, length - start)), checksum)
@@ -231,31 +267,6 @@ def _check_png(path: Path, file: BinaryIO) -> None:
                 f"is a PNG picture that is damaged (chunk {one_line(name.decode('latin-1'))} fails its"
                 " checksum); copy it again or remove it",
             )
-
-
-def _eight_bits(source: Image.Image) -> Image.Image:
-    """RGB, RGBA where something is transparent, or L (a third of the memory, for large scans)."""
-    if source.mode in ("I", "F") or source.mode.startswith("I;16"):
-        return Image.fromarray(_grey(np.asarray(source)))
-    if source.mode in ("1", "L") and not source.has_transparency_data:
-        return source.convert("L")
-    return source.convert("RGBA" if source.has_transparency_data else "RGB")
-
-
-def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """More than eight bits as eight: by the range the type or the values show, black staying black."""
-    if values.dtype.kind == "u":
-        high_bytes: NDArray[np.uint8] = np.right_shift(values, 8).astype(np.uint8)
-        return high_bytes
-    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = min(0.0, float(finite.min())), float(finite.max())
-    # 0..1, 0..255 and 0..65535 are what writers mean; anything else is shown from its least to its most.
-    full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high) if low == 0 else high
-    if values.dtype.kind == "i" and full == 1.0:
-        full = 255.0
-    scaled = (finite - low) * (255.0 / max(full - low, 1e-12))
-    grey: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    return grey
 
 
 def _exif(source: Image.Image) -> Image.Exif:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from indexer.integers import fits
 from indexer.items import Item, Modality, Scalar, Segment
 
 #: Key of the metadata that marks an item whose caption a model made; its value is the model's spec.
@@ -128,11 +130,15 @@ def said(item: Item) -> dict[str, Any]:
         "caption": clean(item.captions[0]) if item.captions else None,
         "captions": json.dumps([clean(caption) for caption in item.captions], ensure_ascii=False),
         "text": clean(item.text),
-        "metadata": json.dumps({clean(key): clean(value) for key, value in item.metadata.items()}, ensure_ascii=False),
+        "metadata": json.dumps(_clean_metadata(item), ensure_ascii=False),
         "manifest": str(item.manifest) if item.manifest else None,
         "row_id": clean(item.row_id),
         "split": clean(item.split),
     }
+
+
+def _clean_metadata(item: Item) -> dict[str, Scalar]:
+    return {clean(str(key)): clean(value) for key, value in item.metadata.items()}
 
 
 def describes_same(item: Item, row: ItemRow) -> bool:
@@ -184,7 +190,16 @@ def with_generated_caption_of(item: Item, row: ItemRow) -> Item:
 
 
 def clean(value: Any) -> Any:
-    """A text without lone surrogates, which SQLite cannot hold; anything else as it is."""
-    if isinstance(value, str) and not encodable(value):
-        return value.encode("utf-8", "replace").decode()
-    return value
+    """``value`` as SQLite and JSON can hold it.
+
+    A text without lone surrogates; an integer of more than 64 bits as text; no number for NaN and infinity; of
+    anything that is no scalar, such as a NumPy number, its text.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if fits(value) else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    text = str(value)
+    return text if encodable(text) else text.encode("utf-8", "replace").decode()

@@ -15,6 +15,7 @@ from pathlib import Path
 from indexer.crc import crc32_of_file, crc32_of_json
 from indexer.durable import replace_text
 from indexer.errors import StorageError
+from indexer.reading import lost_target, read_errors, read_small, status
 
 #: The checksum of nothing: no file has it.
 _BROKEN = -1
@@ -33,17 +34,24 @@ class _Seal:
 def seal(path: Path, commits: int, *, broken: bool = False) -> None:
     """Leave the checksum of the database ``path`` beside it, unless its log holds what is not in it yet.
 
-    ``broken``: one that it never has. A disk that is full, or read-only by now, leaves it unsealed.
+    ``broken``: one that it never has. A disk that is full, read-only by now, or fails leaves it unsealed. Where
+    nothing was committed since the last one, that one stays.
     """
     with contextlib.suppress(OSError, StorageError):
+        last = _read(path)
         if broken:
             replace_text(seal_of(path), _Seal(commits, _BROKEN).text())
+        elif last is not None and last.commits == commits:
+            return
         elif _log_is_empty(path):
             replace_text(seal_of(path), _Seal(commits, _crc32(path)).text())
 
 
 def is_broken(path: Path, commits: int) -> bool:
-    """Whether there is a seal of just these commits, and the file is another one."""
+    """Whether there is a seal of just these commits, and the file is another one.
+
+    Raises ``StorageError`` where either cannot be read: then nothing is known of the file.
+    """
     found = _read(path)
     if found is None:
         return False
@@ -55,8 +63,9 @@ def is_broken(path: Path, commits: int) -> bool:
 
 
 def seal_is_damaged(path: Path) -> bool:
-    """Whether there is a seal that cannot be read."""
-    return seal_of(path).exists() and _read(path) is None
+    """Whether there is something in the seal's place that is none. Raises ``StorageError`` where it cannot be read."""
+    there = status(seal_of(path)) is not None or lost_target(seal_of(path)) is not None
+    return there and _read(path) is None
 
 
 def seal_of(path: Path) -> Path:
@@ -65,20 +74,23 @@ def seal_of(path: Path) -> Path:
 
 
 def _read(path: Path) -> _Seal | None:
+    data = read_small(seal_of(path))
+    if data is None:
+        return None
     try:
-        text = seal_of(path).read_text(encoding="utf-8")
+        text = data.decode()
         said = json.loads(text)
         found = _Seal(int(said["commits"]), int(said["crc32"]))
         return found if found.text() == text else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
 def _log_is_empty(path: Path) -> bool:
-    log = path.with_name(path.name + "-wal")
-    return not log.exists() or log.stat().st_size == 0
+    log = status(path.with_name(path.name + "-wal"))
+    return log is None or log.st_size == 0
 
 
 def _crc32(path: Path) -> int:
-    with path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         return crc32_of_file(file)

@@ -1,25 +1,30 @@
 """One sound file -> mono samples at 16,000 Hz -> windows. Knows nothing of pictures, text or models.
 
 libsndfile reads what it knows (WAV, FLAC, Ogg, AIFF ...), FFmpeg the rest (MP3, M4A, AAC, WMA ...). A file
-is read block by block, and only the 16,000 Hz mono samples are kept.
+is read block by block, and only the 16,000 Hz mono samples are kept; of a long sound not even these. It is decoded
+twice: once for its length and its peak, by which all of it is scaled, and once for its windows.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import soundfile
 
-from indexer.errors import MediaError
+from indexer.errors import ChangedWhileRead, MediaError
 from indexer.ffmpeg import read_with_ffmpeg
-from indexer.files import media_error, one_line, open_file, trouble
+from indexer.files import display_path, media_error, one_line, open_file, trouble
 from indexer.items import Modality, Samples
 from indexer.kinds import HEAD_BYTES, MATROSKA, MP4, UNKNOWN, sniff
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_size
-from indexer.mono import Collector
+from indexer.mono import KEPT_S, Collector, scaled
 from indexer.sound_headers import check_promise, cut_short
+from indexer.stopwatch import Stopwatch
 from indexer.wrong_kind import wrong_kind
 
 #: What is new in a last window must be this long; less is added to the window before it.
@@ -40,16 +45,105 @@ _BY_SUFFIX = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound of which everything was decoded once."""
+
+    duration_s: float
+    windows: Iterator[tuple[float, float, Samples]]
+    """(start_s, end_s, samples of it), in order, as :func:`sound_windows`. Raises ``MediaError`` as the file did."""
+
+
+def open_sound(path: Path, limits: MediaLimits, *, keep_s: float = KEPT_S) -> Sound:
+    """The windows of a sound, in memory that does not grow with its length.
+
+    Mono float32 at 16,000 Hz in [-1, 1], as :func:`read_sound` gives them. A sound of up to ``keep_s`` is kept, a
+    longer one is decoded again while its windows are taken. Raises what :func:`read_sound` raises, before the first
+    window.
+    """
+    collected = Collector(path, limits, Stopwatch(path, limits), keep_s)
+    for _ in _blocks(path, collected):
+        pass
+    duration_s = collected.count / SAMPLE_RATE_HZ
+    kept = collected.samples()
+    if kept is not None:
+        return Sound(duration_s, iter(sound_windows(kept, limits)))
+    return Sound(duration_s, _again(path, limits, collected.count, collected.peak))
+
+
 def read_sound(path: Path, limits: MediaLimits) -> tuple[Samples, float]:
     """Mono float32 samples at 16,000 Hz in [-1, 1], and the duration in seconds. Deterministic, thread-safe.
 
     Channels are averaged. A sound that goes beyond full scale (float files, overshooting decoders) is
     scaled down as a whole, never clipped. Raises ``MediaError`` for what is no sound, is damaged, is cut
-    short, holds no samples or NaN, or is over a limit.
+    short, holds no samples or NaN, or is over a limit. All of it is in memory; :func:`open_sound` is for long ones.
     """
+    collected = Collector(path, limits, Stopwatch(path, limits))
+    for _ in _blocks(path, collected):
+        pass
+    samples = collected.samples()
+    assert samples is not None  # everything was kept
+    return samples, len(samples) / SAMPLE_RATE_HZ
+
+
+def sound_windows(samples: Samples, limits: MediaLimits) -> list[tuple[float, float, Samples]]:
+    """Cut into overlapping windows: (start_s, end_s, samples of it), in order; views, nothing is copied.
+
+    Windows of ``window_s`` start every ``hop_s`` until the end is reached. A sound that fits one window is
+    that window, unpadded. A last window that would add less than 1 s is a whole window up to the end instead, so
+    that no window is longer than ``window_s`` and none is a scrap.
+    """
+    return [
+        (start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, samples[start:end])
+        for start, end in _spans(len(samples), limits)
+    ]
+
+
+def _spans(count: int, limits: MediaLimits) -> Iterator[tuple[int, int]]:
+    """The windows of ``count`` samples: (start, end) in samples, in order."""
+    window = max(1, round(limits.window_s * SAMPLE_RATE_HZ))
+    hop = min(window, max(1, round(limits.hop_s * SAMPLE_RATE_HZ)))
+    start, end = 0, min(window, count)
+    yield start, end
+    while end < count:
+        if count - end < min(MIN_TAIL_S * SAMPLE_RATE_HZ, window):
+            start, end = count - window, count
+        else:
+            start, end = start + hop, min(start + hop + window, count)
+        yield start, end
+
+
+def _again(path: Path, limits: MediaLimits, count: int, peak: float) -> Iterator[tuple[float, float, Samples]]:
+    """Decode a sound of known length and peak once more, and cut its windows on the way."""
+    watch = Stopwatch(path, limits)
+    collected = Collector(path, limits, watch, keep_s=0)
+    blocks = _blocks(path, collected)
+    held, first = np.empty(0, np.float32), 0  # samples, and the place of the first of them in the sound
+    for start, end in _spans(count, limits):
+        parts = [held[start - first :]]
+        reached = first + len(held)
+        while reached < end:
+            block = next(blocks, None)
+            if block is None:
+                raise ChangedWhileRead(display_path(path))
+            parts.append(block[max(0, start - reached) :])
+            reached += len(block)
+        held, first = np.concatenate(parts), start
+        window = scaled(held[: end - start].copy(), peak)
+        paused = watch.pause()
+        yield start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, window
+        watch.resume(paused)
+    for _ in blocks:
+        pass
+    if collected.count != count or collected.peak != peak:
+        raise ChangedWhileRead(display_path(path))
+
+
+def _blocks(path: Path, collected: Collector) -> Iterator[Samples]:
+    """Decode all of a file: its samples at 16,000 Hz as they come, not scaled. Raises ``MediaError`` only."""
     with open_file(path) as file:
         try:
-            return _read(path, file, limits)
+            yield from _read(path, file, collected)
         except MediaError:
             raise
         except MemoryError as error:
@@ -60,27 +154,8 @@ def read_sound(path: Path, limits: MediaLimits) -> tuple[Samples, float]:
             raise media_error(path, _damaged(error)) from error
 
 
-def sound_windows(samples: Samples, limits: MediaLimits) -> list[tuple[float, float, Samples]]:
-    """Cut into overlapping windows: (start_s, end_s, samples of it), in order; views, nothing is copied.
-
-    Windows of ``window_s`` start every ``hop_s`` until the end is reached. A sound that fits one window is
-    that window, unpadded. A last window that would add less than 1 s is a whole window up to the end instead, so
-    that no window is longer than ``window_s`` and none is a scrap.
-    """
-    window = max(1, round(limits.window_s * SAMPLE_RATE_HZ))
-    hop = min(window, max(1, round(limits.hop_s * SAMPLE_RATE_HZ)))
-    spans = [(0, min(window, len(samples)))]
-    while spans[-1][1] < len(samples):
-        start, end = spans[-1]
-        if len(samples) - end < min(MIN_TAIL_S * SAMPLE_RATE_HZ, window):
-            spans.append((len(samples) - window, len(samples)))
-        else:
-            spans.append((start + hop, min(start + hop + window, len(samples))))
-    return [(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, samples[start:end]) for start, end in spans]
-
-
-def _read(path: Path, file: BinaryIO, limits: MediaLimits) -> tuple[Samples, float]:
-    check_size(path, os.fstat(file.fileno()).st_size, Modality.AUDIO, limits)
+def _read(path: Path, file: BinaryIO, collected: Collector) -> Iterator[Samples]:
+    check_size(path, os.fstat(file.fileno()).st_size, Modality.AUDIO, collected.limits)
     kind = sniff(file.read(HEAD_BYTES))
     suffix = _BY_SUFFIX.get(path.suffix.lower(), path.suffix.lower())
     # A film is no sound; but a sound may stand in a film's container, and then its suffix says so.
@@ -88,35 +163,37 @@ def _read(path: Path, file: BinaryIO, limits: MediaLimits) -> tuple[Samples, flo
     if kind.modality is not Modality.AUDIO and not in_container and kind is not UNKNOWN:
         raise wrong_kind(path, kind, Modality.AUDIO)
     streamed = check_promise(path, file)
-    collected = Collector(path, limits)
     source = kind.suffix or suffix
     # Of a file that states no length, libsndfile sometimes finds no samples.
-    by_ffmpeg = streamed or source in _ONLY_FFMPEG
-    if by_ffmpeg or not _with_libsndfile(path, file, collected):
-        if source not in _FFMPEG_NAMES:
-            raise wrong_kind(path, UNKNOWN, Modality.AUDIO)
-        read_with_ffmpeg(path, file, _FFMPEG_NAMES[source], collected)
-    samples = collected.finish()
-    return samples, len(samples) / SAMPLE_RATE_HZ
+    sound = None if streamed or source in _ONLY_FFMPEG else _open_with_libsndfile(file)
+    if sound is not None:
+        with sound:
+            yield from _with_libsndfile(path, sound, collected)
+    elif source in _FFMPEG_NAMES:
+        yield from read_with_ffmpeg(path, file, _FFMPEG_NAMES[source], collected)
+    else:
+        raise wrong_kind(path, UNKNOWN, Modality.AUDIO)
+    yield collected.finish()
 
 
-def _with_libsndfile(path: Path, file: BinaryIO, collected: Collector) -> bool:
-    """False when libsndfile does not know the format or the codec in it."""
+def _open_with_libsndfile(file: BinaryIO) -> soundfile.SoundFile | None:
+    """None when libsndfile does not know the format or the codec in it."""
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # the descriptor's own place, not the buffer's
     try:
-        sound = soundfile.SoundFile(file.fileno(), closefd=False)
+        return soundfile.SoundFile(file.fileno(), closefd=False)
     except soundfile.LibsndfileError:
-        return False
-    with sound:
-        collected.start(sound.samplerate, sound.channels, sound.frames)
-        read = 0
-        while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-            read += len(block)
-            collected.add(block)  # (frames, channels)
-        # Ogg promises by its last page, which sound_headers.py has looked at.
-        if read + 1 < sound.frames and sound.format != "OGG":
-            raise cut_short(path, f"{read:,} of {sound.frames:,} frames are there")
-    return True
+        return None
+
+
+def _with_libsndfile(path: Path, sound: soundfile.SoundFile, collected: Collector) -> Iterator[Samples]:
+    collected.start(sound.samplerate, sound.channels, sound.frames)
+    read = 0
+    while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        read += len(block)
+        yield collected.add(block)  # (frames, channels)
+    # Ogg promises by its last page, which sound_headers.py has looked at.
+    if read + 1 < sound.frames and sound.format != "OGG":
+        raise cut_short(path, f"{read:,} of {sound.frames:,} frames are there")
 
 
 def _is_av(error: Exception) -> bool:

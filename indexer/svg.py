@@ -11,6 +11,7 @@ import base64
 import codecs
 import importlib.util
 import io
+import math
 import re
 import subprocess
 import sys
@@ -25,25 +26,26 @@ from PIL import Image, PngImagePlugin
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line
 from indexer.kinds import HEAD_BYTES, SVG, sniff
+from indexer.limits import MediaLimits
 
 #: The long side a drawing is drawn with, whatever size it states: it has no pixels of its own.
 DRAWN_SIDE_PX = 1024
 MAX_SVG_BYTES = 20_000_000
 MAX_ELEMENTS = 200_000
 MAX_DEPTH = 500
-#: Seconds of processor time for one drawing, and twice that by the clock.
+#: Seconds of processor time for one drawing where the limits allow as much, and twice that by the clock.
 DRAW_LIMIT_S = 15
-MEMORY_LIMIT_BYTES = 2_000_000_000
 
 _MAX_ENTITY_CHARS = 1000
 _MAX_UNFOLDED_CHARS = 2_000_000
 _WORKER = Path(__file__).with_name("svg_worker.py")
-_LENGTH = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(px|pt|pc|mm|cm|in|em|ex)?\s*")
+_LENGTH = re.compile(r"\s*((?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:\s*(px|pt|pc|mm|cm|in|em|ex))?\s*")
+_ENTITY_USE = re.compile(r"&([^&;\s]+);")
 _UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "em": 16.0,
             "ex": 8.0}  # fmt: skip
 
 
-def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None]) -> Image.Image:
+def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
     """Draw on white, long side ``DRAWN_SIDE_PX``. Raises ``MediaError`` for what is damaged or dangerous.
 
     Drawings that take in other files (``<image href="photo.png">``) are refused: they would be drawn
@@ -56,30 +58,29 @@ def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None]) -
         raise media_error(path, f"is over the {MAX_SVG_BYTES / 1e6:g} MB limit of an SVG; export it as PNG")
     drawing = _check(path, source, check_raster)
     side = "width" if drawing.width >= drawing.height else "height"
+    seconds = min(DRAW_LIMIT_S, max(1, math.ceil(limits.max_seconds)))
+    memory_bytes = int(limits.max_decoded_mb * 1e6)
+    limit = f"{seconds} s and {memory_bytes / 1e9:g} GB"
+    too_much = f"is an SVG that cannot be drawn within {limit}; export it as PNG"
     command = [sys.executable, str(_WORKER), side, str(DRAWN_SIDE_PX), "fonts" if drawing.has_words else "-",
-               str(DRAW_LIMIT_S), str(MEMORY_LIMIT_BYTES)]  # fmt: skip
+               str(seconds), str(memory_bytes)]  # fmt: skip
     try:
         done = subprocess.run(
-            command, input=drawing.text.encode(), capture_output=True, timeout=2 * DRAW_LIMIT_S, check=False
+            command, input=drawing.text.encode(), capture_output=True, timeout=2 * seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise media_error(path, _too_much()) from error
+        raise media_error(path, too_much) from error
     except OSError as error:
         raise media_error(path, f"could not be drawn ({one_line(error)}); export it as PNG") from error
     if done.returncode == 1 and done.stderr:
         said = one_line(done.stderr.decode("utf-8", "replace"))
         raise media_error(path, f"is an SVG that cannot be drawn ({said}); export it as PNG")
     if done.returncode != 0:
-        raise media_error(path, _too_much())
+        raise media_error(path, too_much)
     with PngImagePlugin.PngImageFile(io.BytesIO(done.stdout), "") as png:
         if max(png.size) > 4 * DRAWN_SIDE_PX:
             raise media_error(path, "is an SVG of no clear size; give it a width, a height or a viewBox")
         return png.convert("RGB")
-
-
-def _too_much() -> str:
-    limit = f"{DRAW_LIMIT_S} s and {MEMORY_LIMIT_BYTES / 1e9:g} GB"
-    return f"is an SVG that cannot be drawn within {limit}; export it as PNG"
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ def _check(path: Path, source: bytes, check_raster: Callable[[bytes], None], dep
     try:
         parser.Parse(source, True)
         drawing.text = _decode(source, drawing.encoding)
-        unfolded = sum(drawing.text.count(f"&{name};") * chars for name, chars in drawing.entities.items())
+        unfolded = sum(drawing.entities.get(used[1], 0) for used in _ENTITY_USE.finditer(drawing.text))
         if unfolded > _MAX_UNFOLDED_CHARS:
             raise _Refused("unfolds itself through its entities")
         for address in drawing.pictures:
@@ -194,7 +195,7 @@ def _decode(source: bytes, encoding: str) -> str:
 def _size(attributes: dict[str, str]) -> tuple[float, float]:
     """Width and height in any unit: only which is longer matters."""
     sides = [_LENGTH.fullmatch(attributes.get(name, "")) for name in ("width", "height")]
-    box = re.split(r"[\s,]+", attributes.get("viewBox", "").strip())
+    box = re.split(r"[\s,]+", attributes.get("viewBox", "").strip(), maxsplit=4)
     sizes: list[float] = []
     for index, match in enumerate(sides):
         if match:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from indexer.errors import ManifestError
 from indexer.files import one_line
+from indexer.parquet_cells import BadRow as BadRow
+from indexer.parquet_cells import rows_of
 
 #: A line longer than this is not a row anyone wrote; it is skipped without being kept in memory.
 MAX_LINE_BYTES = 16_000_000
+#: Of one integer.
+MAX_DIGITS = 1_000
 
 #: What a row may be about; a table needs a column of at least one.
 CONTENT = ("image", "audio", "text")
@@ -25,10 +30,6 @@ NAMED_KEYS = frozenset((*CONTENT, "id", "split", "metadata"))
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
-
-
-class BadRow(ValueError):
-    """A row that is skipped; the message is the reason, with its remedy."""
 
 
 #: (line from 1, the row or why it is none)
@@ -43,10 +44,14 @@ def _jsonl(file: BinaryIO, shown: str) -> Iterator[Numbered]:
         if not raw.strip():
             continue
         try:
-            values = json.loads(raw.decode("utf-8"), parse_constant=lambda _: None)
+            values = json.loads(raw.decode("utf-8"), parse_constant=lambda _: None, parse_int=_integer)
         except UnicodeDecodeError as error:
             yield line, BadRow(f"is not UTF-8 (byte {error.start} of the line); save the manifest as UTF-8")
-        except (ValueError, RecursionError) as error:
+        except BadRow as bad:
+            yield line, bad
+        except RecursionError:
+            yield line, BadRow("is not JSON (it is nested too deeply); flatten it or leave the line out")
+        except ValueError as error:
             yield line, BadRow(f"is not JSON ({one_line(error)}); a row is one JSON object on one line")
         else:
             if isinstance(values, dict):
@@ -131,7 +136,7 @@ def _cell(name: str, cell: str) -> Any:
         return cell
     if _INTEGER.fullmatch(cell):
         return int(cell)
-    return float(cell) if _DECIMAL.fullmatch(cell) else cell
+    return float(cell) if _DECIMAL.fullmatch(cell) and math.isfinite(float(cell)) else cell
 
 
 def _parquet(file: BinaryIO, shown: str) -> Iterator[Numbered]:
@@ -153,11 +158,20 @@ def _parquet(file: BinaryIO, shown: str) -> Iterator[Numbered]:
                 raise ManifestError(f'{shown}: column "{name}" holds {kind}; it must hold {what}')
         line = 0
         for batch in table.iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
+            for values in rows_of(batch):
                 line += 1
                 yield line, values
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{shown}: is not a parquet file that can be read ({one_line(error)})") from error
+
+
+def _integer(digits: str) -> int:
+    """Python converts 4,300 digits at most: beyond that the time grows with their square."""
+    if len(digits) > MAX_DIGITS:
+        raise BadRow(
+            f"holds a number of {len(digits):,} digits, over the limit of {MAX_DIGITS:,}; write it as a string"
+        )
+    return int(digits)
 
 
 def type_name(value: object) -> str:

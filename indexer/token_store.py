@@ -15,7 +15,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.durable import storage_errors, sync_folder
+from indexer.durable import make_way, storage_errors, sync_folder
+from indexer.reading import misplaced
 from indexer.vectors import RowStore
 
 
@@ -36,6 +37,8 @@ class TokenStore(RowStore[np.uint8]):
             self.folder.mkdir(exist_ok=True)
         for shard in range(-(-self.count // self.shard_rows)):
             path, need = self.shard_path(shard), self._rows_in(shard) * self._row_bytes
+            if misplaced(path) is not None:
+                make_way(path)
             with storage_errors(path), path.open("ab", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size < need:
                     file.truncate(need)
@@ -43,8 +46,7 @@ class TokenStore(RowStore[np.uint8]):
                     mended.append(path.name)
         with storage_errors(self.folder):
             sync_folder(self.folder)
-        with self._lock:
-            self._maps.clear()
+        self.close()
         return mended
 
     def disk_bytes(self) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from indexer.corpus import Corpus, read_manifest
 from indexer.errors import ManifestError
+from indexer.keys import key_apart, row_key
 from indexer.kinds import MANIFEST_SUFFIXES
 from indexer.rows import Place
+
+#: Of ``stat``: there is no such file, or can be none.
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 
 
 class Roots:
@@ -32,8 +37,17 @@ class Roots:
 
 
 def is_gone(place: Place) -> bool:
-    """Whether the file (of a text row: its manifest) does not exist any more. A dangling link is gone, too."""
-    return not os.path.exists(place.path)  # noqa: PTH110 - Path.exists raises for names that cannot be
+    """Whether the file (of a text row: its manifest) does not exist any more. A dangling link is gone, too.
+
+    What the system does not say (a failing disk, no permission) is not gone.
+    """
+    try:
+        os.stat(place.path)  # noqa: PTH116 - a path may hold what no file name can
+    except OSError as error:
+        return error.errno in _GONE
+    except ValueError:
+        return True
+    return False
 
 
 def vanished(places: Iterable[Place], corpus: Corpus) -> list[str]:
@@ -61,10 +75,14 @@ def vanished(places: Iterable[Place], corpus: Corpus) -> list[str]:
 
 
 def _listed(manifest: Path) -> set[str] | None:
-    """The keys of all that ``manifest`` lists; ``None`` when it cannot be read."""
+    """The keys of all that ``manifest`` lists; ``None`` when it, or the file of a row, cannot be read."""
     try:
-        rows = read_manifest(manifest).rows
+        found = read_manifest(manifest)
     except ManifestError:
         return None
+    rows = found.rows
+    if any("cannot be" in skipped.reason for skipped in found.skipped):  # see files.trouble: it may be there
+        return None
     keys = {str(path) for row in rows for path in (row.image, row.audio) if path is not None}
-    return keys | {f"{manifest}#{row.row_id}" for row in rows if row.text is not None}
+    texts = [row.row_id for row in rows if row.text is not None]
+    return keys | {name(manifest, row_id) for row_id in texts for name in (row_key, key_apart)}

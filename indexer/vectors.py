@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +22,21 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.durable import storage_errors, sync_folder
+from indexer.durable import make_way, storage_errors, sync_folder
 from indexer.errors import IndexDamaged
+from indexer.reading import OpenFile, misplaced
 
 #: Size of a full shard: few files for a big collection, and 32-bit friendly maps.
 SHARD_BYTES = 256 * 2**20
 _FLOAT32 = np.dtype("<f4")
 #: Rows that are read one by one.
 _FEW = 64
+#: Bytes between two wanted rows that are read over: about as fast as a call of its own for each.
+_READ_OVER_BYTES = 16_384
+#: Of one call where some of the rows are not wanted.
+_SPAN_BYTES = 2**20
+#: Rows whose checksums are computed at a time.
+_CHECKED_AT_ONCE = 16_384
 
 Number = TypeVar("Number", np.float32, np.uint8, np.uint32)
 Store = TypeVar("Store", bound="RowStore[Any]")
@@ -42,7 +48,7 @@ def rows_per_shard(dim: int) -> int:
 
 
 class RowStore(Generic[Number]):
-    """Rows ``0 .. count - 1`` of one generation, memory-mapped for reading."""
+    """Rows ``0 .. count - 1`` of one generation. Read by calls, never mapped: see :class:`indexer.reading.OpenFile`."""
 
     dtype: ClassVar[np.dtype[Any]]
     suffix: ClassVar[str]
@@ -61,8 +67,7 @@ class RowStore(Generic[Number]):
         self.generation = generation
         self.count = count
         self.shard_rows = shard_rows
-        self._maps: dict[int, NDArray[Number]] = {}
-        self._lock = threading.Lock()
+        self._files: dict[int, OpenFile] = {}
         if checked:
             self.sums = Checksums(folder, dim=1, generation=generation, count=count, shard_rows=shard_rows)
 
@@ -78,23 +83,22 @@ class RowStore(Generic[Number]):
             raise ValueError(f"rows of {self.dim} numbers expected, got an array of shape {matrix.shape}")
         if self.sums is not None:
             self.sums.append(checksums(rows) if sums is None else sums, at=at)
+        if at == 0:
+            with storage_errors(self.folder):
+                self.folder.mkdir(exist_ok=True)
         done = 0
         while done < len(rows):
             shard, row = divmod(at + done, self.shard_rows)
             piece = rows[done : done + self.shard_rows - row]
             self._write(shard, row, piece)
             done += len(piece)
-        with self._lock:
-            self.count = at + len(rows)
-            self._maps.clear()
+        self.count = at + len(rows)
 
     def rewind(self, count: int) -> None:
         """Forget appended rows past ``count``: their transaction did not happen."""
         if self.sums is not None:
             self.sums.rewind(count)
-        with self._lock:
-            self.count = count
-            self._maps.clear()
+        self.count = count
 
     def get(self, ids: NDArray[np.int64]) -> NDArray[Number]:
         """Rows ``ids`` (any order, repeats allowed) -> ``(n, dim)``, a copy.
@@ -105,23 +109,22 @@ class RowStore(Generic[Number]):
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"vector_id out of range 0..{self.count - 1}")
         out: NDArray[Number] = np.empty((len(wanted), self.dim), dtype=self.dtype)
-        if len(wanted) <= _FEW:  # of a search's candidates one by one, which is faster than sorting them by shard
+        if len(wanted) <= _FEW:  # of a search's candidates one by one, which is faster than sorting them
+            by_shard: dict[int, tuple[list[int], list[int]]] = {}
             for place, vector_id in enumerate(wanted.tolist()):
                 shard, row = divmod(vector_id, self.shard_rows)
-                stored = self._maps.get(shard)
-                stored = self._map(shard) if stored is None else stored
-                if row >= len(stored):
-                    raise self._damaged(shard)
-                out[place] = stored[row]
+                places, offsets = by_shard.setdefault(shard, ([], []))
+                places.append(place)
+                offsets.append(row * self._row_bytes)
+            for shard, (places, offsets) in by_shard.items():
+                self._read_each(shard, out, places, offsets)
             return out
-        shards = wanted // self.shard_rows
-        for shard in np.unique(shards):
-            here = shards == shard
-            rows = wanted[here] - shard * self.shard_rows
-            stored = self._map(int(shard))
-            if rows.max() >= len(stored):
-                raise self._damaged(int(shard))
-            out[here] = stored[rows]
+        order = None if bool(np.all(wanted[1:] >= wanted[:-1])) else np.argsort(wanted, kind="stable")
+        ascending = wanted if order is None else wanted[order]
+        rows = out if order is None else np.empty_like(out)
+        self._gather(ascending, rows)
+        if order is not None:
+            out[order] = rows
         return out
 
     def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, NDArray[Number]]]:
@@ -129,26 +132,32 @@ class RowStore(Generic[Number]):
         while start < self.count:
             shard, row = divmod(start, self.shard_rows)
             stop = min(row + rows, self._rows_in(shard))
-            stored = self._map(shard)
-            if stop > len(stored):
+            piece = self._piece(shard, row, stop)
+            if len(piece) < stop - row:
                 raise self._damaged(shard)
-            yield start, np.asarray(stored[row:stop], dtype=self.dtype)
+            yield start, piece
             start += stop - row
 
     def readable(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the rows ``ids`` are in their files."""
         shards, rows = np.divmod(np.asarray(ids, dtype=np.int64), self.shard_rows)
-        lengths = {int(shard): len(self._map(int(shard))) for shard in np.unique(shards)}
+        lengths = {int(shard): self._rows_there(int(shard)) for shard in np.unique(shards)}
         return rows < np.array([lengths[int(shard)] for shard in shards], dtype=np.int64)
 
     def open_all(self) -> None:
-        """Map every shard now, so that a later ``compact`` by a writer cannot take the files from a reader.
+        """Open every shard now, so that a later ``compact`` by a writer cannot take the files from a reader.
 
         Raises ``IndexDamaged`` when one is missing or short.
         """
         for shard in range(-(-self.count // self.shard_rows)):
-            if len(self._map(shard)) < self._rows_in(shard):
+            if self._rows_there(shard) < self._rows_in(shard):
                 raise self._damaged(shard)
+
+    def close(self) -> None:
+        """Let go of the files; what is read later opens them again."""
+        self._files = {}
+        if self.sums is not None:
+            self.sums.close()
 
     def copy_to(self: Store, other: Store, ids: NDArray[np.int64], *, at: int) -> None:
         """Append rows ``ids`` to ``other`` with the checksums that they have, so that damage stays seen."""
@@ -172,9 +181,14 @@ class RowStore(Generic[Number]):
         mended = []
         for shard in range(-(-self.count // self.shard_rows) if self.sums is not None else 0):
             assert self.sums is not None
-            kept, rows = len(self.sums._map(shard)), self._map(shard)
-            if kept < len(rows):
-                self.sums._write(shard, kept, checksums(rows[kept:]))
+            kept, there = self.sums._rows_there(shard), self._rows_there(shard)
+            if kept < there:
+                if misplaced(self.sums.shard_path(shard)) is not None:
+                    make_way(self.sums.shard_path(shard))
+                while kept < there:
+                    rows = self._piece(shard, kept, min(kept + _CHECKED_AT_ONCE, there))
+                    self.sums._write(shard, kept, checksums(rows))
+                    kept += len(rows)
                 mended.append(self.sums.shard_path(shard).name)
         if self.sums is not None:
             self.sums.rewind(self.count)
@@ -186,9 +200,10 @@ class RowStore(Generic[Number]):
         for shard in range(-(-self.count // self.shard_rows)):
             path = self.shard_path(shard)
             need = self._rows_in(shard) * self._row_bytes
-            have = path.stat().st_size if path.exists() else None
-            if have is None:
-                problems.append(f"{path}: is missing")
+            wrong, file = misplaced(path), OpenFile.open(path)
+            have = 0 if file is None else file.size()
+            if wrong is not None:
+                problems.append(f"{path}: {wrong}")
             elif have < need:
                 problems.append(f"{path}: is {have:,} bytes, but {need:,} were committed")
         return problems + (self.sums.short_shards() if self.sums is not None else [])
@@ -233,25 +248,67 @@ class RowStore(Generic[Number]):
     def _rows_in(self, shard: int) -> int:
         return min(self.shard_rows, self.count - shard * self.shard_rows)
 
-    def _map(self, shard: int) -> NDArray[Number]:
-        """The committed rows of a shard; fewer where its file is cut short, none where it is missing."""
-        with self._lock:
-            if shard not in self._maps:
-                path = self.shard_path(shard)
-                try:
-                    rows = min(self._rows_in(shard), path.stat().st_size // self._row_bytes)
-                    shape = (rows, self.dim)
-                    # as a plain array, whose rows are picked at half the cost of a memmap's
-                    self._maps[shard] = np.asarray(
-                        np.memmap(path, dtype=self.dtype, mode="r", shape=shape)
-                        if rows
-                        else np.empty(shape, self.dtype)
-                    )
-                except FileNotFoundError:
-                    return np.empty((0, self.dim), self.dtype)
-                except (OSError, ValueError) as error:
-                    raise IndexDamaged(f"{path}: cannot be read ({error}); run: trimodal verify --repair") from error
-            return self._maps[shard]
+    def _file(self, shard: int) -> OpenFile | None:
+        """The open file of a shard; ``None`` where there is none. Raises ``StorageError`` when that fails."""
+        files = self._files
+        file = files.get(shard)
+        if file is None:
+            file = OpenFile.open(self.shard_path(shard))
+            if file is not None:
+                file = files.setdefault(shard, file)
+        return file
+
+    def _rows_there(self, shard: int) -> int:
+        """How many of the committed rows of a shard are in its file: none where it is missing."""
+        file = self._file(shard)
+        return 0 if file is None else min(self._rows_in(shard), file.size() // self._row_bytes)
+
+    def _read(self, shard: int, row: int, view: memoryview) -> None:
+        """Fill ``view`` with the rows of a shard from ``row`` on. Raises ``IndexDamaged`` where the file ends first."""
+        file = self._file(shard)
+        if file is None or file.read_into(view, row * self._row_bytes) < len(view):
+            raise self._damaged(shard)
+
+    def _piece(self, shard: int, row: int, stop: int) -> NDArray[Number]:
+        """Rows ``row .. stop - 1`` of a shard, ``(m, dim)``; fewer where the file ends before."""
+        piece: NDArray[Number] = np.empty((stop - row, self.dim), dtype=self.dtype)
+        file = self._file(shard)
+        there = 0 if file is None else file.read_into(_bytes_of(piece), row * self._row_bytes)
+        return piece[: there // self._row_bytes]
+
+    def _read_each(self, shard: int, out: NDArray[Number], places: list[int], offsets: list[int]) -> None:
+        """Rows that begin at ``offsets`` of a shard's file into the rows ``places`` of ``out``."""
+        file = self._file(shard)
+        if file is None or not file.read_each(_bytes_of(out), self._row_bytes, places, offsets):
+            raise self._damaged(shard)
+
+    def _gather(self, ids: NDArray[np.int64], out: NDArray[Number]) -> None:
+        """Rows ``ids``, ascending, into ``out``. Rows that lie close together are read in one call."""
+        size, view = self._row_bytes, _bytes_of(out)
+        shards, rows = np.divmod(ids, self.shard_rows)
+        # a span ends where the next row is far, or in another shard, or would make it too long
+        parted = (np.diff(ids) > max(1, _READ_OVER_BYTES // size)) | (np.diff(shards) > 0)
+        begins = np.concatenate([[0], np.flatnonzero(parted) + 1])
+        ends = np.append(begins[1:], len(ids))
+        alone = begins[ends - begins == 1]
+        for shard in np.unique(shards[alone]).tolist():
+            places = alone[shards[alone] == shard]
+            self._read_each(shard, out, places.tolist(), (rows[places] * size).tolist())
+        longest = max(1, _SPAN_BYTES // size)
+        buffer: NDArray[Number] | None = None
+        for begin, end in np.stack([begins, ends], axis=1)[ends - begins > 1].tolist():
+            while begin < end:
+                first, shard = int(ids[begin]), int(shards[begin])
+                stop = begin + int(np.searchsorted(ids[begin:end], first + longest))
+                n = int(ids[stop - 1]) - first + 1
+                if n == stop - begin and bool((np.diff(ids[begin:stop]) == 1).all()):
+                    self._read(shard, int(rows[begin]), view[begin * size : stop * size])
+                else:
+                    if buffer is None:
+                        buffer = np.empty((longest, self.dim), dtype=self.dtype)
+                    self._read(shard, int(rows[begin]), _bytes_of(buffer)[: n * size])
+                    np.take(buffer, ids[begin:stop] - first, axis=0, out=out[begin:stop], mode="clip")
+                begin = stop
 
     def _damaged(self, shard: int) -> IndexDamaged:
         return IndexDamaged(
@@ -262,7 +319,10 @@ class RowStore(Generic[Number]):
         path = self.shard_path(shard)
         offset = row * self._row_bytes
         with storage_errors(path):
-            new = not path.exists()
+            wrong = misplaced(path)
+            new = wrong is not None
+            if new and (row or wrong != "is missing"):  # no file is made that would look like one of ours
+                raise IndexDamaged(f"{path}: {wrong}; run: trimodal verify --repair")
             with path.open("xb" if new else "r+b", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size < offset:
                     raise IndexDamaged(
@@ -293,6 +353,11 @@ class Checksums(RowStore[np.uint32]):
     dtype = np.dtype("<u4")
     suffix = ".crc"
     noun = "checksums"
+
+
+def _bytes_of(rows: NDArray[Any]) -> memoryview:
+    """The memory of a contiguous array, as bytes."""
+    return rows.reshape(-1).view(np.uint8).data
 
 
 def checksums(rows: NDArray[Any]) -> NDArray[np.uint32]:

@@ -7,9 +7,7 @@ line. Files are named relative to the table. A row that cannot be asked gives a 
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
-from indexer.files import display_path, open_file, trouble
+from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
 from indexer.tables import READERS, BadRow
 from retrieval.embed import Vector
 from retrieval.hits import SearchResult
+from retrieval.output import CsvFile, json_text
 from retrieval.query import Query, build_query
 from retrieval.search import Searcher
 
@@ -106,17 +105,16 @@ class ResultFile:
 
     def __init__(self, file: io.TextIOBase, *, as_csv: bool) -> None:
         self._file = file
-        self._csv = csv.DictWriter(file, _CSV) if as_csv else None
-        if self._csv is not None:
-            self._csv.writeheader()
+        self._csv = CsvFile(file, _CSV, lineterminator="\r\n") if as_csv else None
 
     def write(self, one: Answered) -> None:
         """Append it."""
         if self._csv is not None:
-            self._csv.writerows(one.csv_rows())
+            for row in one.csv_rows():
+                self._csv.named(row)
         else:
-            line = json.dumps(one.to_json(), ensure_ascii=False)
-            self._file.write(line.encode("utf-8", "backslashreplace").decode() + "\n")  # names that are no UTF-8
+            encoding = getattr(self._file, "encoding", None)
+            self._file.write(json_text(one.to_json(), encoding=encoding) + "\n")
         self._file.flush()
 
 
@@ -149,6 +147,8 @@ def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults
         return Asked(line, row_id, None, "holds half characters that are no text; write it in UTF-8")
     except (BadRow, UsageError, FilterError) as error:
         return Asked(line, row_id, None, str(error))
+    except Exception as error:  # whatever a row is made of, the others are answered
+        return Asked(line, row_id, None, f"is no query ({one_line(error)}); mend the row")
 
 
 def _texts(value: Any) -> list[str]:
@@ -159,7 +159,7 @@ def _number(value: Any, name: str) -> int | float:
     try:
         return int(value) if name == "k" else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadRow(f'"{name}" is {value!r}; it must be a number') from None
+        raise BadRow(f'"{name}" is {one_line(repr(value), 60)}; it must be a number') from None
 
 
 def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector]:

@@ -6,7 +6,8 @@ collections, indexes or hits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
 from indexer.limits import MediaLimits, limits_for
-from indexer.media import read_picture, read_sound, sound_windows
+from indexer.media import open_sound, read_picture, sound_windows
 from retrieval.query import Query, QueryPart
 
 #: A sum of unit vectors shorter than this share of its weights has no direction to speak of.
 _LEAST_SHARE = 1e-3
+
+#: Windows of a long sound that are prepared and encoded together.
+_WINDOWS_AT_ONCE = 32
 
 Vector = NDArray[np.float32]
 
@@ -85,12 +89,16 @@ def _picture(part: QueryPart, limits: MediaLimits) -> Image.Image:
 
 
 def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits) -> Vector:
+    found: Iterable[tuple[float, float, Samples]]
     if isinstance(part.value, Path):
-        samples, _ = read_sound(part.value, limits)
+        found = open_sound(part.value, limits).windows
     else:
-        samples = np.asarray(part.value, dtype=np.float32)
-    windows: list[Samples] = [window for _, _, window in sound_windows(samples, limits)]
-    vector = mean_vector(encoder.encode_audio([encoder.prepare_audio(window) for window in windows]))
+        found = sound_windows(np.asarray(part.value, dtype=np.float32), limits)
+    prepared = (encoder.prepare_audio(window) for _, _, window in found)
+    vectors: list[Embeddings] = []
+    while some := list(islice(prepared, _WINDOWS_AT_ONCE)):
+        vectors.append(encoder.encode_audio(some))
+    vector = mean_vector(np.concatenate(vectors))
     if vector is None:
         raise UsageError(f"{one_line(part.described(), 60)}: its windows cancel each other out; cut the sound shorter")
     return vector

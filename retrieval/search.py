@@ -24,7 +24,7 @@ from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import UsageError
 from indexer.faiss_index import VectorIndex
-from indexer.files import display_path
+from indexer.files import display_path, one_line
 from indexer.items import Modality
 from indexer.limits import MediaLimits
 from indexer.rows import Row
@@ -83,13 +83,23 @@ class Searcher:
         device: str = "auto",
         limits: MediaLimits | None = None,
     ) -> Searcher:
-        """Open a collection with the encoder that it names, or with ``model``, which must be interchangeable."""
+        """Open a collection with the encoder that it names, or with ``model``, which must be interchangeable.
+
+        Raises ``ModelNotConfirmed`` where the collection names a model that was not used on this machine before;
+        naming it as ``model`` confirms it.
+        """
         from indexer.encoders import open_encoder
+        from indexer.encoders.trust import confirm_if_possible, require_confirmed
 
         collection = Collection.open(Path(path))
         try:
+            if model is None:
+                require_confirmed(collection.encoder_spec, collection.fingerprint, collection.path)
             encoder = open_encoder(model or collection.encoder_spec, device=device)
-            return cls(collection, encoder, device=device, limits=limits)
+            opened = cls(collection, encoder, device=device, limits=limits)
+            if model is not None:
+                confirm_if_possible(encoder)
+            return opened
         except BaseException:
             collection.close()
             raise
@@ -214,7 +224,7 @@ class Searcher:
         if condition is not None and allowed:
             allowed = {modality: catalog.vector_ids(modality, condition) for modality in allowed}
             if not any(len(ids) for ids in allowed.values()):
-                warnings.append(f"{shown}: nothing that is searched passes --where {query.where!r}")
+                warnings.append(f"{shown}: nothing that is searched passes --where {one_line(repr(query.where))}")
         return allowed, warnings
 
     def _best_items(

@@ -97,7 +97,7 @@ def test_creating_over_a_collection_is_refused_unless_it_is_to_be_replaced(tmp_p
 
 
 def test_what_a_crashed_creation_left_is_no_collection_and_no_obstacle(tmp_path: Path) -> None:
-    filled(tmp_path / "c").close()
+    new_collection(tmp_path / "c", 16).close()  # killed before its last step
     (tmp_path / "c" / "collection.json").rename(tmp_path / "c" / "collection.json.tmp")
 
     with pytest.raises(CollectionMissing):

@@ -334,7 +334,7 @@ class TestDrawings:
     def test_a_drawing_that_takes_too_long_is_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(indexer.svg, "DRAW_LIMIT_S", 1)
         noise = '<filter id="f"><feTurbulence numOctaves="100000000" baseFrequency="0.7"/></filter>'
-        with pytest.raises(MediaError, match="cannot be drawn within 1 s and 2 GB; export it as PNG"):
+        with pytest.raises(MediaError, match="cannot be drawn within 1 s and 1 GB; export it as PNG"):
             self.draw(tmp_path, svg_bytes(noise + '<rect width="40" height="30" filter="url(#f)"/>'))
 
     def test_a_drawing_that_overruns_the_renderers_stack_takes_nothing_with_it(self, tmp_path: Path) -> None:

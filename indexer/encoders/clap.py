@@ -23,6 +23,7 @@ from torch import nn
 from indexer.encoders.specs import ClapSpec
 from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import clean_config, extractor_settings, read_json_object
 from indexer.errors import ModelError, WeightsMissing
 from indexer.items import Samples
 
@@ -50,8 +51,8 @@ class ClapTower(nn.Module):
         self.spec = spec
         extractor: Any = ClapFeatureExtractor
         try:
-            self.extractor = extractor(**spec.extractor)
-            config = ClapAudioConfig(**spec.config)
+            self.extractor = extractor(**extractor_settings(spec.extractor, _SETTINGS))
+            config = ClapAudioConfig(**clean_config(spec.config, Path(spec.weights), ClapAudioConfig))
             # whole samples: the extractor pads to it, and its own product may be a float
             self.limit = self.extractor.nb_max_samples = round(
                 self.extractor.max_length_s * self.extractor.sampling_rate
@@ -132,24 +133,25 @@ def clap_from_directory(directory: Path) -> tuple[ClapSpec, dict[str, torch.Tens
 
     config_path = directory / "config.json"
     try:
-        kind = json.loads(config_path.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        document = read_json_object(config_path)
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{directory}: holds no CLAP model (config.json: {first_line(error)}); give the directory that "
             f"transformers' save_pretrained wrote"
         ) from error
+    kind = document.get("model_type")
     if kind not in ("clap", "clap_audio_model"):
         raise ModelError(f"{config_path}: is a {kind}, not a CLAP model")
     extractor: Any = ClapFeatureExtractor
     try:
         if kind == "clap":
-            config: Any = ClapConfig.from_pretrained(directory, local_files_only=True).audio_config
+            config: Any = ClapConfig(**clean_config(document, config_path, ClapConfig)).audio_config
         else:
-            config = ClapAudioConfig.from_pretrained(directory, local_files_only=True)
-        if any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-            published = extractor.from_pretrained(directory, local_files_only=True)
-        else:
-            published = extractor(truncation="fusion" if config.enable_fusion else "rand_trunc")
+            config = ClapAudioConfig(**clean_config(document, config_path, ClapAudioConfig))
+        settings_of_sound = _extractor_of(directory)
+        if settings_of_sound is None:
+            settings_of_sound = {"truncation": "fusion" if config.enable_fusion else "rand_trunc"}
+        published = extractor(**settings_of_sound)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise ModelError(f"{directory}: can't be read as a CLAP model ({first_line(error)})") from error
     settings = config.to_diff_dict()
@@ -165,6 +167,16 @@ def clap_from_directory(directory: Path) -> tuple[ClapSpec, dict[str, torch.Tens
         window_s=float(published.max_length_s),
     )
     return spec, _audio_half(directory)
+
+
+def _extractor_of(directory: Path) -> dict[str, Any] | None:
+    """The published settings of the feature extractor: the processor's if it has them, as transformers looks."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (directory / name).is_file():
+            document = read_json_object(directory / name)
+            if name == "preprocessor_config.json" or "feature_extractor" in document:
+                return extractor_settings(document, _SETTINGS)
+    return None
 
 
 def _audio_half(directory: Path) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from PIL import Image
 from indexer.encoders.digests import cached_sha256
 from indexer.encoders.dual import require_tower
 from indexer.encoders.hub import TOKENIZER_FILES, hub_file, hub_snapshot
+from indexer.encoders.untrusted import read_json_object
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 from indexer.items import Embeddings, Modality, Samples
 
@@ -215,9 +216,7 @@ def _lasting(settings: Any) -> Any:
 
 def _read_json(path: Path, spec: str) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise ValueError("it is no object")
+        document = read_json_object(path)
     except (OSError, ValueError) as error:
         reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise ModelError(

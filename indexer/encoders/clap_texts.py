@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.language_model import quiet_transformers
+from indexer.encoders.language_model import quiet_transformers, rust_panics_as_errors
 from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
 from indexer.errors import ModelError, WeightsCorrupt
 
 _HALF = ("text_model.", "text_projection.")
@@ -25,10 +26,12 @@ def load_text_half(directory: Path, weights: Path) -> tuple[Any, Any]:
     from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
 
     try:
-        with quiet_transformers():
-            config: Any = ClapConfig.from_pretrained(directory, local_files_only=True).text_config
-            tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        with quiet_transformers(), rust_panics_as_errors(), clean_folder(directory) as folder:
+            config: Any = ClapConfig.from_pretrained(folder, local_files_only=True).text_config
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
             model: Any = ClapTextModelWithProjection(config)
+    except ModelError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception, transformers several of its own
         raise ModelError(
             f"CLAP model {directory}: can't be opened ({first_line(error)}); fetch it again, or give another one"

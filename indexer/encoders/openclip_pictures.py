@@ -7,6 +7,7 @@ normalises them. Knows nothing of towers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.fitting import without_ends
+from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.errors import ModelError
+
+#: No published tower reads pictures near this size.
+MAX_SIDE_PX = 8_192
 
 
 class Pictures:
@@ -27,12 +33,24 @@ class Pictures:
         from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
         from torchvision.transforms import Normalize
 
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocess.items()}
-        steps: list[Any] = image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms
+        listed = {one.name for one in dataclasses.fields(PreprocessCfg)}
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in preprocess.items()
+            if name in listed
+        }
+        _check(settings)
+        try:
+            steps: list[Any] = image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise ModelError(
+                f"the model's preprocessing {dict(settings)} is none of open_clip's ({first_line(error)}); fetch the "
+                "model again"
+            ) from error
         *self._scaling, to_tensor, normalise = steps
         assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalise, Normalize), "open_clip's order changed"
         self.mean, self.std = normalise.mean, normalise.std
-        self._cuts = settings["resize_mode"] == "shortest"
+        self._cuts = settings.get("resize_mode", PreprocessCfg.resize_mode) == "shortest"
 
     def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
         """RGB picture of any size -> uint8 ``(height, width, 3)``, scaled as the model was trained. Thread-safe."""
@@ -49,3 +67,15 @@ class Pictures:
         floats = stacked.permute(0, 3, 1, 2).float().div_(255.0)  # (n, h, w, 3) -> (n, 3, h, w)
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return floats.sub_(mean).div_(std).to(dtype)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raise :class:`ModelError` for a side that no tower has, or colours that are not three numbers."""
+    sides = settings.get("size", 224)
+    for side in sides if isinstance(sides, tuple) else (sides,):
+        if not isinstance(side, int) or not 0 < side <= MAX_SIDE_PX:
+            raise ModelError(f"the model's preprocessing: size {sides!r} is not 1 to {MAX_SIDE_PX:,} pixels")
+    for name in ("mean", "std"):
+        values = settings.get(name, (0.5,) * 3)
+        if not isinstance(values, tuple) or len(values) != 3 or not all(isinstance(one, int | float) for one in values):
+            raise ModelError(f"the model's preprocessing: {name} {values!r} is not three numbers")

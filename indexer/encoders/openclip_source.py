@@ -13,14 +13,15 @@ the architecture agree on; else open_clip's default. Loads no weights and builds
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from indexer.encoders.hub import TOKENIZER_FILES, hub_file, hub_snapshot
+from indexer.encoders.openclip_config import check_config, published_names
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import read_json_object
 from indexer.errors import ModelError, WeightsMissing
 
 PREFIX = "openclip:"
@@ -267,14 +268,15 @@ def _read_config(spec: str, directory: Path) -> dict[str, Any]:
             f"model {spec}: {directory} holds no {CONFIG}; name the architecture: {PREFIX}ARCH@{directory}"
         )
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json_object(path)
         config = document["model_cfg"]
         whole = all(isinstance(config[part], dict) for part in ("vision_cfg", "text_cfg"))
         if not whole or not isinstance(config["embed_dim"], int):
             raise TypeError("model_cfg has no vision_cfg, text_cfg and embed_dim")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"model {spec}: {path} can't be read ({error}); fetch it again") from error
-    return dict(document)
+    check_config(config, f"model {spec}: {path}")
+    return document
 
 
 def _checkpoint_in(spec: str, directory: Path) -> Path:
@@ -298,11 +300,34 @@ def _tokenizer(spec: str, config: dict[str, Any], beside: Path | None, fetch: bo
     if beside is not None and _vocabulary(beside):
         return beside
     where = f"beside the checkpoint, into {beside}" if beside else "beside a checkpoint, and name that with @"
-    return hub_snapshot(
-        name, patterns=("config.json", *TOKENIZER_FILES), what=f"model {spec}: its tokenizer", fetch=fetch,
+    return other_repository(
+        spec, "tokenizer", name, patterns=("config.json", *TOKENIZER_FILES), fetch=fetch,
         whole=lambda found: bool(_vocabulary(found)),
         remedy=f"put its tokenizer.json and tokenizer_config.json {where}",
     )  # fmt: skip
+
+
+def other_repository(
+    spec: str, part: str, name: str, *, patterns: Sequence[str], whole: Callable[[Path], bool], remedy: str, fetch: bool
+) -> Path:
+    """Files of a further repository that a configuration names for a ``part`` of the model.
+
+    Taken from the hub's cache; fetched only where open_clip's own architectures name it too. Raises
+    :class:`WeightsMissing`.
+    """
+    listed = name in published_names()
+    try:
+        return hub_snapshot(
+            name, patterns=patterns, what=f"model {spec}: its {part}", whole=whole, remedy=remedy,
+            fetch=fetch and listed,
+        )  # fmt: skip
+    except WeightsMissing:
+        if listed:
+            raise
+        raise WeightsMissing(
+            f"model {spec}: its {part} is {name} of the hub, which is none that open_clip itself uses, and is not "
+            f"fetched for a model's file; {remedy}"
+        ) from None
 
 
 def _vocabulary(directory: Path | None) -> tuple[Path, ...]:
@@ -322,7 +347,7 @@ def _with_text_tower_of(directory: Path, config: dict[str, Any]) -> dict[str, An
     from open_clip.hf_configs import arch_dict
 
     try:
-        kind = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
+        kind = read_json_object(directory / "config.json").get("model_type")
+    except (OSError, ValueError):
         return config
     return {**config, "text_cfg": {**text, "hf_model_name": str(directory)}} if kind in arch_dict else config

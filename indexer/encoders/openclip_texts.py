@@ -1,16 +1,18 @@
 """The tokenizer that an open_clip model was trained with, from files that are here.
 
-The choice and the settings are open_clip's; only the place of the files is ours, so that nothing is fetched. Knows
-nothing of towers.
+The choice is open_clip's, and so are the settings, those that a configuration may set; only the place of the files is
+ours, so that nothing is fetched and no code beside them is run. Knows nothing of towers.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from indexer.encoders.language_model import rust_panics_as_errors
 from indexer.encoders.openclip_source import OpenClipSource
 from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
 from indexer.errors import ModelError
 
 
@@ -25,9 +27,13 @@ def open_tokenizer(source: OpenClipSource) -> Any:
     try:
         if source.tokenizer is None:
             return SimpleTokenizer(context_length=context, **settings)
-        return HFTokenizer(
-            str(source.tokenizer), context_length=context, tokenizer_mode=text.get("tokenizer_mode"), **settings
-        )
+        with rust_panics_as_errors(), clean_folder(source.tokenizer) as folder:
+            return HFTokenizer(
+                str(folder), context_length=context, tokenizer_mode=text.get("tokenizer_mode"), **settings,
+                **NO_REMOTE_CODE,
+            )  # fmt: skip
+    except ModelError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(
             f"model {source.spec}: its tokenizer {source.tokenizer or ''} can't be opened ({first_line(error)}); "

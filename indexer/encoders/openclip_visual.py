@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from indexer.encoders.openclip_config import check_config
 from indexer.encoders.openclip_source import CONFIG, OpenClipSource
 from indexer.encoders.openclip_weights import load_openclip, quiet
 from indexer.encoders.specs import ClipSpec
@@ -48,6 +49,7 @@ def build_visual(spec: ClipSpec) -> Any:
     import open_clip
 
     config = {**spec.config, "text_cfg": NO_TEXT}
+    check_config(config, f"picture tower {spec.arch}")
     try:
         with quiet(), tempfile.TemporaryDirectory() as work:
             (Path(work) / CONFIG).write_text(json.dumps({"model_cfg": config}), encoding="utf-8")

@@ -21,9 +21,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from indexer.encoders.openclip_source import CONFIG, OpenClipSource
+from indexer.encoders.openclip_config import check_config, check_size
+from indexer.encoders.openclip_source import CONFIG, OpenClipSource, other_repository
 from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.untrusted import clean_folder
 from indexer.errors import ModelError, TrimodalError, WeightsCorrupt
 
 #: open_clip's names of the number formats.
@@ -46,15 +48,19 @@ def _built(source: OpenClipSource, dtype: torch.dtype) -> Any:
     import open_clip
 
     text = source.config["text_cfg"]
+    check_config(source.config, f"model {source.spec}")
+    check_size(source.config, source.checkpoint, f"model {source.spec}")
     try:
         # open_clip builds from a name or from a directory: a directory is the same way for names, files and hubs
-        with quiet(), tempfile.TemporaryDirectory() as work:
-            document = {"model_cfg": source.config, "preprocess_cfg": source.preprocess}
+        with quiet(), _text_tower(source) as config, tempfile.TemporaryDirectory() as work:
+            document = {"model_cfg": config, "preprocess_cfg": source.preprocess}
             (Path(work) / CONFIG).write_text(json.dumps(document), encoding="utf-8")
             return open_clip.create_model(
                 f"local-dir:{work}", load_weights=False, pretrained_text=False, precision=PRECISIONS[dtype]
             )
-    except OSError as error:  # transformers asks the hub for the configuration of a text tower
+    except TrimodalError:
+        raise
+    except OSError as error:
         raise ModelError(
             f"model {source.spec}: its text tower {text.get('hf_model_name')} can't be built ({first_line(error)}); "
             f"connect, or put that model's config.json beside the checkpoint"
@@ -63,6 +69,25 @@ def _built(source: OpenClipSource, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"model {source.spec}: its configuration makes no open_clip model ({first_line(error)}); correct {CONFIG}"
         ) from error
+
+
+@contextlib.contextmanager
+def _text_tower(source: OpenClipSource) -> Iterator[dict[str, Any]]:
+    """``model_cfg`` with a text tower of transformers named by a clean folder: open_clip reads what it finds there."""
+    text = source.config["text_cfg"]
+    name = text.get("hf_model_name")
+    if not name:
+        yield source.config
+        return
+    directory = Path(str(name))
+    if not (directory.is_absolute() and directory.is_dir()):
+        directory = other_repository(
+            source.spec, "text tower", str(name), patterns=("config.json",), fetch=True,
+            whole=lambda found: (found / "config.json").is_file(),
+            remedy="put that model's config.json beside the checkpoint",
+        )  # fmt: skip
+    with clean_folder(directory) as folder:
+        yield {**source.config, "text_cfg": {**text, "hf_model_name": str(folder)}}
 
 
 def _load(model: Any, source: OpenClipSource) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from indexer.encoders.untrusted import file_name, read_json_object, require_types
 from indexer.errors import ModelError
 
 CONFIG = "encoder.json"
@@ -178,8 +179,9 @@ class EncoderConfig:
             raise ModelError(
                 f"{where}: format {found} is not {FORMAT}; this trimodal can't read it, update one of them"
             )
+        require_types(cls, document, where)
         try:
-            return cls(
+            config = cls(
                 name=document["name"],
                 dim=document["dim"],
                 image=tuple(_trunk(trunk) for trunk in document["image"]),
@@ -189,8 +191,17 @@ class EncoderConfig:
                 hubness=HubnessSpec(**document["hubness"]) if document["hubness"] else None,
                 sha256=document["sha256"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{where}: not an encoder.json of this version ({error})") from error
+        for name in config.files:
+            file_name(name, str(where))
+        return config
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the weights' files beside ``encoder.json``: of trunks, the sound tower and adapters."""
+        audio = [self.audio.weights] if self.audio else []
+        return [*(trunk.weights for trunk in self.image), *audio, *(one.adapter for one in self.text if one.adapter)]
 
     @property
     def fingerprint(self) -> str:
@@ -203,7 +214,7 @@ def read_config(directory: Path) -> EncoderConfig:
     """``encoder.json`` of a directory. Raises :class:`ModelError`."""
     path = directory / CONFIG
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json_object(path)
     except FileNotFoundError as error:
         raise ModelError(
             f"{directory}: is no model: it has no {CONFIG}; give a directory that `trimodal train` wrote"

@@ -57,6 +57,6 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line of at most 200 characters; its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders.media_tokens import TokenSpec
+from indexer.encoders.untrusted import read_json_object, require_keys, require_types
 from indexer.errors import ModelError
 
 FOLDER = "reranker"
@@ -22,6 +23,16 @@ WEIGHTS = "reranker.safetensors"
 LORA = "lora"
 """The part of the weights that adapts the language model's upper layers."""
 FORMAT = 1
+#: What the parts of ``reranker.json`` may set.
+_READER = frozenset(("source", "layers", "lower", "prompt", "max_tokens"))
+_SCORER = frozenset((
+    "width", "layers", "media_width", "media_count", "inner", "heads", "joint", "interaction", "whitened", "hidden",
+))  # fmt: skip
+_COMPRESSOR = frozenset(("queries", "summary", "width", "heads", "whitened", "hidden"))
+_CALIBRATION = frozenset(("cosine_weight", "slope", "intercept"))
+_LORA = frozenset(("rank", "alpha", "dropout", "targets"))
+#: No size of a reranker is near this.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | Non
     if not path.is_file():
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json_object(path)
+        require_types(RerankerConfig, document, path)
         if document.pop("format") != FORMAT:
             raise ValueError(f"not format {FORMAT}")
         sources = {
@@ -112,9 +124,28 @@ def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | Non
         config = RerankerConfig(sources=sources, **document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: no reranker.json of this version ({error}); train or fetch it again") from error
+    _check(config, path)
     if config.encoder != encoder_fingerprint:
         raise ModelError(
             f"{path}: is of another dual encoder ({config.encoder[:8]}, this is {encoder_fingerprint[:8]}); "
             "train a reranker for this one: trimodal train rerank RECIPE"
         )
     return config
+
+
+def _check(config: RerankerConfig, path: Path) -> None:
+    """Raise :class:`ModelError` for a setting that ``reranker.json`` may not set, or a size that is none."""
+    parts = [(config.language_model, _READER, "language_model"), (config.scorer, _SCORER, "scorer")]
+    parts += [(sizes, _COMPRESSOR, f"compressors.{name}") for name, sizes in config.compressors.items()]
+    parts += [(values, _CALIBRATION, f"calibration.{name}") for name, values in config.calibration.items()]
+    parts += [] if config.lora is None else [(config.lora, _LORA, "lora")]
+    for settings, listed, name in parts:
+        if not isinstance(settings, dict):
+            raise ModelError(f"{path}: {name} is no object; train or fetch it again")
+        require_keys(settings, listed, f"{path}: {name}")
+        for key, value in settings.items():
+            if isinstance(value, int) and not 0 <= value <= _MOST:
+                raise ModelError(f"{path}: {name}.{key} is {value}; it is a number from 0 to {_MOST:,}")
+    sized = all({"queries", "summary", "width"} <= set(sizes) for sizes in config.compressors.values())
+    if not config.compressors or set(config.compressors) != set(config.sources) or not sized:
+        raise ModelError(f"{path}: sources and compressors do not go together; train or fetch it again")

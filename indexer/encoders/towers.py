@@ -5,6 +5,7 @@ Every file is checked against the digest in ``encoder.json`` before it is read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,16 @@ from safetensors.torch import load_file, save_file
 
 from indexer.encoders.audio import AudioTower
 from indexer.encoders.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
+from indexer.encoders.digests import cached_sha256
 from indexer.encoders.heads import Head, open_head
 from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
 from indexer.encoders.text import TextTower, TextTowers
 from indexer.encoders.trunk import Trunk
 from indexer.encoders.trunk_weights import load_trunk_weights as load_trunk_weights
+from indexer.encoders.untrusted import require_size
 from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, gguf_directory, sha256_of
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 
@@ -51,6 +54,14 @@ def language_model_directory(source: str) -> Path:
     )
 
 
+def model_digest(source: str) -> str:
+    """What tells one language model from another: sha256 of what it was converted from, or of its files."""
+    if source in BASE_WEIGHTS:
+        return BASE_WEIGHTS[source].sha256
+    files = sorted(language_model_directory(source).glob("*.safetensors"))
+    return hashlib.sha256("".join(cached_sha256(path) for path in files).encode()).hexdigest()
+
+
 def load_text_towers(directory: Path, config: EncoderConfig) -> TextTowers:
     """The text towers with their language models and what was trained in them, float32 on the CPU."""
     return TextTowers([_load_text_tower(directory, spec, config.sha256) for spec in config.text])
@@ -64,6 +75,12 @@ def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) ->
         if spec.adapter not in sha256:
             raise WeightsCorrupt(f"{path}: {CONFIG} promises no sha256 of it; fetch the model again")
         check_sha256(path, sha256[spec.adapter], "fetch the model again")
+    promised = sha256.get(f"language model {spec.source}")
+    if promised is not None and not spec.source.endswith(".gguf") and model_digest(spec.source) != promised:
+        raise WeightsCorrupt(
+            f"language model {spec.source}: is not the one that this model was trained with, or is damaged; "
+            f"fetch it again, or train {directory} again"
+        )
     tower = TextTower(spec, language_model_directory(spec.source))
     if spec.adapter:
         tower.load_adapter(path)
@@ -83,8 +100,10 @@ def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
 def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | ClapTower:
     """The sound tower, Whisper's or CLAP's, with its weights, float32 on the CPU."""
     assert config.audio is not None
-    tower = open_audio_tower(config.audio)
     path = directory / config.audio.weights
+    if isinstance(config.audio, WhisperSpec):
+        require_size(12 * config.audio.layers * config.audio.width**2, path, directory / CONFIG)
+    tower = open_audio_tower(config.audio)
     try:
         tower.load(load_weights(path, config.sha256))
     except (RuntimeError, KeyError) as error:
@@ -104,6 +123,9 @@ def load_heads(directory: Path, config: EncoderConfig) -> tuple[dict[str, Head],
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         _load_state(module, own, path)
 
+    sizes = config.heads.values()
+    numbers = sum(one.inputs * one.whitened + (one.whitened + one.hidden) * (one.hidden + one.dim) for one in sizes)
+    require_size(numbers, path, directory / CONFIG)
     heads = {name: open_head(spec) for name, spec in config.heads.items()}
     for name, head in heads.items():
         fill(head, name)

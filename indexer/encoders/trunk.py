@@ -20,6 +20,9 @@ from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError
 
+#: No published trunk reads pictures near this size.
+_MAX_SIDE_PX = 8_192
+
 
 class Trunk(nn.Module):
     """A trunk with its read-out: normalised pixels ``(n, 3, s, s)`` -> features ``(n, width)``; all of it locked.
@@ -37,7 +40,7 @@ class Trunk(nn.Module):
             if value not in get_args(kind):
                 allowed = ", ".join(get_args(kind))
                 raise ModelError(f"picture trunk {spec.arch}: {name} {value} is none of {allowed}")
-        if spec.size_px < 1:
+        if not 1 <= spec.size_px <= _MAX_SIDE_PX:
             raise ModelError(f"picture trunk {spec.arch}: size_px {spec.size_px} is no size; 224 is a common one")
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             if len(values) != 3:

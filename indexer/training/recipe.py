@@ -19,6 +19,7 @@ from typing import Any, Literal
 from indexer.encoders.specs import ClapSpec, HubnessSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
+from indexer.files import one_line
 
 
 @dataclass(frozen=True)
@@ -238,8 +239,8 @@ def read_recipe_file(path: Path, kind: Any, *, example: str) -> Any:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe; {example} is one to copy") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: can't be read as TOML ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        raise RecipeError(f"{path}: can't be read as TOML ({one_line(error)})") from error
     return _build(kind, document, str(path))
 
 
@@ -247,7 +248,7 @@ def check_ranges(path: Path, ranges: Iterable[tuple[str, float, float, float]]) 
     """(key, value, lowest, highest); raises :class:`RecipeError` for the first value out of its range."""
     for name, value, low, high in ranges:
         if not low <= value <= high:
-            raise RecipeError(f"{path}: {name} is {value}; allowed are {low:g} to {high:g}")
+            raise RecipeError(f"{path}: {name} is {one_line(value, 60)}; allowed are {low:g} to {high:g}")
 
 
 def _check(recipe: Recipe, path: Path) -> None:
@@ -353,7 +354,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build_table(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise RecipeError(f"{where}: is {one_line(value, 60)}, too large a number") from error
     if origin is dict:
         kind = dict
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

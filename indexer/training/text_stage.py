@@ -23,6 +23,7 @@ from torch.nn import functional
 from indexer.encoders.heads import whitening
 from indexer.encoders.specs import TextSpec
 from indexer.encoders.text import TextTower
+from indexer.encoders.towers import model_digest
 from indexer.encoders.weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.training.heldout import hit_rates
@@ -31,7 +32,7 @@ from indexer.training.losses import distillation, positives, symmetric_info_nce
 from indexer.training.parallel import World
 from indexer.training.recipe import CaptionContrastive
 from indexer.training.sides import LiveSide, backward
-from indexer.training.towers import model_digest, unit
+from indexer.training.towers import unit
 
 _HELDOUT = 500  # pairs that the curve is measured on
 _SAMPLE = 2048  # texts that the whitening is measured on

@@ -27,12 +27,12 @@ from indexer.encoders.image import ImageTower
 from indexer.encoders.openclip_visual import visual_weights
 from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
 from indexer.encoders.text import TextTower, TextTowers
-from indexer.encoders.towers import language_model_directory, load_weights
+from indexer.encoders.towers import language_model_directory, load_weights, model_digest
 from indexer.encoders.trunk_weights import load_trunk_weights
-from indexer.encoders.weights import BASE_WEIGHTS, cache_dir, sha256_of
+from indexer.encoders.weights import cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
-from indexer.media import read_picture, read_sound, sound_windows
+from indexer.media import open_sound, read_picture
 from indexer.training.clip_space import clip_source
 from indexer.training.data import Example
 from indexer.training.features import FeatureCache, OnProgress, fill
@@ -258,7 +258,7 @@ class RecipeTowers:
     def _sound_reader(self, tower: AudioTower | ClapTower) -> Callable[[Path], NDArray[np.float32]]:
         """A sound's first window, prepared."""
         limits = limits_for(self._audio_file()[0].window_s)
-        return lambda file: tower.prepare(sound_windows(read_sound(file, limits)[0], limits)[0][2])
+        return lambda file: tower.prepare(next(open_sound(file, limits).windows)[2])
 
     def _open_text(self, number: int) -> TextTower:
         spec, adapter = self.text_specs[number], self.adapters[number]
@@ -320,15 +320,6 @@ class RecipeTowers:
         if path.suffix == ".safetensors" and path.is_file() and spec.library == "timm":
             return path
         return _kept(f"trunk-{spec.arch}", load_trunk_weights(spec.weights, spec, self.recipe.resolve))
-
-
-def model_digest(source: str) -> str:
-    """What tells one language model from another: sha256 of what it was converted from, or of its files."""
-    if source in BASE_WEIGHTS:
-        return BASE_WEIGHTS[source].sha256
-    directory = language_model_directory(source)
-    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else [directory]
-    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -284,7 +284,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{shown}: cannot be read ({one_line(error.strerror or error)}); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{shown}: is no JSON; {remedy}") from error
     needed = ("dataset", "manifest", "split", "encoder", "encoder_fingerprint", "results")
     if not isinstance(document, dict) or any(key not in document for key in needed):

@@ -5,7 +5,6 @@ Knows nothing of how the differences were made.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -20,6 +19,7 @@ from retrieval.evaluation.compare import RunComparison, change_cells, metric_nam
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.html.page import page
 from retrieval.evaluation.report import json_text, write_files
+from retrieval.output import CsvFile
 
 _NOTES = (
     "difference: in points (R@k, hit rate) or as it is (MRR), with its 95% bootstrap interval over the queries, paired",
@@ -43,11 +43,10 @@ def render(comparisons: Sequence[RunComparison]) -> Group:
 def as_csv(comparisons: Sequence[RunComparison]) -> str:
     """A line a difference, shares as numbers of 1."""
     out = StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(_CSV_COLUMNS)
+    rows = CsvFile(out, _CSV_COLUMNS)
     for comparison in comparisons:
         for one in comparison.differences:
-            rows.writerow(
+            rows.row(
                 [
                     comparison.baseline.label, comparison.run.label, one.direction, one.baseline_stage, one.stage,
                     one.metric, one.baseline, one.value, one.difference, *one.ci95, one.p_value, one.n_queries,

@@ -6,23 +6,24 @@ holds is not encoded again. Knows nothing of directions, relevance or metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ahead import ReadAhead
+from indexer.ahead import ReadAhead, Reserve
 from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.corpus import content_hash
 from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
+from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality, Skipped
-from indexer.limits import MediaLimits, limits_for
-from indexer.media import decode
+from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.media import decode_parts
 from retrieval.embed import mean_vector
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets import Benchmark
@@ -31,10 +32,8 @@ from retrieval.evaluation.datasets import Benchmark
 #: metrics.
 OnProgress = Callable[[int, int, str], None]
 
-#: Of everything read and not yet encoded.
-_AHEAD_BYTES = 512 * 2**20
-_WAITING_BYTES = 1_000_000
-
+#: Of an item that could not be read.
+_SKIPPED_BYTES = 1_000
 _CAPTIONS_AT_ONCE = 256
 
 
@@ -120,6 +119,14 @@ def encode_captions(
 
 
 @dataclass(frozen=True, slots=True)
+class _Unread:
+    """An item that is skipped, and why."""
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Reading:
     """Items of one modality -> their vectors: threads decode and prepare, this thread encodes."""
 
@@ -164,26 +171,26 @@ class _Reading:
                         vectors[rows[item.key]] = vector
                         if one.tokens is not None:
                             tokens[rows[item.key]] = one.tokens[:1]
-                        content = contents.get(rows[item.key])
-                        if self.cache is not None and content is not None:
-                            self.cache.keep_item(self.modality, content, vector, one.tokens, spec)
+                        if self.cache is not None:  # by what was decoded, which may not be what was hashed before
+                            self.cache.keep_item(self.modality, one.prepared.content_hash, vector, one.tokens, spec)
                 if reason is not None:
                     skipped[rows[item.key]] = Skipped(_shown(item), reason)
             report(len(vectors) + len(skipped), total, self.modality.value)
 
         report(len(vectors), total, self.modality.value)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
-        ahead: ReadAhead[Item, Prepared | Skipped] = ReadAhead(
+        ahead: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
             self._read,
             workers=self.workers,
             items_ahead=self.batch_size + 2 * self.workers,
-            bytes_ahead=_AHEAD_BYTES,
-            cost_bytes=self._cost_bytes,
+            bytes_ahead=RUN_BYTES,
+            size_bytes=_size_bytes,
         )
         try:
-            for item, read in zip(items.values(), ahead.run(items.values()), strict=True):
-                if isinstance(read, Skipped):
-                    skipped[rows[item.key]] = read
+            for read in ahead.run(items.values()):
+                if isinstance(read, _Unread):
+                    batches.drop()  # what was read of it before
+                    skipped[rows[read.item.key]] = Skipped(_shown(read.item), read.reason)
                 elif done := batches.add(read):
                     keep(done)
             keep(batches.flush())
@@ -191,14 +198,21 @@ class _Reading:
             ahead.stop()
         return dict(sorted(vectors.items())), tokens, [skipped[row] for row in sorted(skipped)]
 
-    def _read(self, item: Item) -> Prepared | Skipped:
-        """In a worker thread. One bad file, whatever it raises, is only itself skipped."""
+    def _read(self, item: Item, reserve: Reserve) -> Iterator[Prepared | _Unread]:
+        """In a worker thread, part by part. One bad file, whatever it raises, is only itself skipped."""
         try:
-            return prepare(decode(item, self.limits), "", self.encoder)
+            if item.text is not None:
+                for part in decode_parts(item, self.limits, reserve):
+                    yield prepare(part, content_hash(item), self.encoder)
+                return
+            with Held.hold(item, self.limits) as held:
+                for part in held.decode(item, self.limits, reserve):
+                    yield prepare(part, held.digest, self.encoder)
+                    del part
         except MediaError as error:
-            return Skipped(_shown(item), error.reason)
+            yield _Unread(item, error.reason)
         except Exception as error:
-            return Skipped(_shown(item), f"cannot be read ({type(error).__name__}: {one_line(error)})")
+            yield _Unread(item, f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
     def _hashes(self, items: Mapping[int, Item]) -> dict[int, str]:
         """Content of each item that can be read; the others are read again, and then skipped with their reason."""
@@ -213,9 +227,9 @@ class _Reading:
             found: Iterable[str | None] = pool.map(hash_of, items.values())
             return {row: digest for row, digest in zip(items, found, strict=True) if digest is not None}
 
-    def _cost_bytes(self, item: Item) -> int:
-        """Guess of what an item takes while it waits: sound is stored compressed, pictures are scaled down."""
-        return _WAITING_BYTES + (16 * item.size_bytes if self.modality is Modality.AUDIO else 0)
+
+def _size_bytes(read: Prepared | _Unread) -> int:
+    return read.size_bytes if isinstance(read, Prepared) else _SKIPPED_BYTES
 
 
 def _one_row(segments: Embeddings) -> Embeddings | None:

@@ -5,8 +5,6 @@ Knows nothing of how the numbers were made; raises ``StorageError`` where a repo
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Iterator, Mapping
 from io import StringIO
@@ -18,13 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.errors import StorageError
-from indexer.files import display_path, one_line
+from indexer.files import display_path, one_line, printable
 from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
 from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
 from retrieval.evaluation.compare import Run
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.html.page import page
+from retrieval.output import CsvFile, harmless
+from retrieval.output import json_text as document_text
 
 _HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rate), % [95% interval]"
 _RECALL_NOTE = "recall@k: mean share of a query's relevant ones in the top k, %"
@@ -35,6 +35,9 @@ _CSV_COLUMNS = [
     "dataset", "model", "direction", "stage", "queries", "candidates", "metric", "value", "ci95_low", "ci95_high",
     "chance",
 ]  # fmt: skip
+#: What Markdown, with GitHub's tables, formulas and addresses, makes more of than text.
+_MARKDOWN = re.compile(r"[\\`*_|~$]|\](?=[(\[:])|(?<!\w)@(?=\w)|(?<=\w)@(?=\w+\.\w)|^(?:>|[#+-](?=\s))")
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:(?=\S)|\bwww\.", re.IGNORECASE)
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s*\]")
 
 
@@ -109,8 +112,7 @@ def as_document(
 def as_csv(result: BenchmarkResult) -> str:
     """A line a direction, stage and metric, shares as numbers of 1."""
     out = StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(_CSV_COLUMNS)
+    rows = CsvFile(out, _CSV_COLUMNS)
     for one in result.results:
         values = {
             **{f"hit_rate_at_{k}": value for k, value in one.hit_rate_at.items()},
@@ -118,7 +120,7 @@ def as_csv(result: BenchmarkResult) -> str:
             "mrr": one.mrr,
         }
         for metric, value in values.items():
-            rows.writerow(
+            rows.row(
                 [
                     display_path(result.dataset), one_line(result.encoder), one.direction, one.stage, one.n_queries,
                     one.n_candidates, metric, value, *one.ci95[metric], one.chance.get(metric, ""),
@@ -160,7 +162,7 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_text(harmless(text), encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"{display_path(folder)}: the report cannot be written ({one_line(error.strerror or error)}); "
@@ -171,7 +173,7 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 def json_text(document: Mapping[str, Any]) -> str:
     """JSON with lists of numbers on one line: a rank a line would be thousands of lines."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    text = document_text(document, indent=2)
     # Strings hold no bare newline in JSON, so what is matched is a list.
     return _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
 
@@ -269,4 +271,6 @@ def _markdown_row(cells: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    """``text`` as it stands, in one line: no markup, HTML, link, picture or mention comes of it."""
+    shown = _MARKDOWN.sub(r"\\\g<0>", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
+    return _ADDRESS.sub(lambda found: found[0].replace(":", "\\:").replace(".", "\\."), shown)

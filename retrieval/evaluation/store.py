@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from indexer.sqlite_errors import proves_damage
+
 _KEYS_AT_ONCE = 500
 _PUTS_AT_ONCE = 256
 _BUSY_S = 10.0
@@ -80,11 +82,12 @@ class Store:
                 return None
             try:
                 return act(self._open())
-            except sqlite3.OperationalError:  # locked, full, read-only: not damaged
+            except sqlite3.Error as error:
+                if proves_damage(error):
+                    self._forget()
+                self.works = proves_damage(error) and attempt == 0  # not where it is locked, full or read-only
+            except (OSError, ValueError):
                 self.works = False
-            except (sqlite3.Error, OSError, ValueError):
-                self._forget()
-                self.works = attempt == 0
         return None
 
     def _open(self) -> sqlite3.Connection:

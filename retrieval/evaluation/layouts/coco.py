@@ -27,7 +27,7 @@ def load_coco_captions(path: Path, media: Path | None = None, split: str | None 
         for one in annotations:
             captions.setdefault(one["image_id"], []).append(str(one["caption"]))
         names = [(one["id"], str(one["file_name"])) for one in images]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         what = 'is none of COCO\'s caption files: it has no "images" with "annotations" that hold a "caption"'
         raise wrong(path, what, ANNOTATIONS_SOURCE) from error
     year = path.stem.removeprefix("captions_")  # captions_val2017.json -> val2017

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from indexer.errors import UsageError
 from indexer.files import display_path
@@ -43,10 +44,16 @@ def load_karpathy(path: Path, media: Path | None = None, split: str | None = Non
             continue
         filename, folder = str(one.get("filename", "")), str(one.get("filepath") or "")
         inner = f"{folder}/{filename}" if folder else filename
-        captions = [str(sentence.get("raw", "")) for sentence in one["sentences"]]
+        captions = _captions(one["sentences"])
         rows.add(str(one.get("imgid", number)), inner, find_below(folders, inner, filename), captions)
     found = rows.benchmark("karpathy", sha256, split)
     published = _PUBLISHED.get((name, split))
     if published is None or splits[split] == published:
         return found
     return found.warned(f"this {name} {split} split lists {splits[split]:,} pictures, the published one {published:,}")
+
+
+def _captions(sentences: Any) -> list[str]:
+    """The raw text of every sentence; what is no sentence has none."""
+    given = sentences if isinstance(sentences, list) else []
+    return [str(one.get("raw", "")) for one in given if isinstance(one, dict)]

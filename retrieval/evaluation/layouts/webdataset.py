@@ -118,7 +118,7 @@ def _captions(data: bytes, suffix: str) -> list[str]:
         return [line for line in text.splitlines() if line.strip()]
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     said = document.get("captions", document.get("caption", [])) if isinstance(document, dict) else []
     return [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)]
