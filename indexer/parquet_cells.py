@@ -12,7 +12,6 @@ from typing import Any
 
 from indexer.files import one_line
 
-
 #: Of a value in Python, beside its text.
 _VALUE_BYTES = 60
 

@@ -1,4 +1,4 @@
-"""Batches of a parquet file, unfolded by ``parquet_worker.py`` under limits of memory and time. Knows nothing of rows."""
+"""Batches of a parquet file, unfolded by ``parquet_worker.py`` within limits of memory and time. Knows no rows."""
 
 from __future__ import annotations
 

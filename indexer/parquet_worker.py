@@ -1,9 +1,9 @@
-"""Reads one parquet table: the file on stdin, an Arrow stream on stdout. A program of its own, started by ``tables.py``.
+"""Reads one parquet table: the file on stdin, an Arrow stream on stdout. Started by ``parquet_process.py``.
 
-A parquet file of some kilobytes can unfold to gigabytes in a page, and Arrow says so only when it has taken them. So it
-is unfolded here, under limits of memory and time. Texts are sent as dictionaries: one that a million rows repeat is sent
-once. Arguments: bytes of memory, seconds of processor time, bytes of a batch. Imports nothing of trimodal, so that it
-starts quickly.
+A parquet file of some kilobytes can unfold to gigabytes in a page, and Arrow says so only when it has taken them. So
+it is unfolded here, within limits of memory and time. Texts are sent as dictionaries: one that a million rows repeat is
+sent once. Arguments: bytes of memory, seconds of processor time, bytes of a batch. Imports nothing of trimodal, so that
+it starts quickly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 ROWS = 1024
@@ -42,8 +43,8 @@ def _limit(memory_bytes: int, cpu_s: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        with open("/proc/self/statm") as statm:
-            used = int(statm.read().split()[0]) * resource.getpagesize()  # the libraries alone map a lot
+        # The libraries alone map a lot.
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
 
 
