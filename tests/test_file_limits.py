@@ -241,8 +241,8 @@ assert read_picture(Path(sys.argv[1]), MediaLimits()).getpixel((9, 9)) == (128, 
         raw = bytearray(path.read_bytes())
         with Image.open(path) as tiff:
             counts = tiff.tag_v2[279]
-        at = raw.index(np.array(counts[:50], "<u4").tobytes())
-        raw[at : at + 4 * len(counts)] = np.full(len(counts), len(raw) - 1000, "<u4").tobytes()
+        at = raw.index(np.array(counts[:50], "<u2").tobytes())
+        raw[at : at + 2 * len(counts)] = np.full(len(counts), 60_000, "<u2").tobytes()
         path.write_bytes(raw)
         with pytest.raises(MediaError, match="is a TIFF picture whose strips overlap; save it again"):
             read_picture(path, LIMITS)
@@ -329,7 +329,7 @@ class TestTables:
             pytest.skip("the limit is the system's")
         monkeypatch.setattr(indexer.parquet_process, "TABLE_BYTES", 60_000_000)
         path = tmp_path / "m.parquet"
-        table = pa.table({"text": ["x" * 200_000_000]})
+        table = pa.table({"text": ["x" * 120_000_000]})
         parquet.write_table(table, path, compression="zstd", use_dictionary=False)
         with pytest.raises(ManifestError, match=r"takes over 0\.06 GB of memory( or 120 s)? to read; split it"):
             read_manifest(path)
