@@ -116,9 +116,13 @@ def _unread(error: Exception) -> str:
     return "is no file of weights, or not a whole one; fetch it again"
 
 
+#: Of an error of PyTorch: the first tensors that it names are enough.
+_SAID_CHARS = 20_000
+
+
 def _misfit(error: Exception) -> str:
     """What PyTorch says of a state dict over many lines, in a few words."""
-    text = str(error)
+    text = str(error)[:_SAID_CHARS]  # it names every tensor of a stranger's file
     wrong = re.search(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)", text)
     missing = re.search(r'Missing key\(s\) in state_dict: "(.*?)"', text)
     surplus = re.search(r'Unexpected key\(s\) in state_dict: "(.*?)"', text)
