@@ -333,3 +333,16 @@ def test_the_command_refuses_a_collection_without_a_description_and_repairs_it(t
     assert repaired.returncode == 0
     assert "mended: collection.json put back from its copy in catalog.sqlite" in repaired.stdout
     assert indexed(path) == 6
+
+
+def test_features_of_a_training_that_are_cut_under_their_reader_are_named(tmp_path: Path) -> None:
+    from indexer.training.features import FeatureCache
+
+    keys, rows = [f"{n:040d}" for n in range(2_000)], unit_rows(2_000, 8)
+    cache = FeatureCache(tmp_path, 8)
+    cache.add(keys, rows)
+    assert np.array_equal(cache.get(keys[::-1]), rows[::-1])
+    os.truncate(tmp_path / "rows.f32", 100)
+    assert np.array_equal(cache.get(keys[:3]), rows[:3])
+    with pytest.raises(StorageError, match=r"rows\.f32: was cut short meanwhile; remove its folder"):
+        cache.get(keys)
