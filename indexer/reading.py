@@ -47,6 +47,20 @@ def read_error(path: Path, error: OSError | MemoryError) -> StorageError:
     return StorageError(f"{path}: cannot be read: {remedy}")
 
 
+@contextlib.contextmanager
+def failed_reads(path: Path) -> Iterator[None]:
+    """As :func:`read_errors`, for what the system did not give; that nothing is there stays an ``OSError``.
+
+    Libraries raise an ``OSError`` without a number for files that are not what they expect: that stays one, too.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno in _ABSENT or error.errno == errno.EISDIR:
+            raise
+        raise read_error(path, error) from error
+
+
 def status(path: Path) -> os.stat_result | None:
     """What ``stat`` says, behind links; ``None`` where nothing is there. Raises ``StorageError`` when that fails."""
     with read_errors(path):

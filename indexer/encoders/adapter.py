@@ -20,6 +20,7 @@ from torch import nn
 from indexer.encoders.specs import LoraSpec
 from indexer.encoders.weights import sha256_of
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
+from indexer.reading import failed_reads
 
 KIND = "trimodal text adapter"
 
@@ -82,7 +83,7 @@ def read_trained(path: Path, facts: Mapping[str, Any]) -> dict[str, torch.Tensor
     if not path.is_file():
         raise WeightsMissing(f"{path}: is missing; fetch the model again, or train it again")
     try:
-        with safe_open(path, framework="pt") as file:
+        with failed_reads(path), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
         base = json.loads(metadata["base"]) if metadata.get("kind") == KIND else None

@@ -20,7 +20,8 @@ from torch import nn
 from indexer.encoders.tensor_files import first_line
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
-from indexer.errors import ModelError, WeightsCorrupt
+from indexer.errors import ModelError, StorageError, WeightsCorrupt
+from indexer.reading import failed_reads
 
 _STACKS = ("layers", "h", "encoder.layer", "encoder.layers", "transformer.layer", "decoder.layers", "blocks")
 _FINAL_NORMS = ("norm", "ln_f", "final_norm", "final_layer_norm", "final_layernorm", "decoder.final_layer_norm")
@@ -194,9 +195,9 @@ def rust_panics_as_errors() -> Iterator[None]:
 def stated_errors(model: object) -> Iterator[None]:
     """Say in one line what a library could not do with a model."""
     try:
-        with rust_panics_as_errors():
+        with rust_panics_as_errors(), failed_reads(Path(str(model))):
             yield
-    except ModelError:
+    except (ModelError, StorageError):
         raise
     except Exception as error:  # tokenizers raises bare Exception, safetensors its own: no narrower class holds them
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

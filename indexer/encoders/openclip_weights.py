@@ -27,6 +27,7 @@ from indexer.encoders.tensor_files import first_line, read_tensors
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import clean_folder
 from indexer.errors import ModelError, TrimodalError, WeightsCorrupt
+from indexer.reading import failed_reads
 
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -95,7 +96,7 @@ def _load(model: Any, source: OpenClipSource) -> None:
 
     path = source.checkpoint
     try:
-        with quiet():
+        with quiet(), failed_reads(path):
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except (SafetensorError, OSError, EOFError, pickle.UnpicklingError, StopIteration) as error:
         raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
@@ -115,9 +116,13 @@ def _unread(error: Exception) -> str:
     return "is no file of weights, or not a whole one; fetch it again"
 
 
+#: Of an error of PyTorch: the first tensors that it names are enough.
+_SAID_CHARS = 20_000
+
+
 def _misfit(error: Exception) -> str:
     """What PyTorch says of a state dict over many lines, in a few words."""
-    text = str(error)
+    text = str(error)[:_SAID_CHARS]  # it names every tensor of a stranger's file
     wrong = re.search(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)", text)
     missing = re.search(r'Missing key\(s\) in state_dict: "(.*?)"', text)
     surplus = re.search(r'Unexpected key\(s\) in state_dict: "(.*?)"', text)

