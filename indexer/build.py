@@ -132,6 +132,7 @@ def build(
     was created to keep them.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
+    collection.require_dim(encoder.dim, encoder.spec)
     confirm_if_possible(encoder)
     _require_same_tokens(collection, encoder)
     collection.require_whole()  # before hours of encoding

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attack.worker import status_bytes
-from indexer.limits import RUN_BYTES, TABLE_BYTES, MediaLimits
+from indexer.limits import RUN_BYTES, TABLE_BYTES, TABLE_S, MediaLimits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ TABLE_MB = RUN_MB + 1.1 * TABLE_BYTES / 1e6
 #: Processor seconds that one file may take: its limit, and the start of the program. Long sounds may take it for every
 #: ten minutes of them, and a table of a million rows is more than a file.
 FILE_S = MediaLimits().max_seconds + 10
-TABLE_LIMIT_S = 120 + FILE_S
+TABLE_LIMIT_S = TABLE_S + FILE_S
 SOUND_S = FILE_S * 6 * MediaLimits().max_audio_hours
 #: A bomb that is not defused shall not harm the machine it is tried on.
 _ADDRESS_SPACE_BYTES = 12 << 30

@@ -98,9 +98,11 @@ def _load(model: Any, source: OpenClipSource) -> None:
     try:
         with quiet(), failed_reads(path):
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except TrimodalError:
+        raise
     except (SafetensorError, OSError, EOFError, pickle.UnpicklingError, StopIteration) as error:
         raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # a checkpoint that does not fit raises whatever the conversion of it meets
         if "TorchScript" in str(error) or "PytorchStreamReader" in str(error):
             raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
         raise WeightsCorrupt(
