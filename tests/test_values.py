@@ -253,7 +253,7 @@ def bad_items(folder: Path) -> dict[str, Callable[[Item], Item]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["split", "manifest"])
+@pytest.mark.parametrize("kind", ["manifest"])
 def test_an_item_that_the_catalog_refuses_is_skipped_and_its_batch_is_committed(
     tmp_path: Path, collection: Collection, kind: str
 ) -> None:
