@@ -121,6 +121,12 @@ def index(
     max_file_mb: Annotated[float, typer.Option(min=0.001, help="Pictures and sounds over this are skipped.")] = 2000,
     max_text_mb: Annotated[float, typer.Option(min=0.001, help="Texts over this are skipped.")] = 50,
     max_audio_hours: Annotated[float, typer.Option(min=0.001, help="Sounds over this are skipped.")] = 12,
+    max_decoded_mb: Annotated[
+        float, typer.Option(min=1, help="Files that take more memory than this to read are skipped.")
+    ] = 1000,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Files that take longer to read are skipped; sounds: for each ten minutes.")
+    ] = 20,
     index_kind: Annotated[
         str | None, typer.Option(help="Flat (exact), HNSW or IVF; auto: what suits the number of vectors.")
     ] = None,
@@ -164,7 +170,7 @@ def index(
     tokens = maker.token_spec if maker else None
     limits = MediaLimits(
         max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
-        max_audio_hours=max_audio_hours,
+        max_audio_hours=max_audio_hours, max_decoded_mb=max_decoded_mb, max_seconds=max_seconds,
     )  # fmt: skip
 
     def run(target: Collection) -> Any:

@@ -44,7 +44,7 @@ from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
-from indexer.keys import is_apart, key_apart, row_key
+from indexer.keys import APART, is_apart, key_apart, row_key
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
@@ -132,6 +132,7 @@ def build(
     was created to keep them.
     """
     collection.require_encoder(encoder.fingerprint, encoder.spec)
+    collection.require_dim(encoder.dim, encoder.spec)
     confirm_if_possible(encoder)
     _require_same_tokens(collection, encoder)
     collection.require_whole()  # before hours of encoding
@@ -252,6 +253,8 @@ class _Build:
         self.roots = Roots(corpus.roots)
         self.items = _once_each(corpus.items)
         self.keys = {item.key for item in self.items}
+        self.keys_apart = self.catalog.keys_with(APART)
+        """Of stored rows, from earlier runs."""
         self.reader = _reader(limits)
         self.skipped = list(corpus.skipped)
         self.counts = _Counts()
@@ -335,11 +338,15 @@ class _Build:
                     yield _ToRead(item, unread, stored)
 
     def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
-        """``item`` and what is stored of it, where a file and a manifest's row, or two rows, have one key.
+        """``item`` and what is stored of it, where a file and a row, or two rows, have one key (:mod:`indexer.keys`).
 
         A stored row makes way for a file, under the key of a row apart; a row is given that key where another row has
         the usual one. Neither is lost.
         """
+        if item.text is not None and item.manifest is not None and item.row_id is not None and self.keys_apart:
+            apart = key_apart(item.manifest, item.row_id)
+            if apart in self.keys_apart and apart != item.key:  # it keeps the key that it was given once
+                return replace(item, key=apart), self.catalog.find([apart]).get(apart)
         if stored is None:
             if item.row_id is not None and item.manifest is not None and item.text is not None and is_apart(item.key):
                 # stored under the usual key before there was another thing of that name
@@ -557,7 +564,7 @@ class _Build:
         self._show("removing", now=True)
         gone = vanished(self.catalog.places(), self.corpus)
         self.counts.pruned = self.collection.remove(gone) if gone else 0
-        bad = [Place(key, Path(key), None) for key in self.catalog.bad_files()]
+        bad = [Place(key, Path(key), None) for key in self.catalog.bad_files() if key not in self.keys]
         forgotten = vanished(bad, self.corpus)
         if forgotten:
             self.collection.remove(forgotten)

@@ -481,6 +481,12 @@ class Catalog:
         with self._reading() as connection:
             return list(connection.execute(sa.select(_items.c.key).order_by(_items.c.item_id)).scalars())
 
+    def keys_with(self, part: str) -> set[str]:
+        """The keys that hold ``part``."""
+        query = sa.select(_items.c.key).where(sa.func.instr(_items.c.key, part) > 0)
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
     def places(self) -> list[Place]:
         """Where every item is, in the order of adding; lighter than :meth:`items`."""
         query = sa.select(_items.c.key, _items.c.path, _items.c.manifest).order_by(_items.c.item_id)

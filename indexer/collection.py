@@ -396,6 +396,14 @@ class Collection:
         """Whether it was opened for writing."""
         return self._lock_file is not None
 
+    def require_dim(self, dim: int, spec: str) -> None:
+        """Raise ``IndexDamaged`` unless its vectors are as wide as those of its own model."""
+        if dim != self.dim:
+            raise IndexDamaged(
+                f"{self.path}: says that its vectors have {self.dim} components, and model {spec} gives {dim}; "
+                "make it anew: trimodal index --rebuild PATH..."
+            )
+
     def require_encoder(self, fingerprint: str, spec: str) -> None:
         """Raise ``EncoderMismatch`` unless the encoder with ``fingerprint`` made this collection."""
         if fingerprint == self.fingerprint:

@@ -18,6 +18,8 @@ from typing import BinaryIO
 from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 
+#: Of what a library says, looked at: it may quote megabytes of a file.
+_MAX_SAID_CHARS = 10_000
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
 
@@ -38,7 +40,10 @@ def display_path(path: str | os.PathLike[str]) -> str:
     Newlines, control characters and bytes that are not UTF-8 become ``\n``, ``\x1b``, ``\xff``; a
     backslash stays itself, so the result is for reading, not for opening.
     """
-    shown = printable(os.fspath(path))
+    text = os.fspath(path)
+    if len(text) > 2 * _MAX_SHOWN_CHARS:  # its middle is not shown: a cell of a table may have megabytes
+        text = text[:_MAX_SHOWN_CHARS] + text[-_MAX_SHOWN_CHARS:]
+    shown = printable(text)
     if len(shown) > _MAX_SHOWN_CHARS:
         half = _MAX_SHOWN_CHARS // 2
         shown = f"{shown[:half]}...{shown[-half:]}"
@@ -52,7 +57,7 @@ def printable(text: str) -> str:
 
 def one_line(error: object, limit_chars: int = 200) -> str:
     """What a library said, fit to stand in one line of ours."""
-    said = display_path(" ".join(str(error).split()))
+    said = display_path(" ".join(str(error)[:_MAX_SAID_CHARS].split()))
     if len(said) > limit_chars:
         said = said[: limit_chars - 3] + "..."
     return said or type(error).__name__

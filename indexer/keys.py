@@ -14,7 +14,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-_APART = "//#"
+#: Of keys of the second form.
+APART = "//#"
 
 
 def row_key(manifest: Path, row_id: str) -> str:
@@ -24,12 +25,12 @@ def row_key(manifest: Path, row_id: str) -> str:
 
 def key_apart(manifest: Path, row_id: str) -> str:
     """The key of a row's text where something else has the usual one."""
-    return f"{manifest}{_APART}{quote(row_id, safe='', errors='surrogatepass')}"
+    return f"{manifest}{APART}{quote(row_id, safe='', errors='surrogatepass')}"
 
 
 def is_apart(key: str) -> bool:
     """Whether a key may be of the second form."""
-    return _APART in key
+    return APART in key
 
 
 class FilesBeside:

@@ -13,8 +13,11 @@ SAMPLE_RATE_HZ = 16_000
 #: Of everything that was read and waits for its encoding. The file that is next in line is always let through,
 #: so a run holds this and one file of ``max_decoded_mb`` at the most, beside the model and its batch.
 RUN_BYTES = 512 * 2**20
-#: Of one table (manifest or queries): its rows together, as they are after reading. There is no flag; tables can be split.
-TABLE_BYTES = 1_000_000_000
+#: Of one table (manifest or queries), unfolded by another process, and of its rows together: this, or so many times its
+#: file where that is more. There is no flag; a table can be split.
+TABLE_BYTES, TABLE_FACTOR = 1_000_000_000, 8
+#: Of processor time to unfold one parquet table.
+TABLE_S = 120
 #: A sound may take ``max_seconds`` for every ten minutes of it.
 SOUND_SHARE_S = 600.0
 

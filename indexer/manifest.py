@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,9 +35,12 @@ from indexer.errors import ManifestError, MediaError
 from indexer.files import absolute, display_path, not_a_file, one_line, open_file, trouble
 from indexer.integers import fits
 from indexer.items import Scalar, Skipped
+from indexer.limits import TABLE_BYTES, TABLE_FACTOR
 from indexer.tables import CAPTION_KEY, MAX_LINE_BYTES, NAMED_KEYS, READERS, BadRow, type_name
 
 _FILES = ("image", "audio")
+#: A row with its paths and its item; each value; a row that is skipped.
+_ROW_BYTES, _VALUE_BYTES, _SKIPPED_BYTES = 1_500, 150, 500
 #: Levels of lists and objects in one value of the metadata.
 MAX_DEPTH = 100
 
@@ -77,6 +81,7 @@ def read_manifest(path: Path) -> Manifest:
     collected = _Rows(shown=display_path(path), folder=absolute(path).parent)
     try:
         with open_file(path) as file:
+            collected.allowed_bytes = max(TABLE_BYTES, TABLE_FACTOR * os.fstat(file.fileno()).st_size)
             for line, values in reader(file, collected.shown):
                 collected.add(line, values)
     except MediaError as error:
@@ -107,6 +112,8 @@ class _Rows:
     parents: dict[Path, bool] = field(default_factory=dict)
     """Folders of files, and whether they lie in the manifest's folder."""
     real_folder: Path = field(init=False)
+    held_bytes: int = 0
+    allowed_bytes: int = TABLE_BYTES
 
     def __post_init__(self) -> None:
         self.real_folder = self.folder.resolve()
@@ -117,14 +124,28 @@ class _Rows:
                 raise values
             row = self._row(line, values)
         except BadRow as bad:
-            self.skipped.append(Skipped(f"{self.shown}:{line}", str(bad)))
+            self._skip(line, str(bad))
             return
         except Exception as error:  # whatever a stranger's row is made of, it harms no other row
-            self.skipped.append(Skipped(f"{self.shown}:{line}", f"cannot be used ({one_line(error)}); leave it out"))
+            self._skip(line, f"cannot be used ({one_line(error)}); leave it out")
             return
+        self._hold(line, _held_bytes(row))
         self.rows.append(row)
         self.ids[row.row_id] = line
         self.files.update((file, line) for file in (row.image, row.audio) if file is not None)
+
+    def _skip(self, line: int, reason: str) -> None:
+        self._hold(line, _SKIPPED_BYTES)
+        self.skipped.append(Skipped(f"{self.shown}:{line}", reason))
+
+    def _hold(self, line: int, n_bytes: int) -> None:
+        """Raises ``ManifestError`` where the rows so far take more memory than a table may."""
+        self.held_bytes += n_bytes
+        if self.held_bytes > self.allowed_bytes:
+            raise ManifestError(
+                f"{self.shown}: its rows up to {line:,} take over {self.allowed_bytes / 1e9:,.1f} GB of memory, the"
+                f" limit of a table; split it into several"
+            )
 
     def _row(self, line: int, values: Mapping[str, Any]) -> ManifestRow:
         text = _words(values, "text")
@@ -180,6 +201,13 @@ class _Rows:
         if reason is not None:
             raise BadRow(f"{shown} {reason}")
         return path
+
+
+def _held_bytes(row: ManifestRow) -> int:
+    """About what a row takes with its item: texts, and some objects for each value."""
+    metadata = sum(len(name) + (len(value) if isinstance(value, str) else 0) for name, value in row.metadata.items())
+    values = len(row.metadata) + len(row.captions)
+    return _ROW_BYTES + len(row.text or "") + sum(map(len, row.captions)) + metadata + _VALUE_BYTES * values
 
 
 def _string(values: Mapping[str, Any], name: str, *, also: type[int] | None = None) -> str | None:

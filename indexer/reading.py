@@ -27,6 +27,11 @@ _REMEDIES = {
     errno.ENOMEM: "there is too little memory; free some and run the same command again",
     errno.ESTALE: "the network disk was mounted anew; run the same command again",
 }
+#: The system has the file and did not give it.
+_FAILURES = frozenset((
+    errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
+    errno.ENODEV, errno.ENXIO, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENOTCONN,
+))  # fmt: skip
 _can_preadv = hasattr(os, "preadv")
 
 
@@ -56,7 +61,7 @@ def failed_reads(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.errno in _ABSENT or error.errno == errno.EISDIR:
+        if error.errno not in _FAILURES:  # a library's seek beyond the end of a file that is cut short is EINVAL
             raise
         raise read_error(path, error) from error
 

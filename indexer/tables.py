@@ -16,9 +16,12 @@ from indexer.errors import ManifestError
 from indexer.files import one_line
 from indexer.parquet_cells import BadRow as BadRow
 from indexer.parquet_cells import rows_of
+from indexer.parquet_process import read_batches
 
 #: A line longer than this is not a row anyone wrote; it is skipped without being kept in memory.
 MAX_LINE_BYTES = 16_000_000
+#: Of a CSV. Every row has a value of each, be it nothing.
+MAX_COLUMNS = 10_000
 #: Of one integer.
 MAX_DIGITS = 1_000
 
@@ -81,13 +84,7 @@ def _refuse_utf16(start: bytes, shown: str) -> None:
 
 
 def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
-    def decoded() -> Iterator[str]:
-        for raw in _lines(file, shown):
-            if raw is None:
-                raise ManifestError(f"{shown}: has a line over {MAX_LINE_BYTES // 1_000_000} MB; not a CSV")
-            yield raw.decode("utf-8", "surrogateescape")
-
-    lines = decoded()
+    lines = _CsvLines(file, shown)
     heading = next(lines, "")
     # Spreadsheets write what the country uses between columns.
     delimiter = max(",;\t", key=heading.count) if heading.strip() else ","
@@ -96,10 +93,13 @@ def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
     names = [name.strip() for name in next(csv.reader([heading], delimiter=delimiter), [])]
     if not set(names) & set(CONTENT):
         raise ManifestError(f"{shown}: no column is called image, audio or text; the first line names the columns")
+    if len(names) > MAX_COLUMNS:
+        raise ManifestError(f"{shown}: has {len(names):,} columns, over the limit of {MAX_COLUMNS:,}; leave some out")
     reader = csv.reader(lines, delimiter=delimiter)
     at = 1
     while True:
         line = at + 1
+        lines.row_chars = 0
         try:
             cells = next(reader)
         except StopIteration:
@@ -116,10 +116,38 @@ def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
                 line,
                 BadRow(f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"),
             )
-        elif any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+        elif not _is_unicode("".join(cells)):
             yield line, BadRow("is not UTF-8; save the manifest as UTF-8")
         else:
             yield line, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True) if name}
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no byte of it had to be escaped."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _CsvLines:
+    """The lines of a CSV; a row of it may have several, in quotes."""
+
+    def __init__(self, file: BinaryIO, shown: str) -> None:
+        self._lines = _lines(file, shown)
+        self.row_chars = 0
+        """Of the row that is being read; whoever reads rows puts it to 0."""
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        raw = next(self._lines)
+        if raw is None or self.row_chars + len(raw) > MAX_LINE_BYTES:
+            raise csv.Error(f"a row of over {MAX_LINE_BYTES // 1_000_000} MB")
+        self.row_chars += len(raw)
+        return raw.decode("utf-8", "surrogateescape")
 
 
 def _cell(name: str, cell: str) -> Any:
@@ -140,29 +168,26 @@ def _cell(name: str, cell: str) -> Any:
 
 
 def _parquet(file: BinaryIO, shown: str) -> Iterator[Numbered]:
-    import pyarrow as pa
-    from pyarrow import parquet
+    line = 0
+    for batch in read_batches(file, shown, _check_schema):
+        for values in rows_of(batch, MAX_LINE_BYTES):
+            line += 1
+            yield line, values
 
-    try:
-        table = parquet.ParquetFile(file)
-        schema = table.schema_arrow
-        if not set(schema.names) & set(CONTENT):
-            raise ManifestError(f"{shown}: no column is called image, audio or text")
-        for name in set(schema.names) & set(CONTENT):
-            kind = schema.field(name).type
-            words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-            if pa.types.is_dictionary(kind):
-                kind = kind.value_type
-            if not any(is_kind(kind) for is_kind in words):
-                what = "the text itself" if name == "text" else "paths relative to the manifest"
-                raise ManifestError(f'{shown}: column "{name}" holds {kind}; it must hold {what}')
-        line = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for values in rows_of(batch):
-                line += 1
-                yield line, values
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ManifestError(f"{shown}: is not a parquet file that can be read ({one_line(error)})") from error
+
+def _check_schema(schema: Any, shown: str) -> None:
+    import pyarrow as pa
+
+    if not set(schema.names) & set(CONTENT):
+        raise ManifestError(f"{shown}: no column is called image, audio or text")
+    for name in set(schema.names) & set(CONTENT):
+        kind = schema.field(name).type
+        words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not any(is_kind(kind) for is_kind in words):
+            what = "the text itself" if name == "text" else "paths relative to the manifest"
+            raise ManifestError(f'{shown}: column "{name}" holds {kind}; it must hold {what}')
 
 
 def _integer(digits: str) -> int:

@@ -56,12 +56,13 @@ def vanished(places: Iterable[Place], corpus: Corpus) -> list[str]:
     Something that the corpus leaves out for another reason (another modality was asked for, its row cannot be
     read now) is not gone while its file is there.
     """
-    present = {item.key for item in corpus.items}
+    present = {item.key: item.path for item in corpus.items}
     roots = Roots(corpus.roots)
     listed: dict[Path, set[str] | None] = {}
     gone = []
     for place in places:
-        if place.key in present or not roots.hold(place):
+        # a row may have the key that a file had, which is gone
+        if present.get(place.key) == place.path or not roots.hold(place):
             continue
         if is_gone(place):
             gone.append(place.key)

@@ -176,7 +176,7 @@ def parse_part(spec: str, *, minus: bool = False) -> QueryPart:
     weight, rest = 1.0, spec
     if found := _WEIGHT.match(rest):
         weight, rest = float(found["weight"].rstrip(":")), found["rest"]
-    elif re.match(r"^\s*-\d*\.?\d+:", rest):
+    elif re.match(r"^\s*-(?:\d+(?:\.\d+)?|\.\d+):", rest):
         raise UsageError(f"{flag} {spec!r}: weights are above 0; use {'--plus' if minus else '--minus'} instead")
     kind = Modality.TEXT
     if named := _KIND.match(rest):

@@ -63,6 +63,7 @@ class Searcher:
         Raises ``EncoderMismatch`` when another encoder made the collection.
         """
         collection.require_encoder(encoder.fingerprint, encoder.spec)
+        collection.require_dim(encoder.dim, encoder.spec)
         self.collection = collection
         self.encoder = encoder
         self._device = device

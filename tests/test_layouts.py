@@ -398,3 +398,10 @@ def test_the_demo_in_cocos_layout_is_read_as_coco_is(tmp_path: Path) -> None:
     benchmark = opened(f"coco:{tmp_path}")
     assert (len(benchmark.rows), len(opened(f"coco:{tmp_path}", "val").rows)) == (232, 59)
     assert {len(row.captions) for row in benchmark.rows} == {5} and not benchmark.skipped
+
+
+def test_an_id_of_coco_that_is_a_list_is_named(tmp_path: Path) -> None:
+    document = {"images": [{"id": [1], "file_name": "a.jpg"}], "annotations": []}
+    (tmp_path / "captions_val2017.json").write_text(json.dumps(document))
+    with pytest.raises(ManifestError, match="is none of COCO's caption files"):
+        open_dataset(f"coco-captions:{tmp_path / 'captions_val2017.json'}", cache=tmp_path / "cache")

@@ -310,3 +310,39 @@ def test_a_vector_file_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None
         store(tmp_path, 5).get(np.arange(3))
     with pytest.raises((IndexDamaged, StorageError)):
         store(tmp_path, 0).append(unit_rows(5, 8), at=0)
+
+
+def trimodal(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command itself."""
+    code = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_the_command_refuses_a_collection_without_a_description_and_repairs_it(tmp_path: Path) -> None:
+    path, media = made(tmp_path / "c"), str(tmp_path / "media")
+    (path / DESCRIPTION).unlink()
+
+    refused = trimodal("index", media, "--model", "fake", "-c", str(path))
+    assert refused.returncode == 3
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert "collection.json: is missing, but catalog.sqlite is there" in refused.stderr
+    assert trimodal("verify", "-c", str(path)).returncode == 3
+
+    repaired = trimodal("verify", "--repair", "-c", str(path))
+    assert repaired.returncode == 0
+    assert "mended: collection.json put back from its copy in catalog.sqlite" in repaired.stdout
+    assert indexed(path) == 6
+
+
+def test_features_of_a_training_that_are_cut_under_their_reader_are_named(tmp_path: Path) -> None:
+    from indexer.training.features import FeatureCache
+
+    keys, rows = [f"{n:040d}" for n in range(2_000)], unit_rows(2_000, 8)
+    cache = FeatureCache(tmp_path, 8)
+    cache.add(keys, rows)
+    assert np.array_equal(cache.get(keys[::-1]), rows[::-1])
+    os.truncate(tmp_path / "rows.f32", 100)
+    assert np.array_equal(cache.get(keys[:3]), rows[:3])
+    with pytest.raises(StorageError, match=r"rows\.f32: was cut short meanwhile; remove its folder"):
+        cache.get(keys)

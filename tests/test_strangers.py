@@ -30,8 +30,9 @@ from indexer.encoders import open_encoder
 from indexer.encoders.gguf_files import convert_gguf
 from indexer.encoders.language_model import open_language_model
 from indexer.encoders.openclip_pictures import Pictures
+from indexer.encoders.tensor_files import read_tensors
 from indexer.encoders.trust import confirmed
-from indexer.errors import ModelError, ModelNotConfirmed, RecipeError, StorageError, WeightsCorrupt
+from indexer.errors import IndexDamaged, ModelError, ModelNotConfirmed, RecipeError, StorageError, WeightsCorrupt
 from indexer.training.recipe import load_recipe
 from retrieval import Searcher
 
@@ -379,6 +380,44 @@ def test_a_recipe_that_toml_cannot_hold_is_named(text: str, tmp_path: Path) -> N
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(RecipeError, match="can't be read as TOML"):
         load_recipe(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("processor_config.json", "hop_length", "a"), ("processor_config.json", "hop_length", 0),
+        ("processor_config.json", "max_length_s", 1e300), ("tokenizer_config.json", "model_max_length", float("inf")),
+        ("tokenizer_config.json", "model_max_length", "\0"), ("tokenizer_config.json", "tokenizer_class", 7),
+    ],
+)  # fmt: skip
+def test_a_value_that_a_clap_cannot_have_is_named(name: str, key: str, value: object, tmp_path: Path) -> None:
+    directory = tmp_path / "clap"
+    save_clap(directory)
+    document = json.loads((directory / name).read_text())
+    place = document.get("feature_extractor", document)
+    place[key] = value
+    (directory / name).write_text(json.dumps(document))
+    with pytest.raises(ModelError, match=key):
+        encoder = open_encoder(f"clap:{directory}")
+        encoder.prepare_audio(np.ones(800, np.float32))
+        encoder.encode_queries(["a dog"])
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04h\x04.", b"\x80\x02]q\x00(h\x09e.", b"PK\x03\x04", b"", b"\x80"])
+def test_odd_bytes_for_weights_are_named(content: bytes, tmp_path: Path) -> None:
+    """PyTorch's reader of pickles raised KeyError and IndexError of its own for such."""
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsCorrupt, match="can't be read as plain weights"):
+        read_tensors(path)
+
+
+def test_a_collection_of_another_width_than_its_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, place = save_small_model(tmp_path / "model"), tmp_path / "c"
+    assert run("index", media(tmp_path / "media"), "--model", directory, "-c", place).exit_code == 0
+    monkeypatch.setattr(Collection, "dim", property(lambda _: 16))
+    with pytest.raises(IndexDamaged, match="its vectors have 16 components, and model .* gives 24"):
+        Searcher.open(place)
 
 
 # -- collections that name a model ------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ def bad_items(folder: Path) -> dict[str, Callable[[Item], Item]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["size", "time", "manifest"])
+@pytest.mark.parametrize("kind", ["manifest"])
 def test_an_item_that_the_catalog_refuses_is_skipped_and_its_batch_is_committed(
     tmp_path: Path, collection: Collection, kind: str
 ) -> None:
@@ -276,6 +276,19 @@ def test_an_item_that_the_catalog_refuses_is_skipped_and_its_batch_is_committed(
         alone = collection.catalog.segments_of(row.item_id)[0].vector_id
         assert alone == place and np.isfinite(vectors[place]).all()
     assert run(collection, folder).added == 1
+
+
+@pytest.mark.parametrize("kind", ["size", "time"])
+def test_size_and_time_are_those_of_the_bytes_that_were_read(tmp_path: Path, collection: Collection, kind: str) -> None:
+    folder = tmp_path / "media"
+    for number in range(5):
+        picture(folder / f"{number}.png", number)
+    corpus = find_items([folder])
+    corpus.items[2] = bad_items(folder)[kind](corpus.items[2])
+
+    assert build(collection, corpus, FakeEncoder()).added == 5
+    row = next(row for row in collection.catalog.items() if Path(row.key).name == "2.png")
+    assert row.size_bytes == (folder / "2.png").stat().st_size
 
 
 def test_words_that_the_catalog_refuses_leave_what_is_stored(tmp_path: Path, collection: Collection) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.attack.bombs import Bomb
+from benchmarks.attack.bombs import FILE_S, SOUND_S, Bomb
 from benchmarks.attack.media_seeds import sound, with_ffmpeg
 from benchmarks.attack.shapes import ogg_page_with_crc, ogg_pages
 
@@ -40,12 +40,15 @@ def bombs() -> list[Bomb]:
         "Matroska, an element of 2**56": ("mka", _matroska),
         "AC-3, 3 MB of frames": ("ac3", lambda: with_ffmpeg("ac3", "ac3", rate_hz=48_000) * 2_000),
     }  # fmt: skip
-    made = [Bomb(name, partial(_write, suffix, make)) for name, (suffix, make) in files.items()]
+    made = [
+        Bomb(name, partial(_write, suffix, make), seconds=SOUND_S if "hour" in name or "655" in name else FILE_S)
+        for name, (suffix, make) in files.items()
+    ]
     return [
-        Bomb("FLAC, 24 hours of silence in 24 files", _flacs),
-        Bomb("WAV, 24 of an hour, holes", _wavs),
-        Bomb("WAV, 64 channels of floats, 1.9 GB, a hole", _wav_wide),
-        Bomb("WAV, 1 kHz, 11.9 hours, a hole", partial(_wav_hole, 1_000, 1, 1, 11.9)),
+        Bomb("FLAC, 24 hours of silence in 24 files", _flacs, seconds=SOUND_S),
+        Bomb("WAV, 24 of an hour, holes", _wavs, seconds=SOUND_S),
+        Bomb("WAV, 64 channels of floats, 1.9 GB, a hole", _wav_wide, seconds=SOUND_S),
+        Bomb("WAV, 1 kHz, 11.9 hours, a hole", partial(_wav_hole, 1_000, 1, 1, 11.9), seconds=SOUND_S),
         *made,
     ]
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attack.bombs import Bomb
+from benchmarks.attack.bombs import TABLE_LIMIT_S, TABLE_MB, Bomb
 from benchmarks.attack.media_seeds import pictures
 
 
@@ -51,7 +51,10 @@ def bombs() -> list[Bomb]:
         "parquet, 1,000 rows of 2 MB": ("m.parquet", _parquet_rows),
         "parquet, 20,000 columns": ("m.parquet", _parquet_columns),
     }  # fmt: skip
-    found += [Bomb(f"table: {name}", partial(_write, file, make), alone=False) for name, (file, make) in tables.items()]
+    found += [
+        Bomb(f"table: {name}", partial(_write, file, make), alone=False, seconds=TABLE_LIMIT_S, run_mb=TABLE_MB)
+        for name, (file, make) in tables.items()
+    ]
     found += [
         Bomb(f"file dated {year}", partial(_dated, seconds), alone=False)
         for year, seconds in (("2400", 13_569_465_600), ("1850", -3_786_825_600), ("2262", 9_223_372_037))

@@ -159,6 +159,11 @@ def main() -> None:
 
         fresh()
         counts[fault[0]] = in_a_child(counted) or 0
+
+    def ended() -> dict[str, Any]:
+        run(name, scratch, pictures, expected)
+        return look(scratch)
+
     kinds = [fault for fault in FAULTS if counts[fault[0]]]
     for number in range(count if kinds else 0):
         fault = kinds[number % len(kinds)]
@@ -183,7 +188,7 @@ def main() -> None:
             problems += [f"lost: {lost[:3]}"] * bool(lost and not found["problems"])
             problems += [f"other values: {other[:3]}"] * bool(other)
         if name not in ("search", "verify") and not any(one.startswith("afterwards") for one in problems):
-            done = in_a_child(lambda: run(name, scratch, pictures, expected) or look(scratch))
+            done = in_a_child(ended)
             if done is None or done["problems"] or done["held"] != after:
                 problems.append(f"the work could not be ended: {done and (done['problems'] or 'another end')}")
         print(json.dumps({"work": name, "fault": fault[0], "at": at, "of": counts[fault[0]], "status": status,

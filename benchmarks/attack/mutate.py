@@ -41,7 +41,7 @@ def _ways(format: str) -> list[Way]:
     return [*GENERIC, *(knowing * max(1, len(GENERIC) // len(knowing)) if knowing else ())]
 
 
-def _place(content: bytes, chance: random.Random) -> int:
+def _place(content: bytes | bytearray, chance: random.Random) -> int:
     """Somewhere; more often near the start, where headers are."""
     return chance.randrange(max(1, min(len(content), chance.choice((16, 64, 400, len(content))))))
 

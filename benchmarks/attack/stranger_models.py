@@ -43,6 +43,7 @@ def cases() -> list[Case]:
         Case("a collection that names a CLAP directory", partial(_collection, "clap", clap)),
         Case("a collection that names a repository of the hub", partial(_collection, "hub", worst)),
         Case("a collection that names a trained directory", partial(_collection, "trained", _code_in_tower)),
+        Case("a collection of another width than its model", partial(_collection, "clap", clap, width=99)),
         Case("a collection that names a repository nobody has", _collection_of_nobody),
         Case("index into a stranger's collection", partial(_collection, "openclip", worst, index=True)),
     ]  # fmt: skip
@@ -440,14 +441,14 @@ def _clap_repository(change: Change, place: Place) -> list[str]:
     return [*_INDEX, "clap:evil/clap"]
 
 
-def _collection(kind: str, change: Change, place: Place, *, index: bool = False) -> list[str]:
+def _collection(kind: str, change: Change, place: Place, *, index: bool = False, width: int = 0) -> list[str]:
     """A collection as a stranger gives it away: its ``collection.json`` names the model, with the right fingerprint."""
     if kind == "hub":
         arguments = _openclip_repository(change, place)
     else:
         arguments = {"openclip": _openclip, "clap": _clap, "trained": _trained}[kind](change, place)
     spec = arguments[-1]
-    make_collection(place.collection, spec)
+    make_collection(place.collection, spec, width)
     if index:
         return ["index", "media", "-c", "collection"]
     return ["search", "a dog", "-c", "collection"]
@@ -458,28 +459,31 @@ def _collection_of_nobody(place: Place) -> list[str]:
     return ["search", "a dog", "-c", "collection"]
 
 
-def make_collection(path: Path, spec: str) -> None:
-    """One row, said to be made with ``spec``."""
+def make_collection(path: Path, spec: str, width: int = 0) -> None:
+    """One row, said to be made with ``spec``; ``width``: of the row, where not the model's."""
     import numpy as np
 
     from indexer.collection import Collection, Entry
     from indexer.items import Item, Modality, Segment
 
-    row = np.eye(1, 16, dtype=np.float32)
-    with Collection.create(path, spec, _fingerprint(spec), 16) as made:
+    fingerprint, dim = _facts(spec)
+    dim = width or dim
+    row = np.eye(1, dim, dtype=np.float32)
+    with Collection.create(path, spec, fingerprint, dim) as made:
         item = Item("/media/a.txt", Modality.TEXT, Path("/media/a.txt"))
         made.commit([Entry(item, "0" * 40, {}, (Segment(0, text="a"),), row)])
 
 
-def _fingerprint(spec: str) -> str:
-    """The model's own, as a stranger would have it; in the process of the attack nothing of the model is run."""
+def _facts(spec: str) -> tuple[str, int]:
+    """The model's fingerprint and width, as a stranger would have them; nothing of the model is run for them."""
     from indexer.encoders.models import describe_model
     from indexer.errors import TrimodalError
 
     try:
-        return describe_model(spec).fingerprint
+        found = describe_model(spec)
     except TrimodalError:
-        return "0" * 32
+        return "0" * 32, 16
+    return found.fingerprint, found.dim
 
 
 _MADE: dict[str, Path] = {}

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,11 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
         place = Place(Path(work))
         for folder in (place.stranger, place.hub, place.media):
             folder.mkdir()
-        (place.root / BAIT).write_bytes(b"\0" * 16)
+        bait = place.root / BAIT
+        bait.write_bytes(b"\0" * 16)
         _media(place.media)
         arguments = case.make(place)
+        os.utime(bait, (0, time.time()))  # libraries in Rust and C open files unseen by Python; reading sets the time
         notes = place.root / "notes"
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join((str(WATCH), str(ROOT))), "ATTACK_NOTES": str(notes),
@@ -100,9 +103,12 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
             status, output = done.returncode, f"{done.stdout}\n{done.stderr}"
         except subprocess.TimeoutExpired:
             status, output = -1, f"no end in {_LIMIT_S} s"
+        read = bait.stat().st_atime > 0
         found = list(dict.fromkeys(notes.read_text().splitlines())) if notes.is_file() else []
         if place.canary.exists():
             found.insert(0, "the payload ran")
+        if read and not any(note.startswith("opened") for note in found):
+            found.append(f"opened: {BAIT}")
         if "`kernels`" in output:
             found.append("asks for a kernel of the hub")
         if "Traceback (most recent call last)" in output:

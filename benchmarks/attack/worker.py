@@ -78,8 +78,8 @@ def measured() -> Iterator[dict[str, Any]]:
     cost: dict[str, Any] = {}
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-    before, children = _status("VmRSS"), resource.getrusage(resource.RUSAGE_CHILDREN)
-    size = _status("VmSize")
+    before, children = status_bytes("VmRSS"), resource.getrusage(resource.RUSAGE_CHILDREN)
+    size = status_bytes("VmSize")
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE_BYTES, hard))
     started, cpu = time.monotonic(), time.process_time()
@@ -89,14 +89,15 @@ def measured() -> Iterator[dict[str, Any]]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = time.process_time() - cpu
         theirs = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-        child_mb = after.ru_maxrss / 1e3 if after.ru_maxrss > children.ru_maxrss else 0.0
+        # a child's highest counts from the fork on, where it is this process's
+        child_mb = max(0.0, after.ru_maxrss / 1e3 - before / 1e6) if after.ru_maxrss > children.ru_maxrss else 0.0
         cost.update(
             wall_s=round(time.monotonic() - started, 3), cpu_s=round(own + theirs, 3),
-            memory_mb=round((_status("VmHWM") - before) / 1e6 + child_mb, 1),
+            memory_mb=round(max(0, status_bytes("VmHWM") - before) / 1e6 + child_mb, 1),
         )  # fmt: skip
 
 
-def _status(name: str) -> int:
+def status_bytes(name: str) -> int:
     """Bytes, of /proc/self/status; 0 where there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -98,9 +98,11 @@ def _load(model: Any, source: OpenClipSource) -> None:
     try:
         with quiet(), failed_reads(path):
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except TrimodalError:
+        raise
     except (SafetensorError, OSError, EOFError, pickle.UnpicklingError, StopIteration) as error:
         raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # a checkpoint that does not fit raises whatever the conversion of it meets
         if "TorchScript" in str(error) or "PytorchStreamReader" in str(error):
             raise WeightsCorrupt(f"{path}: {_unread(error)}") from error
         raise WeightsCorrupt(
@@ -116,9 +118,13 @@ def _unread(error: Exception) -> str:
     return "is no file of weights, or not a whole one; fetch it again"
 
 
+#: Of an error of PyTorch: the first tensors that it names are enough.
+_SAID_CHARS = 20_000
+
+
 def _misfit(error: Exception) -> str:
     """What PyTorch says of a state dict over many lines, in a few words."""
-    text = str(error)
+    text = str(error)[:_SAID_CHARS]  # it names every tensor of a stranger's file
     wrong = re.search(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)", text)
     missing = re.search(r'Missing key\(s\) in state_dict: "(.*?)"', text)
     surplus = re.search(r'Unexpected key\(s\) in state_dict: "(.*?)"', text)

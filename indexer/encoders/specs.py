@@ -179,7 +179,7 @@ class EncoderConfig:
             raise ModelError(
                 f"{where}: format {found} is not {FORMAT}; this trimodal can't read it, update one of them"
             )
-        require_types(cls, document, where)
+        require_types(cls, document, f"{where}: not an encoder.json of this version")
         try:
             config = cls(
                 name=document["name"],

@@ -5,16 +5,14 @@ safetensors, or PyTorch's ``weights_only`` reading of a checkpoint. Knows nothin
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.errors import TrimodalError, WeightsCorrupt, WeightsMissing
 from indexer.reading import failed_reads
 
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
@@ -40,7 +38,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
                 document = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise WeightsCorrupt(f"{path}: is neither .safetensors nor {', '.join(_CHECKPOINTS)}; convert it to one")
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except TrimodalError:
+        raise
+    except Exception as error:  # PyTorch's reader of pickles raises whatever odd bytes lead it to
         raise WeightsCorrupt(
             f"{path}: can't be read as plain weights ({first_line(error)}); save its state dict as safetensors"
         ) from error

@@ -114,7 +114,7 @@ def read_reranker(model: Path, encoder_fingerprint: str) -> RerankerConfig | Non
         return None
     try:
         document = read_json_object(path)
-        require_types(RerankerConfig, document, path)
+        require_types(RerankerConfig, document, f"{path}: no reranker.json of this version")
         if document.pop("format") != FORMAT:
             raise ValueError(f"not format {FORMAT}")
         sources = {

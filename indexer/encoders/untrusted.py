@@ -25,6 +25,8 @@ NO_REMOTE_CODE = {"local_files_only": True, "trust_remote_code": False}
 
 #: A configuration is a few kilobytes; a shard index of the largest models is under 10 MB.
 _MAX_JSON_BYTES = 32_000_000
+#: What transformers writes as a tokenizer's length where there is none is 1e30.
+_ENDLESS = 1e31
 #: Deeper configurations than this do not exist.
 _MAX_DEPTH = 12
 
@@ -57,6 +59,10 @@ _OLDER_KEYS = frozenset((
 _NOT_TAKEN = frozenset(("dtype", "torch_dtype", "task_specific_params", "label2id"))
 #: Bytes of towers in float32 for one of their file's, which may hold eight bits a number; small ones always pass.
 SPREAD, SLACK_BYTES = 8, 100_000_000
+_WORDS_OF_EXTRACTORS = frozenset(("truncation", "padding"))
+_SIZES_OF_EXTRACTORS = frozenset(("feature_size", "sampling_rate", "hop_length", "max_length_s", "fft_window_size"))
+#: No rate, window or frequency of an extractor is near this.
+_MOST_OF_EXTRACTORS = 1e7
 #: Model types that name a further model, to be looked up elsewhere.
 _NAMES_ANOTHER = frozenset(("timm_wrapper", "timm_backbone", "auto", "encoder-decoder", "vision-encoder-decoder"))
 
@@ -177,10 +183,22 @@ def clean_config(document: Mapping[str, Any], where: Path, config_class: Any = N
 
 
 def extractor_settings(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Of a ``preprocessor_config.json`` or ``processor_config.json`` the plain values called ``names``."""
+    """Of a ``preprocessor_config.json`` or ``processor_config.json`` the values called ``names``.
+
+    Raises :class:`ModelError` for a value that is none of an extractor: all are numbers but the ways to cut and to pad.
+    """
     inner = document.get("feature_extractor")
     source = inner if isinstance(inner, dict) else document
-    return {name: source[name] for name in names if isinstance(source.get(name), str | int | float | bool)}
+    given = {name: source[name] for name in names if source.get(name) is not None}
+    for name, value in given.items():
+        if name in _WORDS_OF_EXTRACTORS:
+            fits = isinstance(value, str)
+        else:
+            least = 1 if name in _SIZES_OF_EXTRACTORS else -_MOST_OF_EXTRACTORS
+            fits = isinstance(value, int | float) and least <= value <= _MOST_OF_EXTRACTORS
+        if not fits:
+            raise ModelError(f"the sound extractor's {name} is {str(value)[:80]!r}; fetch the model again")
+    return given
 
 
 def file_name(value: object, where: str) -> str:
@@ -203,6 +221,9 @@ def _tokenizer_config(document: dict[str, Any], where: Path) -> dict[str, Any]:
     listed = {key: value for key, value in document.items() if key in TOKENIZER_KEYS or key.endswith("_token")}
     if not isinstance(listed.get("tokenizer_class", ""), str):
         raise ModelError(f"{where}: tokenizer_class is no name; correct it or remove it")
+    longest = listed.get("model_max_length")
+    if longest is not None and not (isinstance(longest, int | float) and 0 < longest <= _ENDLESS):
+        raise ModelError(f"{where}: model_max_length is {str(longest)[:80]!r}; it is a number of tokens")
     return {key: _plain_tokens(value) for key, value in listed.items()}
 
 

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import ChangedWhileRead, MediaError
+from indexer.durable import storage_errors
+from indexer.errors import ChangedWhileRead, MediaError, StorageError
 from indexer.files import display_path
 from indexer.held import Held
 from indexer.items import Item, Modality
+from indexer.reading import OpenFile
 
 _KEY_BYTES = 41  # 40 hex digits and a newline
 
@@ -47,10 +49,10 @@ class FeatureCache:
         return [key for key in dict.fromkeys(keys) if key not in self._position]
 
     def add(self, keys: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Append rows ``(n, width)``."""
-        with self._rows_path.open("ab") as file:
+        """Append rows ``(n, width)``. Raises ``StorageError``, on a full disk, with what was there before kept."""
+        with storage_errors(self._rows_path), self._rows_path.open("ab") as file:
             file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
-        with self._keys_path.open("a") as file:
+        with storage_errors(self._keys_path), self._keys_path.open("a") as file:
             file.write("".join(f"{key}\n" for key in keys))
         for key in keys:
             self._position[key] = len(self._position)
@@ -61,8 +63,17 @@ class FeatureCache:
 
     def raw(self, keys: Sequence[str]) -> NDArray[Any]:
         """As :meth:`get`, in the format that they are kept in."""
-        rows = np.memmap(self._rows_path, dtype=self._dtype, mode="r").reshape(-1, self.width)
-        return np.asarray(rows[[self._position[key] for key in keys]])
+        size = self._row_bytes
+        rows = np.empty((len(keys), self.width), dtype=self._dtype)
+        offsets = [self._position[key] * size for key in keys]
+        file = OpenFile.open(self._rows_path)
+        # read and not mapped: a page that the file has lost would kill the process
+        view = rows.reshape(-1).view(np.uint8).data
+        if file is None or not file.read_each(view, size, list(range(len(keys))), offsets):
+            raise StorageError(
+                f"{self._rows_path}: was cut short meanwhile; remove its folder and run the same command again"
+            )
+        return rows
 
     @property
     def _row_bytes(self) -> int:

@@ -5,26 +5,29 @@ ATTACK_NOTES, a line each. STRANGER is the folder of the stranger's files; BAIT 
 reason to open.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from typing import Any
 
 _NOTES = os.environ.get("ATTACK_NOTES", "")
 _STRANGER = os.environ.get("STRANGER", "\0")
 _BAIT = os.environ.get("BAIT", "\0")
 
 
-def _note(line):
+def _note(line: str) -> None:
     descriptor = os.open(_NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, (line + "\n").encode("utf-8", "replace"))
     os.close(descriptor)
 
 
-def _is_strangers(name):
+def _is_strangers(name: object) -> bool:
     name = str(name)
     return name.startswith(_STRANGER) or "transformers_modules" in name or "evil" in name.rsplit("/", 1)[-1]
 
 
-def _watch(event, arguments):
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "socket.connect" or event == "socket.getaddrinfo":
         place = arguments[1] if event == "socket.connect" else arguments[0]
         if isinstance(place, (str, bytes)) and str(place).startswith(("/", "b'/")):

@@ -27,6 +27,7 @@ def load_coco_captions(path: Path, media: Path | None = None, split: str | None 
         for one in annotations:
             captions.setdefault(one["image_id"], []).append(str(one["caption"]))
         names = [(one["id"], str(one["file_name"])) for one in images]
+        hash(tuple(names))  # an id that is a list is no id
     except (KeyError, TypeError, AttributeError) as error:
         what = 'is none of COCO\'s caption files: it has no "images" with "annotations" that hold a "caption"'
         raise wrong(path, what, ANNOTATIONS_SOURCE) from error
