@@ -389,7 +389,7 @@ def test_a_name_below_the_least_probability_of_the_model_is_not_given(trained: P
     )
     (given,) = reranker.guess(tokens, vectors)
     assert given.words in {"red", "blue"} and given.probability is None
-    naming = {"intercept": -1.0, "nearness": 0.0, "lead": 0.0, "least": 0.2}
+    naming = {"slope": 0.0, "intercept": -1.0, "least": 0.2}
     chance = 1 / (1 + np.exp(1.0))
     sure = TrainedReranker(model, replace(reranker.config, naming=naming))
     assert sure.guess(tokens, vectors)[0] == Guess(given.words, pytest.approx(chance))
@@ -399,7 +399,7 @@ def test_a_name_below_the_least_probability_of_the_model_is_not_given(trained: P
     assert doubtful.token_spec == reranker.token_spec
 
 
-@pytest.mark.parametrize("naming", [{"least": 0.5}, {"intercept": 0, "nearness": 1, "lead": 1, "least": 0.5, "x": 1}])
+@pytest.mark.parametrize("naming", [{"least": 0.5}, {"slope": 1, "intercept": 0, "least": 0.5, "x": 1}])
 def test_a_naming_that_is_not_whole_is_refused(trained: Path, tmp_path: Path, naming: dict[str, float]) -> None:
     shutil.copytree(trained / "dual" / "reranker", tmp_path / "reranker")
     path = tmp_path / "reranker" / "reranker.json"

@@ -32,7 +32,7 @@ _SCORER = frozenset((
 _COMPRESSOR = frozenset(("queries", "summary", "width", "heads", "whitened", "hidden"))
 _CALIBRATION = frozenset(("cosine_weight", "slope", "intercept"))
 _LORA = frozenset(("rank", "alpha", "dropout", "targets"))
-_NAMING = frozenset(("intercept", "nearness", "lead", "least"))
+_NAMING = frozenset(("slope", "intercept", "least"))
 #: No size of a reranker is near this.
 _MOST = 1_000_000
 
@@ -89,9 +89,8 @@ class RerankerConfig:
     names: str = ""
     """sha256 of the names that its captions may choose (:mod:`retrieval.rerank.names`); without it there are none."""
     naming: dict[str, float] | None = None
-    """How probably a chosen name is right: ``intercept``, ``nearness`` and ``lead`` of
-    :func:`retrieval.rerank.guesses.naming_probability`, and the ``least`` probability of a caption that is given. None:
-    every caption is given."""
+    """How probably a chosen name is right: sigmoid(``slope`` * nearness + ``intercept``), and the ``least`` probability
+    of a caption that is given (:mod:`retrieval.rerank.guesses`). None: every caption is given."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``reranker.json``."""

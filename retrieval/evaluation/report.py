@@ -30,7 +30,7 @@ _HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rat
 _RECALL_NOTE = "recall@k: mean share of a query's relevant ones in the top k, %"
 _SHOWN_SKIPS = 10
 _CAPTION_COLUMNS = ["BLEU-4", "METEOR", "CIDEr", "pictures", "references", "beams"]
-_UNSURE = "unsure"
+_SAID_NOTHING = "(nothing)"
 _CSV_COLUMNS = [
     "dataset", "model", "direction", "stage", "queries", "candidates", "metric", "value", "ci95_low", "ci95_high",
     "chance",
@@ -54,7 +54,7 @@ def render(result: BenchmarkResult) -> Group:
         table.add_row(*(Text(cell) for cell in _caption_cells(result.captions)))
         parts += [Text(""), table, *(Text(line) for line in _caption_notes(result.captions))]
         for example in result.captions.examples:
-            parts.append(Text(f"{example.path}: {display_path(example.caption) or _UNSURE}"))
+            parts.append(Text(f"{example.path}: {display_path(example.caption) or _SAID_NOTHING}"))
             parts += [Text(f"    {display_path(reference)}") for reference in example.references]
     return Group(*parts)
 
@@ -85,7 +85,7 @@ def as_markdown(result: BenchmarkResult) -> str:
         lines += ["", _markdown_row(["picture", "caption", "references"]), _markdown_row(["---"] * 3)]
         for example in result.captions.examples:
             references = " / ".join(map(display_path, example.references))
-            lines.append(_markdown_row([example.path, display_path(example.caption) or _UNSURE, references]))
+            lines.append(_markdown_row([example.path, display_path(example.caption) or _SAID_NOTHING, references]))
     return "\n".join(lines) + "\n"
 
 

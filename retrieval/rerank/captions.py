@@ -34,11 +34,16 @@ class Captioned:
         return not self.caption
 
     def to_json(self) -> dict[str, Any]:
-        """One of ``"captions"`` of ``trimodal caption --json``; ``caption`` is null where the model is unsure."""
-        return {
-            "path": str(self.path), "caption": self.caption or None, "unsure": self.unsure,
-            "probability": None if self.probability is None else round(self.probability, 4),
-        }  # fmt: skip
+        """One of ``"captions"`` of ``trimodal caption --json``.
+
+        Where the model is unsure, ``caption`` is null and ``unsure`` true; ``probability`` is there where it is known.
+        """
+        document: dict[str, Any] = {"path": str(self.path), "caption": self.caption or None}
+        if self.unsure:
+            document["unsure"] = True
+        if self.probability is not None:
+            document["probability"] = round(self.probability, 4)
+        return document
 
 
 def caption_files(

@@ -55,10 +55,10 @@ def weighed(words: str, probability: float | None = None, least: float = 0.0) ->
     return Guess("" if unsure else words, probability)
 
 
-def naming_probability(naming: Mapping[str, float], nearness: float, lead: float) -> float:
-    """That the winning name is right, by logistic regression on held-out pictures (``reranker.json``, ``naming``).
+def naming_probability(naming: Mapping[str, float], nearness: float) -> float:
+    """That a name is right, by logistic regression on held-out pictures (``reranker.json``, ``naming``).
 
-    ``nearness``: the winner's mean cosine; ``lead``: the nearest name's over the mean of all candidates'.
+    ``nearness``: its mean cosine with the picture (:meth:`retrieval.rerank.names.Names.nearest`).
     """
-    logit = naming["intercept"] + naming["nearness"] * nearness + naming["lead"] * lead
+    logit = naming["intercept"] + naming["slope"] * nearness
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))

@@ -204,8 +204,7 @@ class TrainedReranker:
         naming = self.config.naming
         if naming is None:
             return weighed(words)
-        lead = near[0][1] - sum(cosine for _, cosine in near) / len(near)
-        return weighed(words, naming_probability(naming, nearness, lead), naming["least"])
+        return weighed(words, naming_probability(naming, nearness), naming["least"])
 
     def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
         """Of texts after the lower layers; the latest are kept, because captions are asked about again."""
