@@ -27,6 +27,7 @@ def test_the_names_are_the_ones_that_the_model_describes(phrases: tuple[str, ...
     config = json.loads((MODEL / "reranker.json").read_text(encoding="utf-8"))
     assert sha256_of(MODEL / NAMES) == config["names"]
     assert len(phrases) == len(set(phrases)) > 3000
+    assert set(config["naming"]) == {"slope", "intercept", "least"} and config["naming"]["least"] == 0.5
     assert {"bridge", "honeybee", "dog", "tree", "woman", "house"} <= set(phrases)
 
 
