@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from indexer.unwanted_words import PASSES, UNSPACED, WORDS, build, find_unwanted, is_unwanted, read_sections, split
@@ -69,3 +71,11 @@ def test_a_list_finds_phrases_whole_and_far_scripts_anywhere() -> None:
         "bad thing", "badthing", "bad things", "", "",
     ]  # fmt: skip
     assert own.find("とても悪い") == "悪" and "ja" in UNSPACED
+
+
+def test_the_list_and_its_licences_are_shipped_with_the_package() -> None:
+    shipped = tomllib.loads((WORDS.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {WORDS.name, "LICENSES.md"} <= set(shipped["tool"]["setuptools"]["package-data"]["indexer"])
+    assert "indexer/LICENSES.md" in shipped["project"]["license-files"]
+    licences = (WORDS.parent / "LICENSES.md").read_text(encoding="utf-8")
+    assert all(name in licences for name in ("CC-BY-4.0", "naughty-words", "cuss", "Titus Wormer"))
