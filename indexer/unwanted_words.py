@@ -22,6 +22,8 @@ PASSES = "passes"
 
 # Two words run together are a listed word only if both have as many letters: "the pen is red" has none.
 _LEAST_JOINED = 3
+_MOST_JOINED = 3
+_ASCII_WORD = re.compile("[a-z0-9]+")
 _VOWELS = frozenset("aeiou")
 _FAR_SCRIPTS = re.compile("[\u0e00-\u0e7f\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _CYRILLIC_ENDINGS = (
@@ -41,28 +43,38 @@ class WordList:
     anywhere: re.Pattern[str] | None
     """Of languages without spaces."""
     passes: frozenset[str]
+    first: frozenset[str]
+    """First words of forms and of phrases that pass."""
     longest: int
-    """Words in the longest form."""
+    """Words in the longest of them."""
 
     def find(self, text: str) -> str:
         """The first listed word or phrase of a text as it stands there, normalised; "" where it has none."""
         words = split(text)
         kept = list(words)  # "" where a phrase that passes stands
-        for start, stop in _windows(len(words), self.longest):
+        for start, stop in self._runs(words):
             if stop - start > 1 and " ".join(words[start:stop]) in self.passes:
                 kept[start:stop] = [""] * (stop - start)
-        for start, stop in _windows(len(words), self.longest):
-            part = kept[start:stop]
-            phrase = " ".join(part)
+        for start, stop in self._runs(kept):
+            phrase = " ".join(kept[start:stop])
             if phrase in self.forms:
                 return phrase
-            run_together = len(part) == 1 or all(len(word) >= _LEAST_JOINED for word in part)
-            if all(part) and run_together and "".join(part) in self.joined:
-                return phrase
+        for size in range(1, _MOST_JOINED + 1):
+            for start in range(len(kept) - size + 1):
+                part = kept[start : start + size]
+                run_together = size == 1 or all(len(word) >= _LEAST_JOINED for word in part)
+                if run_together and "".join(part) in self.joined:
+                    return " ".join(part)
         if self.anywhere is not None and _FAR_SCRIPTS.search(text):
             found = self.anywhere.search("".join(kept))
             return found[0] if found else ""
         return ""
+
+    def _runs(self, words: list[str]) -> Iterator[tuple[int, int]]:
+        """Ends of the runs of words that may be a form or a phrase that passes, long ones first."""
+        starts = [place for place, word in enumerate(words) if word in self.first]
+        for size in range(min(self.longest, len(words)), 0, -1):
+            yield from ((start, start + size) for start in starts if start + size <= len(words))
 
 
 def find_unwanted(text: str) -> str:
@@ -85,6 +97,8 @@ def split(text: str) -> list[str]:
     >>> split("Blow\u200bing\u00adup, ＦＵＬＬ_width Straße")
     ['blowingup', 'full', 'width', 'strasse']
     """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     words, word = [], ""
     for character in folded:
@@ -109,13 +123,6 @@ def inflections(phrase: str, language: str) -> Iterator[str]:
 def _stray(character: str) -> bool:
     """Whether a mark is no part of a word: what NFKC has left of Latin accents, and Arabic vowel signs."""
     return "\u0300" <= character <= "\u036f" or "\u064b" <= character <= "\u0652" or character == "\u0670"
-
-
-def _windows(count: int, longest: int) -> Iterator[tuple[int, int]]:
-    """Ends of all runs of up to ``longest`` of ``count`` words, long ones first."""
-    for size in range(min(longest, count), 0, -1):
-        for start in range(count - size + 1):
-            yield start, start + size
 
 
 def _forms(word: str, language: str) -> Iterator[str]:
@@ -185,8 +192,10 @@ def build(sections: dict[str, list[str]]) -> WordList:
                 forms.update(inflections(phrase, language))
     joined = frozenset(form.replace(" ", "") for form in forms) - passes
     pattern = "|".join(sorted(map(re.escape, anywhere), key=lambda each: (-len(each), each)))
+    first = frozenset(phrase.partition(" ")[0] for phrase in (*forms, *passes))
     longest = max((phrase.count(" ") + 1 for phrase in (*forms, *passes)), default=1)
-    return WordList(frozenset(forms) - passes, joined, re.compile(pattern) if anywhere else None, passes, longest)
+    found_anywhere = re.compile(pattern) if anywhere else None
+    return WordList(frozenset(forms) - passes, joined, found_anywhere, passes, first, longest)
 
 
 @cache
