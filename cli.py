@@ -448,7 +448,7 @@ def caption(
     from retrieval.rerank.stage import require_captioner
 
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
-    captions: list[dict[str, str]] = []
+    captions: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
     for one in caption_files(files, encoder, require_captioner(encoder, device), beams=beams):
         if isinstance(one, Skipped):
@@ -456,9 +456,9 @@ def caption(
             if not as_json:
                 _show_skipped([one])
         else:
-            captions.append({"path": str(one.path), "caption": one.caption})
+            captions.append(one.to_json())
             if not as_json:
-                output.line(f"{display_path(one.path)}: {one.caption}")
+                output.line(f"{display_path(one.path)}: {one.caption or 'unsure'}")
     if as_json:
         rows = [{"path": skip.path, "reason": skip.reason} for skip in skipped]
         output.print_json({"captions": captions, "skipped": rows})
@@ -715,6 +715,7 @@ def train_rerank_command(
     as_json: JsonOption = False,
 ) -> None:
     """Train the reranker of a dual encoder: which text and picture match, and words for pictures."""
+    from retrieval.rerank.naming import dropped_line
     from retrieval.rerank.training import load_rerank_recipe, train_reranker
 
     loaded = load_rerank_recipe(recipe)
@@ -727,6 +728,8 @@ def train_rerank_command(
         report = train_reranker(
             loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
         )
+    if report.get("names_left_out"):
+        output.warn(f"warning: {dropped_line(report['names_left_out'])}")
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
     if not as_json:
         output.line(f"wrote {out}")
@@ -739,12 +742,16 @@ def train_names_command(
     device: DeviceOption = "auto",
 ) -> None:
     """Give a model the names that its captions may choose, such as those of your own things; nothing is trained."""
-    from retrieval.rerank.naming import give_names, read_names
+    from retrieval.rerank.naming import dropped_line, give_names, read_names
 
     given = read_names(names)
     with output.progress() as bar:
-        give_names(model, given, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0))
-    output.line(f"{model}: captions choose from {len(given):,} names")
+        dropped = give_names(
+            model, given, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0)
+        )
+    if dropped:
+        output.warn(f"warning: {dropped_line(dropped)}")
+    output.line(f"{model}: captions choose from {len(given) - len(dropped):,} names")
 
 
 def _place(collection: Path | None) -> Path:
@@ -804,8 +811,8 @@ def _report_lines(report: Any, place: Path) -> list[str]:
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
     lines = [f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
     if report.captions is not None:
-        silent = report.captions.without_words
-        more = f"; the model said nothing of {silent}" if silent else ""
+        unsure = report.captions.without_words
+        more = f"; unsure of {unsure}, which have no caption" if unsure else ""
         lines.append(f"{report.captions.captioned} captioned ({report.captions.seconds:.1f} s){more}")
     return lines
 

@@ -92,7 +92,7 @@ class CaptionReport:
 
     captioned: int
     without_words: int
-    """The model said nothing of them; the next run asks again."""
+    """The model is unsure of them, or its words may not be said; the next run asks again."""
     seconds: float
     interrupted: bool
 

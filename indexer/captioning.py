@@ -2,8 +2,10 @@
 
 Who tells is passed in. A generated caption becomes the caption of the item, marked in its metadata
 (:data:`indexer.rows.GENERATED_BY`), and a second segment of it, a text with a vector of its own, by which it is found
-as text. Pictures of one content get one telling. Every commit leaves the collection whole, so a killed run is
-continued by running it again. Knows nothing of rerankers or of how words are found.
+as text. A caption that is empty, for the model is unsure, or has a word that none may say
+(:mod:`indexer.unwanted_words`) is not stored. Pictures of one content get one telling. Every commit leaves the
+collection whole, so a killed run is continued by running it again. Knows nothing of rerankers or of how words are
+found.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from indexer.errors import CollectionError, ModelError
 from indexer.index_queries import captions_asking
 from indexer.items import Embeddings, Modality
 from indexer.rows import GENERATED_BY, GeneratedCaption, Uncaptioned
+from indexer.unwanted_words import is_unwanted
 
 #: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
 Captioner = Callable[[TokenRows, Embeddings], Sequence[str]]
@@ -108,7 +111,7 @@ class _Filling:
                     "use another --model"
                 )
             for content_hash, caption in zip(new, captions, strict=True):
-                self.told[content_hash] = " ".join(caption.split())
+                self.told[content_hash] = "" if is_unwanted(caption) else " ".join(caption.split())
         for one in part:
             if words := self.told[one.content_hash]:
                 self.pending.append((one, words))
@@ -118,8 +121,9 @@ class _Filling:
     def _known(self, content_hash: str) -> bool:
         """Whether a copy of the picture has been captioned by this model before; then its words are taken."""
         for row in self.collection.catalog.find_hash(content_hash, Modality.IMAGE):
-            if row.metadata.get(GENERATED_BY) == self.encoder.spec and row.caption:
-                self.told[content_hash] = row.caption
+            own = row.caption if row.metadata.get(GENERATED_BY) == self.encoder.spec else None
+            if own and not is_unwanted(own):
+                self.told[content_hash] = own
                 return True
         return False
 

@@ -245,6 +245,27 @@ def test_a_benchmark_without_captioned_pictures_is_refused(tmp_path: Path) -> No
         caption_benchmark(encoded, FakeReranker())
 
 
+def test_pictures_that_the_model_is_unsure_of_are_counted_and_the_metrics_are_of_the_others(
+    benchmark: Benchmark,
+) -> None:
+    says = ["a red picture", "", "scene of a murder", *(f"a {colour} picture" for colour in COLOURS[3:])]
+    result = run_benchmark(benchmark, FakeEncoder(), captioner=Counting(says))
+    assert result.captions is not None
+    assert (result.captions.pictures, result.captions.unsure) == (6, 2)
+    given = [colour for place, colour in enumerate(COLOURS) if place not in (1, 2)]
+    expected = score_captions(
+        [f"a {colour} picture" for colour in given],
+        [[f"a {colour} picture", "a picture of one colour"] for colour in given], wordnet=find_wordnet(),
+    )  # fmt: skip
+    assert result.captions.scores == expected
+    document = result.to_json()["captions"]
+    assert document["unsure"] == 2
+    assert [one["caption"] for one in document["examples"]][:3] == ["a red picture", None, None]
+    assert "unsure of 2 pictures, which get no caption" in as_text(result)
+    silent = run_benchmark(benchmark, FakeEncoder(), captioner=Counting([""] * 6))
+    assert silent.captions is not None and (silent.captions.unsure, silent.captions.scores.cider) == (6, 0.0)
+
+
 def test_a_reranker_that_tells_too_few_is_refused(benchmark: Benchmark) -> None:
     class Short(FakeReranker):
         def require_captions(self) -> None:

@@ -30,6 +30,7 @@ from indexer.training.recipe import load_recipe
 from retrieval.evaluation.calibration import expected_calibration_error, platt
 from retrieval.rerank import open_reranker
 from retrieval.rerank.captioning import beam_search, likeliest
+from retrieval.rerank.guesses import Guess
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.names import NAMES, load_names
 from retrieval.rerank.reader import Reader
@@ -362,6 +363,50 @@ def test_captions_choose_from_the_names_that_a_model_was_given(trained: Path, tm
         open_reranker(encoder).caption(tokens)  # type: ignore[union-attr]
     none = run(app, ["train", "names", str(tmp_path / "names.txt"), "--model", str(tmp_path)])
     assert none.exit_code == 3 and "Traceback" not in none.output
+
+
+def test_train_names_leaves_out_what_no_caption_may_say_and_warns(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "dual"
+    shutil.copytree(trained / "dual", model)
+    (tmp_path / "names.txt").write_text("red\nrape\nblue\nsuicides\n")
+    done = CliRunner().invoke(app, ["train", "names", str(tmp_path / "names.txt"), "--model", str(model)])
+    assert done.exit_code == 0 and "captions choose from 2 names" in done.stdout
+    assert "warning: 2 names have words that no caption may say and are left out: 'rape', 'suicides'" in done.stderr
+    assert load_names(model / "reranker" / NAMES).phrases == ("red", "blue")
+
+
+def test_a_name_below_the_least_probability_of_the_model_is_not_given(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "dual"
+    shutil.copytree(trained / "dual", model)
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    run = CliRunner().invoke
+    assert run(app, ["train", "names", str(tmp_path / "names.txt"), "--model", str(model)]).exit_code == 0
+    encoder = open_encoder(str(model))
+    maker, reranker = token_encoder(encoder), open_reranker(encoder)
+    assert maker is not None and isinstance(reranker, TrainedReranker)
+    vectors, tokens = maker.encode_images_with_tokens(
+        [encoder.prepare_image(Image.open(trained / "pool" / "red0.png"))]
+    )
+    (given,) = reranker.guess(tokens, vectors)
+    assert given.words in {"red", "blue"} and given.probability is None
+    naming = {"slope": 0.0, "intercept": -1.0, "least": 0.2}
+    chance = 1 / (1 + np.exp(1.0))
+    sure = TrainedReranker(model, replace(reranker.config, naming=naming))
+    assert sure.guess(tokens, vectors)[0] == Guess(given.words, pytest.approx(chance))
+    doubtful = TrainedReranker(model, replace(reranker.config, naming={**naming, "least": 0.3}))
+    assert doubtful.guess(tokens, vectors)[0] == Guess("", pytest.approx(chance))
+    assert doubtful.caption(tokens, vectors) == [""]
+    assert doubtful.token_spec == reranker.token_spec
+
+
+@pytest.mark.parametrize("naming", [{"least": 0.5}, {"slope": 1, "intercept": 0, "least": 0.5, "x": 1}])
+def test_a_naming_that_is_not_whole_is_refused(trained: Path, tmp_path: Path, naming: dict[str, float]) -> None:
+    shutil.copytree(trained / "dual" / "reranker", tmp_path / "reranker")
+    path = tmp_path / "reranker" / "reranker.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "naming": naming}))
+    with pytest.raises(ModelError, match="naming"):
+        read_reranker(tmp_path, document["encoder"])
 
 
 def test_a_recipe_names_what_captions_choose_from(

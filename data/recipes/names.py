@@ -1,16 +1,21 @@
 """Write the names that a captioner may give: `names.txt`, a name a line.
 
-    python data/recipes/names.py [--out DIR]
+    python data/recipes/names.py [--out DIR] [--model DIR]
 
 Reads the training pool's manifest and WordNet (default output: `datasets/names` in the per-user cache). A name is the
 first caption of a training picture, as far as people say it, or a noun of WordNet for a thing that can be seen: the
-first word of its first meaning, that texts were counted to use or that glosses use. No word of a held-out picture or of
-an evaluation set is read, though nouns name what those show, too. Knows nothing of models.
+first word of its first meaning, that texts were counted to use or that glosses use. Both are names of things that can
+be seen, by the rule of `wordnet_visible.py`, and have no word of `indexer/unwanted_words.txt`. No word of a held-out
+picture or of an evaluation set is read, though nouns name what those show, too.
+
+With `--model` nothing is written but a model's own `reranker/names.safetensors`, less the names that the same rule
+leaves out, and its digest; no row is computed again. `tests/visible_names.txt` lists those of the starter.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections import Counter
@@ -35,7 +40,10 @@ from wordnet_files import (
     WordNet,
     latin,
 )
+from wordnet_visible import Visible
 from wordnet_words import content
+
+from indexer.unwanted_words import is_unwanted
 
 SEEN = frozenset({ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PHENOMENON, PLANT})
 LEAST_USED = 2.0  # counted uses, and a quarter of the glosses with the word
@@ -77,17 +85,44 @@ def labels(net: WordNet, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield name
 
 
+def fitting(names: Iterable[str], visible: Visible) -> list[str]:
+    """Names of seen things that may be said, in order."""
+    return [name for name in dict.fromkeys(names) if visible.name(name) and not is_unwanted(name)]
+
+
+def filter_model(model: Path, visible: Visible) -> tuple[int, int]:
+    """Keep what fits of a model's names; returns how many it had and how many are left."""
+    from indexer.encoders.tokenizer import CONFIG, FOLDER
+    from indexer.encoders.weights import sha256_of
+    from retrieval.rerank.names import NAMES, keep_names
+
+    path = model / FOLDER / NAMES
+    before, after = keep_names(path, lambda name: visible.name(name) and not is_unwanted(name))
+    config = model / FOLDER / CONFIG
+    document = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**document, "names": sha256_of(path)}, indent=1) + "\n", encoding="utf-8")
+    return before, after
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, help="folder to write")
-    out: Path = parser.parse_args(arguments).out or cache_root() / "datasets" / "names"
+    parser.add_argument("--model", type=Path, help="a model's folder, whose names are filtered")
+    options = parser.parse_args(arguments)
+    out: Path = options.out or cache_root() / "datasets" / "names"
     try:
+        folder = fetch("wordnet-base") / "usr/share/wordnet"
+        net = WordNet(folder)
+        visible = Visible(net, folder)
+        if options.model is not None:
+            before, after = filter_model(options.model, visible)
+            print(f"{options.model}: {after} of {before} names are left")
+            return 0
         rows = read_lines(cache_root() / "datasets" / "pool" / "manifest.jsonl")
-        net = WordNet(fetch("wordnet-base") / "usr/share/wordnet")
     except PackageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
-    found = list(dict.fromkeys([*labels(net, rows), *nouns(net)]))
+    found = fitting([*labels(net, rows), *nouns(net)], visible)
     out.mkdir(parents=True, exist_ok=True)
     (out / "names.txt").write_text("".join(f"{name}\n" for name in found), encoding="utf-8")
     print(f"{out / 'names.txt'}: {len(found)} names")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _SCORER = frozenset((
 _COMPRESSOR = frozenset(("queries", "summary", "width", "heads", "whitened", "hidden"))
 _CALIBRATION = frozenset(("cosine_weight", "slope", "intercept"))
 _LORA = frozenset(("rank", "alpha", "dropout", "targets"))
+_NAMING = frozenset(("slope", "intercept", "least"))
 #: No size of a reranker is near this.
 _MOST = 1_000_000
 
@@ -86,6 +88,9 @@ class RerankerConfig:
     """Adapters in the language model's upper layers (:class:`LoraSpec`); none: the layers are locked."""
     names: str = ""
     """sha256 of the names that its captions may choose (:mod:`retrieval.rerank.names`); without it there are none."""
+    naming: dict[str, float] | None = None
+    """How probably a chosen name is right: sigmoid(``slope`` * nearness + ``intercept``), and the ``least`` probability
+    of a caption that is given (:mod:`retrieval.rerank.guesses`). None: every caption is given."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``reranker.json``."""
@@ -139,6 +144,11 @@ def _check(config: RerankerConfig, path: Path) -> None:
     parts += [(sizes, _COMPRESSOR, f"compressors.{name}") for name, sizes in config.compressors.items()]
     parts += [(values, _CALIBRATION, f"calibration.{name}") for name, values in config.calibration.items()]
     parts += [] if config.lora is None else [(config.lora, _LORA, "lora")]
+    parts += [] if config.naming is None else [(config.naming, _NAMING, "naming")]
+    if config.naming is not None and (
+        set(config.naming) != _NAMING or not all(map(math.isfinite, config.naming.values()))
+    ):
+        raise ModelError(f"{path}: naming holds not a number for each of {', '.join(sorted(_NAMING))}; fetch it again")
     for settings, listed, name in parts:
         if not isinstance(settings, dict):
             raise ModelError(f"{path}: {name} is no object; train or fetch it again")

@@ -16,6 +16,7 @@ from indexer.encoders.media_tokens import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path
 from indexer.items import Embeddings, Modality
+from indexer.unwanted_words import is_unwanted
 from retrieval.evaluation.caption_metrics import (
     TOKENS,
     CaptionScores,
@@ -38,25 +39,30 @@ class CaptionExample:
     path: str
     """Relative to the manifest where it is below it."""
     caption: str
+    """"" where the model is unsure."""
     references: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """One of ``"examples"`` of ``"captions"``."""
-        return {"path": self.path, "caption": self.caption, "references": list(self.references)}
+        return {"path": self.path, "caption": self.caption or None, "references": list(self.references)}
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """Metrics of the captions of a benchmark's pictures."""
+    """Metrics of the captions that were given to a benchmark's pictures."""
 
     scores: CaptionScores
+    """Of the captions given alone; 0 where none was."""
     pictures: int
+    """With captions in the manifest."""
     references: int
     """Captions of those pictures in the manifest."""
     beams: int
     seconds: float
     """That the telling took."""
     examples: tuple[CaptionExample, ...]
+    unsure: int = 0
+    """Pictures that the model gave no caption."""
 
     def to_json(self) -> dict[str, Any]:
         """``"captions"`` of ``bench --json``."""
@@ -67,6 +73,7 @@ class CaptionResult:
             "meteor_matches": self.scores.meteor_matches,
             "tokens": TOKENS,
             "pictures": self.pictures,
+            "unsure": self.unsure,
             "references": self.references,
             "beams": self.beams,
             "seconds": round(self.seconds, 3),
@@ -94,7 +101,11 @@ def caption_benchmark(
     references = [encoded.benchmark.rows[row].captions for row in rows]
     report = progress or silent
     report(0, 1, "caption metrics")
-    scores = score_captions(captions, references, wordnet=find_wordnet())
+    given = [place for place, caption in enumerate(captions) if caption]
+    scores = score_captions(
+        [captions[place] for place in given] or ["" for _ in captions],
+        [references[place] for place in given] or references, wordnet=find_wordnet(),
+    )  # fmt: skip
     report(1, 1, "caption metrics")
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)).tolist()
     return CaptionResult(
@@ -104,6 +115,7 @@ def caption_benchmark(
         beams=beams,
         seconds=seconds,
         examples=tuple(CaptionExample(_path(encoded, rows[n]), captions[n], references[n]) for n in chosen),
+        unsure=len(captions) - len(given),
     )
 
 
@@ -111,7 +123,7 @@ def tell(
     tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], reranker: Reranker, beams: int = 3,
     progress: OnProgress | None = None,
 ) -> list[str]:  # fmt: skip
-    """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``."""
+    """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``; "" where unsure."""
     captions: list[str] = []
     report = progress or silent
     report(0, len(tokens), "captioning")
@@ -120,7 +132,7 @@ def tell(
         told = reranker.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
         if len(told) != len(part):
             raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
-        captions += [" ".join(caption.split()) for caption in told]
+        captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in told]
         report(len(captions), len(tokens), "captioning")
     return captions
 

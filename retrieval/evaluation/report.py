@@ -259,6 +259,8 @@ def _caption_cells(captions: CaptionResult) -> list[str]:
 def _caption_notes(captions: CaptionResult) -> Iterator[str]:
     yield "BLEU-4 of 100 (sacrebleu, corpus), METEOR of 1 (nltk), CIDEr of 10 (pycocoevalcap, CIDEr-D)"
     yield f"words: {TOKENS}; METEOR matches: {captions.scores.meteor_matches}"
+    if captions.unsure:
+        yield f"unsure of {captions.unsure:,} pictures, which get no caption; the metrics are those of the others"
     yield f"{captions.pictures:,} pictures captioned in {captions.seconds:.1f} s; some of them, with their references:"
 
 

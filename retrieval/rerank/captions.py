@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from indexer.encoders.dual import DualEncoder, require_tower
 from indexer.encoders.media_tokens import token_encoder
@@ -13,6 +14,7 @@ from indexer.files import display_path, one_line
 from indexer.items import Modality, Skipped
 from indexer.limits import MediaLimits
 from indexer.media import read_picture
+from retrieval.rerank.guesses import guesses
 from retrieval.rerank.reranker import Reranker
 
 
@@ -22,6 +24,26 @@ class Captioned:
 
     path: Path
     caption: str
+    """"" where the model is unsure."""
+    probability: float | None = None
+    """See :class:`retrieval.rerank.guesses.Guess`."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether no caption is given."""
+        return not self.caption
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"captions"`` of ``trimodal caption --json``.
+
+        Where the model is unsure, ``caption`` is null and ``unsure`` true; ``probability`` is there where it is known.
+        """
+        document: dict[str, Any] = {"path": str(self.path), "caption": self.caption or None}
+        if self.unsure:
+            document["unsure"] = True
+        if self.probability is not None:
+            document["probability"] = round(self.probability, 4)
+        return document
 
 
 def caption_files(
@@ -32,7 +54,8 @@ def caption_files(
     limits: MediaLimits | None = None,
     beams: int = 3,
 ) -> Iterator[Captioned | Skipped]:
-    """A caption of each picture, in order, as soon as it is there; what cannot be read is ``Skipped``.
+    """A caption of each picture, in order, as soon as it is there, none where the model is unsure or would say a word
+    that no caption may (:mod:`retrieval.rerank.guesses`); what cannot be read is ``Skipped``.
 
     Raises ``ModelError`` where the model reads no pictures or makes no media tokens of them.
     """
@@ -52,4 +75,5 @@ def caption_files(
         except Exception as error:
             yield Skipped(display_path(path), f"cannot be read ({type(error).__name__}: {one_line(error)})")
             continue
-        yield Captioned(path, one_line(reranker.caption(tokens, vectors, beams=beams)[0]))
+        found = guesses(reranker, tokens, vectors, beams=beams)[0]
+        yield Captioned(path, one_line(found.words) if found.words else "", found.probability)

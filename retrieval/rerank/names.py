@@ -4,13 +4,14 @@ A language model that has learned to tell from some thousand pictures writes wel
 *name* and a picture side by side knows much more. So names found near the picture are captions that may be chosen, as
 captioners that retrieve do it (SmallCap, Ramos et al. 2023; DeCap, Li et al. 2023). Nearness is the mean of two
 cosines: in the match scorer's joint space, and the dual encoder's where its vector is known. Rows are kept as int8 on
-the first principal axes of each space. Knows nothing of pictures, collections or search.
+the first principal axes of each space. A name with an unwanted word (:mod:`indexer.unwanted_words`) is dropped when a
+file is read, whoever wrote it. Knows nothing of pictures, collections or search.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 
 from indexer.errors import ModelError
 from indexer.reading import failed_reads
+from indexer.unwanted_words import is_unwanted
 
 NAMES = "names.safetensors"
 #: The two spaces, in this order.
@@ -75,10 +77,13 @@ def save_names(path: Path, phrases: Sequence[str], match: Rows, dual: Rows) -> N
 
 
 def load_names(path: Path) -> Names:
-    """Read what :func:`save_names` wrote. Raises :class:`ModelError` naming the file."""
+    """Read what :func:`save_names` wrote, without names that no caption may say: perhaps none is left.
+
+    Raises :class:`ModelError` naming the file.
+    """
     try:
         with failed_reads(path), safe_open(path, "numpy") as file:
-            phrases = tuple(json.loads(file.metadata()["phrases"]))
+            phrases = tuple(map(_text, json.loads(file.metadata()["phrases"])))
             spaces = {}
             for space in SPACES:
                 rows = file.get_tensor(f"{space}.rows").astype(np.float32) * file.get_tensor(f"{space}.scale")
@@ -87,4 +92,32 @@ def load_names(path: Path) -> Names:
             raise ValueError("phrases and rows are not as many")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as names ({error}); fetch or train the reranker again") from error
-    return Names(phrases, spaces)
+    kept = [number for number, phrase in enumerate(phrases) if not is_unwanted(phrase)]
+    if len(kept) == len(phrases):
+        return Names(phrases, spaces)
+    rest = {name: Space(space.rows[kept], space.basis) for name, space in spaces.items()}
+    return Names(tuple(phrases[number] for number in kept), rest)
+
+
+def keep_names(path: Path, fits: Callable[[str], bool]) -> tuple[int, int]:
+    """Rewrite a file of :func:`save_names` with the phrases that fit and their rows, which stay as they are.
+
+    Returns how many it held and holds. Raises :class:`ModelError` naming the file.
+    """
+    load_names(path)
+    with safe_open(path, "numpy") as file:
+        phrases = json.loads(file.metadata()["phrases"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no dict
+    kept = [number for number, phrase in enumerate(phrases) if fits(phrase)]
+    for space in SPACES:
+        tensors[f"{space}.rows"] = np.ascontiguousarray(tensors[f"{space}.rows"][kept])
+    fitting = json.dumps([phrases[number] for number in kept], ensure_ascii=False)
+    save_file(tensors, path, metadata={"phrases": fitting})
+    path.chmod(0o644)
+    return len(phrases), len(kept)
+
+
+def _text(phrase: object) -> str:
+    if not isinstance(phrase, str):
+        raise TypeError(f"{phrase!r} is no text")
+    return phrase

@@ -1,5 +1,6 @@
 """Gives a model's reranker the names that its captions may choose: reads them once, and keeps where they lie.
 
+Names with a word that no caption may say (:mod:`indexer.unwanted_words`) are left out, and the caller gets them.
 Knows nothing of pictures or of how a caption is chosen.
 """
 
@@ -13,13 +14,15 @@ from indexer.encoders.tokenizer import FOLDER, read_reranker, write_reranker
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights import sha256_of
 from indexer.errors import ModelError, UsageError
-from indexer.files import display_path
+from indexer.files import display_path, one_line
+from indexer.unwanted_words import is_unwanted
 from retrieval.rerank.names import NAMES, save_names
 from retrieval.rerank.trained import TrainedReranker
 
 OnProgress = Callable[[str, int, int], None]
 #: More takes minutes to read and megabytes to keep, and names nobody says hide those that fit.
 MOST_NAMES = 50_000
+_MOST_LISTED = 20
 
 
 def read_names(path: Path) -> list[str]:
@@ -34,14 +37,26 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
+def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that captions may say, and the others. Raises ``UsageError`` where fewer than two may be said."""
+    dropped = [name for name in names if is_unwanted(name)]
+    left_out = set(dropped)
+    kept = [name for name in names if name not in left_out]
+    if len(kept) < 2:
+        raise UsageError(f"{dropped_line(dropped)}; {len(kept)} is left: give 2 or more that captions may say")
+    return kept, dropped
+
+
 def give_names(
     model: Path, names: Sequence[str], *, device: str = "auto",
     on_progress: OnProgress = lambda stage, done, total: None,
-) -> None:  # fmt: skip
+) -> list[str]:  # fmt: skip
     """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
 
-    Raises :class:`ModelError` where the model has no reranker or the language model is not here.
+    Returns the names that were left out, since no caption may say them. Raises ``UsageError`` where fewer than two are
+    left, and :class:`ModelError` where the model has no reranker or the language model is not here.
     """
+    names, dropped = sayable(names)
     encoder = TrainedDualEncoder(model, device=device)
     config = read_reranker(model, encoder.fingerprint)
     if config is None:
@@ -53,3 +68,11 @@ def give_names(
     on_progress("names by the dual encoder", len(names), len(names))
     save_names(model / FOLDER / NAMES, names, match, dual)
     write_reranker(model, replace(config, names=sha256_of(model / FOLDER / NAMES)))
+    return dropped
+
+
+def dropped_line(dropped: Sequence[str]) -> str:
+    """One line that counts and lists names that were left out, at most :data:`_MOST_LISTED` of them."""
+    more = f" and {len(dropped) - _MOST_LISTED:,} more" if len(dropped) > _MOST_LISTED else ""
+    listed = ", ".join(repr(one_line(name)) for name in dropped[:_MOST_LISTED])
+    return f"{len(dropped):,} names have words that no caption may say and are left out: {listed}{more}"

@@ -26,6 +26,7 @@ from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.calibration import sigmoid
+from retrieval.rerank.guesses import Guess, naming_probability, weighed
 from retrieval.rerank.names import NAMES, Names, load_names
 from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.scorer import Scorer, ScorerSpec
@@ -152,15 +153,22 @@ class TrainedReranker:
             on_progress(start + len(some))
         return found
 
-    @torch.inference_mode()
     def caption(
         self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
     ) -> list[str]:
+        """The words of :meth:`guess`; "" where it is unsure."""
+        return [one.words for one in self.guess(tokens, vectors, beams=beams, max_words=max_words)]
+
+    @torch.inference_mode()
+    def guess(
+        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
+    ) -> list[Guess]:
         """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same.
 
         Where the model has names, one of the nearest to the picture: that which is nearest and which the language model
-        would most likely tell of it. Else by beam search; scores are divided by the length. Raises
-        :class:`ModelError` where the reranker was trained to judge alone.
+        would most likely tell of it; unsure below the least probability of ``reranker.json``, where that has one. Else
+        by beam search; scores are divided by the length. Raises :class:`ModelError` where the reranker was trained to
+        judge alone.
         """
         self.require_captions()
         from retrieval.rerank.captioning import beam_search, likeliest
@@ -168,23 +176,35 @@ class TrainedReranker:
         names = self._names
         reader, scorer = self._language
         media = self._media(tokens)
-        told: list[str] = []
+        found: list[Guess] = []
         for start in range(0, len(media), _TOLD_AT_ONCE):
             some = media[start : start + _TOLD_AT_ONCE]
             if names is None:
                 with mixed_precision(self._device):
-                    told += beam_search(reader, scorer, some, beams, max_words)
+                    found += [weighed(words) for words in beam_search(reader, scorer, some, beams, max_words)]
                 continue
             with mixed_precision(self._device):
                 rows = scorer.joint_media(some).float().cpu().numpy()
             own = None if vectors is None else vectors[start : start + _TOLD_AT_ONCE]
-            found = names.nearest(rows, own, _NAMES_TOLD)
-            self._states(reader, [name for near in found for name, _ in near])  # many at once are read faster
-            for one, near in zip(some, found, strict=True):
+            candidates = names.nearest(rows, own, _NAMES_TOLD)
+            self._states(reader, [name for near in candidates for name, _ in near])  # many at once are read faster
+            for one, near in zip(some, candidates, strict=True):
+                if not near:  # no name of the file may be said
+                    found.append(Guess(""))
+                    continue
                 states = self._states(reader, [name for name, _ in near])
                 with mixed_precision(self._device):
-                    told.append(near[likeliest(reader, scorer, states, one, [cosine for _, cosine in near])][0])
-        return told
+                    place = likeliest(reader, scorer, states, one, [cosine for _, cosine in near])
+                found.append(self._weighed(near, place))
+        return found
+
+    def _weighed(self, near: Sequence[tuple[str, float]], place: int) -> Guess:
+        """The guess that the name at ``place`` of the nearest ones is; ``near``: names with cosines, best first."""
+        words, nearness = near[place]
+        naming = self.config.naming
+        if naming is None:
+            return weighed(words)
+        return weighed(words, naming_probability(naming, nearness), naming["least"])
 
     def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
         """Of texts after the lower layers; the latest are kept, because captions are asked about again."""

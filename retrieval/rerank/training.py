@@ -31,7 +31,7 @@ from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.losses import symmetric_info_nce
 from retrieval.evaluation.calibration import expected_calibration_error, platt, sigmoid
 from retrieval.rerank.heldout import best_cosine_weight, hit_rates
-from retrieval.rerank.naming import give_names, read_names
+from retrieval.rerank.naming import give_names, read_names, sayable
 from retrieval.rerank.pool import Pool, Rows, Side
 from retrieval.rerank.recipe import RerankRecipe, load_rerank_recipe
 from retrieval.rerank.scorer import Scorer, ScorerSpec
@@ -60,7 +60,7 @@ def train_reranker(
     Returns the report, which is also written there. Raises :class:`RecipeError`, :class:`ModelError`.
     """
     started = time.monotonic()
-    names = read_names(recipe.names_file) if recipe.names_file else []
+    names, left_out = sayable(read_names(recipe.names_file)) if recipe.names_file else ([], [])
     torch.manual_seed(recipe.seed)
     where = choose_device(device)
     encoder = TrainedDualEncoder(recipe.model_directory, device=device)
@@ -122,6 +122,8 @@ def train_reranker(
         upper = pool.reader.upper_layers
         parts[LORA] = {name: value for name, value in upper.named_parameters() if value.requires_grad}
     save_reranker(out, config, parts)
+    if left_out:
+        report["names_left_out"] = left_out
     (out / "reranker" / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if names:
         give_names(out, names, device=device, on_progress=on_progress)

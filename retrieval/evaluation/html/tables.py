@@ -84,8 +84,9 @@ def captions(runs: Sequence[Run]) -> Table | None:
         told = run.document.get("captions")
         if told:
             scores = [f"{told['bleu4']:.1f}", f"{told['meteor']:.3f}", f"{told['cider']:.3f}"]
-            rows.append([run.label, *scores, f"{told['pictures']:,}", f"{told['references']:,}", str(told["beams"])])
-    header = ["model", "BLEU-4", "METEOR", "CIDEr", "pictures", "references", "beams"]
+            counts = [f"{count:,}" for count in (told["pictures"], told.get("unsure", 0), told["references"])]
+            rows.append([run.label, *scores, *counts, str(told["beams"])])
+    header = ["model", "BLEU-4", "METEOR", "CIDEr", "pictures", "unsure", "references", "beams"]
     return Table("Captions told by the model, against those of the manifest", header, rows) if rows else None
 
 
