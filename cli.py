@@ -226,6 +226,14 @@ def search(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, a line each.")] = False,
+    table: Annotated[
+        bool | None,
+        typer.Option(
+            "--table/--plain",
+            show_default=False,
+            help="A table as wide as the terminal (or COLUMNS), or tab-separated lines; by default lines when piped.",
+        ),
+    ] = None,
     queries: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Many queries: .jsonl, .csv or .parquet, a row each.")
     ] = None,
@@ -234,7 +242,13 @@ def search(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search with words, a picture, a sound, or any of them together; or with many queries from a file."""
+    """Search with words, a picture, a sound, or any of them together; or with many queries from a file.
+
+    A hit has rank, kind, match, path, time (of a sound) and words. The match is a probability in per cent where a
+    reranker judged it; else strong, good, fair or weak: how far its cosine stands out from those of its own kind, in
+    standard deviations (strong from 4, good from 3.3, fair from 2.5). A table is cut to the terminal's width (the path
+    in its middle). Piped, it is a line of the columns' names and a line a hit, separated by tabs, nothing cut.
+    """
     from retrieval.query import build_query
 
     options: dict[str, Any] = {
@@ -263,9 +277,13 @@ def search(
         for path in path_lines(result):
             output.path_line(path)
     else:
-        from retrieval.present import hits_table
+        from retrieval.present import hits_table, plain_rows
 
-        output.show(hits_table(result))
+        if output.to_a_terminal() if table is None else table:
+            output.show(hits_table(result))
+        else:
+            for row in plain_rows(result):
+                output.tab_separated(row)
 
 
 def _search_all(

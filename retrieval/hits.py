@@ -45,6 +45,11 @@ class Hit:
     """Identity of the item in its collection: its path, or ``manifest#row`` for a text in a manifest."""
     match_logit: float | None = None
     """The reranker's, raw; ``None`` for what none has judged."""
+    standard_score: float | None = None
+    """How far the cosine stands out from the query's with its own kind (:mod:`retrieval.merge`): 0 is ordinary.
+
+    ``None`` where the collection holds one segment of that kind, which has nothing to stand out from.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """One of ``"hits"`` of ``search --json``."""
@@ -54,6 +59,7 @@ class Hit:
             "cosine": self.cosine,
             "match_probability": self.match_probability,
             "match_logit": self.match_logit,
+            "standard_score": self.standard_score,
             "modality": self.modality.value,
             "path": str(self.path),
             "start_s": self.start_s,

@@ -42,9 +42,19 @@ def line(text: object = "") -> None:
     _write(sys.stdout, printable(str(text)) + "\n")
 
 
+def tab_separated(cells: Iterable[str]) -> None:
+    """One line of cells to stdout; a tab or newline within one is escaped, so that the columns stay."""
+    _write(sys.stdout, "\t".join(map(printable, cells)) + "\n")
+
+
 def warn(text: object) -> None:
     """One line to stderr, whatever is in it."""
     _write(sys.stderr, printable(str(text)) + "\n")
+
+
+def to_a_terminal() -> bool:
+    """Whether somebody looks at stdout, and no program reads it."""
+    return sys.stdout is not None and bool(sys.stdout.isatty())
 
 
 def path_line(path: str | os.PathLike[str]) -> None:
@@ -195,7 +205,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream is not None and stream.isatty() else _WIDTH_OF_A_FILE
+    width = None if stream is not None and stream.isatty() else _width_of_a_file()
     raw = stream.stream if isinstance(stream, _Guard) else stream
     return Console(file=raw, width=width, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
@@ -230,6 +240,12 @@ def progress() -> Iterator[Any]:
             shown.update(tasks[stage], completed=done, total=total, rate=rate, skipped=note)
 
         yield bar
+
+
+def _width_of_a_file() -> int:
+    """Columns of a table in a file or pipe: those of COLUMNS, where it is set."""
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else _WIDTH_OF_A_FILE
 
 
 class _Escaped:

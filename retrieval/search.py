@@ -30,7 +30,7 @@ from indexer.limits import MediaLimits
 from indexer.rows import Row
 from retrieval.embed import Vector
 from retrieval.hits import Hit, ScoreKind, SearchResult
-from retrieval.merge import cohort_ids, merge
+from retrieval.merge import Background, backgrounds, cohort_ids, merge
 from retrieval.query import Query, parse_modalities
 from retrieval.rerank import stage
 from retrieval.rerank.reranker import Reranker, open_reranker
@@ -269,9 +269,10 @@ class Searcher:
 
         ``found`` is in the order of the cosines, ``ranked`` in the new one.
         """
+        cohorts = {modality: self._cohort_cosines(modality, vector) for modality in found}
+        ordinary = {one: background for one, background in backgrounds(cohorts).items() if len(cohorts[one]) > 1}
         if score_kind == "standard":
             cosines = {modality: np.array([cosine for cosine, _ in items]) for modality, items in found.items()}
-            cohorts = {modality: self._cohort_cosines(modality, vector) for modality in found}
             merged = merge(cosines, cohorts)
             scored = [(place.score, ranked[place.modality][place.position]) for place in merged]
         else:
@@ -294,7 +295,7 @@ class Searcher:
         for entry in kept:  # a picture may be found as such and by the words that a model said of it
             once.setdefault(entry[1].row.item_id, entry)
         best = list(once.values())[: query.k]
-        return tuple(_hit(rank, *entry) for rank, entry in enumerate(best, start=1)), warnings
+        return tuple(_hit(rank, *entry, ordinary) for rank, entry in enumerate(best, start=1)), warnings
 
 
 def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] | None, where: str | None) -> Query:
@@ -309,8 +310,9 @@ def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] |
     return query
 
 
-def _hit(rank: int, score: float, judged: Judged) -> Hit:
+def _hit(rank: int, score: float, judged: Judged, ordinary: Mapping[Modality, Background]) -> Hit:
     row = judged.row
+    background = ordinary.get(row.modality)
     return Hit(
         rank=rank,
         score=float(score),
@@ -326,6 +328,7 @@ def _hit(rank: int, score: float, judged: Judged) -> Hit:
         vector_id=row.vector_id,
         key=row.key,
         match_logit=judged.logit,
+        standard_score=None if background is None else background.score(judged.cosine),
     )
 
 
