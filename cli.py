@@ -234,6 +234,9 @@ def search(
             help="A table as wide as the terminal (or COLUMNS), or tab-separated lines; by default lines when piped.",
         ),
     ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="One ranking of all kinds; by default the -k best of each kind.")
+    ] = False,
     queries: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Many queries: .jsonl, .csv or .parquet, a row each.")
     ] = None,
@@ -243,6 +246,9 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search with words, a picture, a sound, or any of them together; or with many queries from a file.
+
+    Each kind has its own -k best, the kind whose best hit stands out most first; --mixed gives one ranking of all, as
+    --paths and "hits" of --json do ("groups" of --json is the table).
 
     A hit has rank, kind, match, path, time (of a sound) and words. The match is a probability in per cent where a
     reranker judged it; else strong, good, fair or weak: how far its cosine stands out from those of its own kind, in
@@ -280,9 +286,9 @@ def search(
         from retrieval.present import hits_table, plain_rows
 
         if output.to_a_terminal() if table is None else table:
-            output.show(hits_table(result))
+            output.show(hits_table(result, mixed=mixed))
         else:
-            for row in plain_rows(result):
+            for row in plain_rows(result, mixed=mixed):
                 output.tab_separated(row)
 
 

@@ -6,6 +6,7 @@ characters are escaped and nothing is read as markup. Knows nothing of searching
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ COLUMNS = ("rank", "kind", "match", "path", "time", "words")
 #: sound's caption, where none is right, at 2.8 to 3.6.
 MATCH_WORDS = ((4.0, "strong"), (3.3, "good"), (2.5, "fair"))
 _WEAK = "weak"
+#: In place of a match: the picture or sound that is the query.
+SAME_FILE = "same file"
 #: Cells of a path beside words, and beside other columns where there are none; words with fewer have no column.
 _LEAST_PATH = 24
 _LEAST_PATH_ALONE = 16
@@ -60,8 +63,11 @@ class HitsTable:
     path is cut in its middle.
     """
 
-    def __init__(self, hits: Sequence[Hit], cwd: Path | None = None) -> None:
-        self._rows = [_row(hit, cwd) for hit in hits]
+    def __init__(self, *groups: Sequence[Hit], cwd: Path | None = None) -> None:
+        """A blank line stands between ``groups``."""
+        self._rows = [_row(hit, cwd) for hits in groups for hit in hits]
+        starts = itertools.accumulate(len(hits) for hits in groups)
+        self._last = frozenset(list(starts)[:-1])
 
     def lines(self, width: int, encoding: str = "utf-8") -> list[str]:
         """A line of headers and one a hit; none is wider than ``width`` cells."""
@@ -70,7 +76,9 @@ class HitsTable:
         widths = _widths(rows, width)
         right = [name in _TO_THE_RIGHT for name in widths]
         lines = [joined([_HEADERS.get(name, name) for name in widths], list(widths.values()), right)]
-        for row in rows:
+        for number, row in enumerate(rows):
+            if number in self._last:
+                lines.append("")
             cells = dict(row.cells)
             cells["path"] = cut_middle(cells["path"], widths["path"], row.name, ellipsis)
             if "words" in widths:
@@ -85,27 +93,34 @@ class HitsTable:
             yield Text(line, style="" if number else "bold", no_wrap=True, overflow="ignore", end="\n")
 
 
-def hits_table(result: SearchResult, *, cwd: Path | None = None) -> RenderableType:
-    """The hits as a table for rich to print, or a line that there are none."""
+def hits_table(result: SearchResult, *, cwd: Path | None = None, mixed: bool = False) -> RenderableType:
+    """The hits of each kind as a table for rich to print, or a line that there are none; ``mixed``: one ranking."""
     from rich.text import Text
 
     if not result.hits:
-        judged = result.query.min_probability is not None and result.timings_ms.get("rerank") is not None
-        return Text("nothing matches" if judged else "nothing found")
-    return HitsTable(result.hits, cwd)
+        return Text(_nothing(result))
+    return HitsTable(*_shown(result, mixed), cwd=cwd)
 
 
-def plain_rows(result: SearchResult, *, cwd: Path | None = None) -> list[list[str]]:
-    """For a pipe: :data:`COLUMNS`, then a row a hit, nothing cut and nothing padded."""
-    rows = [_row(hit, cwd) for hit in result.hits]
+def plain_rows(result: SearchResult, *, cwd: Path | None = None, mixed: bool = False) -> list[list[str]]:
+    """For a pipe: :data:`COLUMNS`, then a row a hit, in the order of the table; nothing cut and nothing padded.
+
+    The first row is never a hit: without any it says so.
+    """
+    if not result.hits:
+        return [[_nothing(result)]]
+    rows = [_row(hit, cwd) for hits in _shown(result, mixed) for hit in hits]
     return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
 
 
 def match_in_words(hit: Hit) -> str:
     """``97%`` where a reranker gave a probability, else how far the hit stands out among its own kind.
 
-    ``strong``, ``good``, ``fair`` or ``weak`` by :data:`MATCH_WORDS`; empty where there is nothing to stand out from.
+    ``same file`` for the picture or sound that is the query itself; ``strong``, ``good``, ``fair`` or ``weak`` by
+    :data:`MATCH_WORDS`; empty where there is nothing to stand out from.
     """
+    if hit.is_query:
+        return SAME_FILE
     if hit.match_probability is not None:
         percent = 100 * hit.match_probability
         return "<1%" if 0 < percent < 0.5 else f"{percent:.0f}%"
@@ -161,11 +176,25 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def _nothing(result: SearchResult) -> str:
+    judged = result.query.min_probability is not None and result.timings_ms.get("rerank") is not None
+    return "nothing matches" if judged else "nothing found"
+
+
+def _shown(result: SearchResult, mixed: bool) -> Sequence[Sequence[Hit]]:
+    """The lists that people see: one a kind, or one."""
+    return [result.hits] if mixed or not result.groups else [group.hits for group in result.groups]
+
+
 def _row(hit: Hit, cwd: Path | None) -> _Row:
     cells = {
-        "rank": str(hit.rank), "kind": hit.modality.value, "match": match_in_words(hit), "path": shown_path(hit, cwd),
-        "time": time_range(hit), "words": _words(hit),
-    }  # fmt: skip
+        "rank": "=" if hit.is_query else str(hit.rank),
+        "kind": hit.modality.value,
+        "match": match_in_words(hit),
+        "path": shown_path(hit, cwd),
+        "time": time_range(hit),
+        "words": _words(hit),
+    }
     return _Row(cells, printable(os.sep + hit.path.name + _row_of_a_manifest(hit)))
 
 

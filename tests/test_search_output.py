@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,33 @@ def test_piped_it_is_lines_with_whole_paths_whatever_the_columns(home: Path, med
     assert all(Path(hit[3]).parent == media for hit in hits)
     assert {hit[2] for hit in hits} <= {"strong", "good", "fair", "weak"} | {f"{n}%" for n in range(101)} | {"<1%"}
     assert {bool(hit[4]) for hit in hits if hit[1] == "audio"} == {True}
+
+
+def ranks_and_kinds(done: Result) -> list[tuple[str, str]]:
+    return [(row[0], row[1]) for row in (line.split("\t") for line in done.stdout.splitlines()[1:])]
+
+
+def test_by_default_each_kind_has_its_own_best_and_mixed_is_one_ranking(home: Path) -> None:
+    grouped = ranks_and_kinds(searched(home, "red", "-k", "2"))
+    assert sorted(grouped) == sorted((rank, kind) for kind in ("image", "audio", "text") for rank in "12")
+    kinds = [kind for _, kind in grouped]
+    assert kinds[0] == kinds[1] and kinds[2] == kinds[3] and kinds[4] == kinds[5]
+    mixed = searched(home, "red", "-k", "2", "--mixed")
+    assert [rank for rank, _ in ranks_and_kinds(mixed)] == ["1", "2"]
+    table = searched(home, "red", "-k", "2", "--table", columns=80).stdout.splitlines()
+    assert [bool(line) for line in table] == [True, True, True, False, True, True, False, True, True]
+    assert "" not in searched(home, "red", "-k", "2", "--table", "--mixed", columns=80).stdout.splitlines()
+
+
+def test_json_has_one_ranking_as_ever_and_the_groups_beside_it(home: Path) -> None:
+    document = json.loads(searched(home, "red", "-k", "2", "--json").stdout)
+    assert [hit["rank"] for hit in document["hits"]] == [1, 2]
+    assert {group["modality"] for group in document["groups"]} == {"image", "audio", "text"}
+    assert len(searched(home, "red", "-k", "2", "--paths").stdout.splitlines()) == 2
+
+
+def test_the_picture_that_asks_stands_there_as_the_same_file(home: Path, media: Path) -> None:
+    done = searched(home, "--image", str(media / "red door.png"), "-m", "image", "-k", "3")
+    rows = [line.split("\t") for line in done.stdout.splitlines()[1:]]
+    assert rows[0][:3] == ["=", "image", "same file"] and rows[0][3].endswith("red door.png")
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
