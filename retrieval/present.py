@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from indexer.files import printable
 from indexer.items import Modality
+from indexer.rows import ItemRow
 from retrieval.columns import GAP, cut_end, cut_middle, ellipsis_of, encodable_in, joined, widest
 from retrieval.hits import Hit, SearchResult
+from retrieval.listing import Listed, Listing, date_of
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -63,7 +65,7 @@ class HitsTable:
     path is cut in its middle.
     """
 
-    def __init__(self, *groups: Sequence[Hit], cwd: Path | None = None) -> None:
+    def __init__(self, *groups: Sequence[Hit | Listed], cwd: Path | None = None) -> None:
         """A blank line stands between ``groups``."""
         self._rows = [_row(hit, cwd) for hits in groups for hit in hits]
         starts = itertools.accumulate(len(hits) for hits in groups)
@@ -113,6 +115,21 @@ def plain_rows(result: SearchResult, *, cwd: Path | None = None, mixed: bool = F
     return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
 
 
+def list_table(listing: Listing, *, cwd: Path | None = None) -> RenderableType:
+    """A list without a query as a table like that of hits, its time that of the picture or file."""
+    from rich.text import Text
+
+    return HitsTable(listing.items, cwd=cwd) if listing.items else Text("nothing found")
+
+
+def list_rows(listing: Listing, *, cwd: Path | None = None) -> list[list[str]]:
+    """The same for a pipe, with the columns of :func:`plain_rows`; the match is empty."""
+    if not listing.items:
+        return [["nothing found"]]
+    rows = [_row(one, cwd) for one in listing.items]
+    return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
+
+
 def match_in_words(hit: Hit) -> str:
     """``97%`` where a reranker gave a probability, else how far the hit stands out among its own kind.
 
@@ -130,16 +147,17 @@ def match_in_words(hit: Hit) -> str:
     return next((word for least, word in MATCH_WORDS if score >= least), _WEAK)
 
 
-def path_lines(result: SearchResult, *, cwd: Path | None = None) -> list[str]:
+def path_lines(result: SearchResult | Listing, *, cwd: Path | None = None) -> list[str]:
     """A line a hit, for ``--paths``: the path to open, relative to ``cwd`` where that is shorter.
 
     Not escaped, so that the next program can open it. Of texts that stand in a manifest the manifest comes
     once, at its best hit.
     """
-    return list(dict.fromkeys(_shorter(hit.path, cwd or Path.cwd()) for hit in result.hits))
+    paths = [one.row.path for one in result.items] if isinstance(result, Listing) else [hit.path for hit in result]
+    return list(dict.fromkeys(_shorter(path, cwd or Path.cwd()) for path in paths))
 
 
-def shown_path(hit: Hit, cwd: Path | None = None) -> str:
+def shown_path(hit: Hit | ItemRow, cwd: Path | None = None) -> str:
     """The path as one printable line, relative to ``cwd`` where that is shorter; ``manifest#row`` for a row."""
     return printable(_shorter(hit.path, cwd or Path.cwd()) + _row_of_a_manifest(hit))
 
@@ -186,25 +204,27 @@ def _shown(result: SearchResult, mixed: bool) -> Sequence[Sequence[Hit]]:
     return [result.hits] if mixed or not result.groups else [group.hits for group in result.groups]
 
 
-def _row(hit: Hit, cwd: Path | None) -> _Row:
+def _row(one: Hit | Listed, cwd: Path | None) -> _Row:
+    of = one if isinstance(one, Hit) else one.row
+    time = time_range(one) if isinstance(one, Hit) else (date_of(one.row) or "")[:16].replace("T", " ")
     cells = {
-        "rank": "=" if hit.is_query else str(hit.rank),
-        "kind": hit.modality.value,
-        "match": match_in_words(hit),
-        "path": shown_path(hit, cwd),
-        "time": time_range(hit),
-        "words": _words(hit),
+        "rank": "=" if isinstance(one, Hit) and one.is_query else str(one.rank),
+        "kind": of.modality.value,
+        "match": match_in_words(one) if isinstance(one, Hit) else "",
+        "path": shown_path(of, cwd),
+        "time": time,
+        "words": _words(of),
     }
-    return _Row(cells, printable(os.sep + hit.path.name + _row_of_a_manifest(hit)))
+    return _Row(cells, printable(os.sep + of.path.name + _row_of_a_manifest(of)))
 
 
-def _row_of_a_manifest(hit: Hit) -> str:
+def _row_of_a_manifest(hit: Hit | ItemRow) -> str:
     """``#12`` of a text that stands in a manifest, else nothing."""
     of_a_row = hit.modality is Modality.TEXT and hit.key.startswith((f"{hit.path}#", f"{hit.path}//#"))
     return hit.key.removeprefix(str(hit.path)) if of_a_row else ""
 
 
-def _words(hit: Hit) -> str:
+def _words(hit: Hit | ItemRow) -> str:
     words = hit.text if hit.modality is Modality.TEXT and hit.text else hit.caption
     return printable(" ".join((words or "").split()))
 

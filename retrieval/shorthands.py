@@ -41,9 +41,7 @@ def joined(
 def _dated(operator: str, moment: datetime) -> str:
     nanoseconds = int(moment.timestamp()) * 10**9
     text = moment.isoformat(timespec="seconds")
-    return (
-        f"taken_at {operator} '{text}' or (taken_at is null and mtime_ns > 0 and mtime_ns {operator} {nanoseconds})"
-    )
+    return f"taken_at {operator} '{text}' or (taken_at is null and mtime_ns > 0 and mtime_ns {operator} {nanoseconds})"
 
 
 def _span(option: str, text: str) -> tuple[datetime, datetime]:

@@ -220,3 +220,14 @@ def test_the_comparison_fits_its_terminal_and_no_figure_is_cut(tmp_path: Path, w
     assert "\n".join(lines) + "\n" == (SNAPSHOTS / f"compare_{width}.txt").read_text(encoding="utf-8")
     assert max(map(len, lines)) <= width
     assert "+100.0 [+100.0, +100.0]" in printed.get() and "dual -> rerank" in printed.get()
+
+
+def test_what_a_user_gets_of_either_run_is_printed_first(tmp_path: Path) -> None:
+    ranks = [3] * COUNT
+    a = report(tmp_path / "a.json", result(ranks))
+    b = report(tmp_path / "b.json", result(ranks), result([1] * COUNT, stage="rerank"), encoder="two")
+    console = Console(width=120, color_system=None)
+    with console.capture() as printed:
+        console.print(render(compared(a, b)))
+    rows = [line for line in printed.get().splitlines() if line.startswith("text->image")]
+    assert ["->" in row.removeprefix("text->image") for row in rows] == [True] * 4 + [False] * 4

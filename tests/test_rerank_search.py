@@ -335,8 +335,18 @@ def test_a_probability_where_nothing_can_be_judged_is_a_usage_error(home: Path, 
         searcher(opened, Dice()).search(query, rerank=False)
     with pytest.raises(UsageError, match="--min-probability needs the reranker: model fake: has no reranker"):
         searcher(opened, None).search(query)
-    with pytest.raises(UsageError, match=r"needs the reranker: the reranker cannot judge text against text"):
+    with pytest.raises(UsageError, match=r"needs the reranker: the reranker cannot judge text against text") as error:
         searcher(opened, Dice()).search(query, modalities=["text"])
+    assert str(error.value).endswith("; leave out --min-probability") and "--no-rerank" not in str(error.value)
+    with pytest.raises(UsageError, match="has no reranker; leave out --min-probability$"):
+        searcher(opened, None).search(query)
+
+
+def test_a_probability_without_media_tokens_names_the_two_ways_out(media: Path, tmp_path: Path) -> None:
+    with Collection.open(make(tmp_path / "c", media / "all.jsonl", tokens=None)) as collection:
+        query = Query.text("red", min_probability=0.5)
+        with pytest.raises(UsageError, match="--rebuild PATH..., or leave out --min-probability$"):
+            searcher(collection, Dice()).search(query)
 
 
 # ---------------------------------------------------------------------------------- what stands in the way

@@ -92,7 +92,9 @@ def _table(comparison: RunComparison) -> FittedTable:
     rows: list[list[str]] = []
     short: list[list[str] | str] = []
     heading = None
-    for one in comparison.differences:
+    # first what a user gets of either run, then stage against stage
+    by_stage = sorted(comparison.differences, key=lambda one: (one.stage == one.baseline_stage, one.stage == "dual"))
+    for one in by_stage:
         if one.metric.startswith("recall"):
             continue
         stages = one.stage if one.stage == one.baseline_stage else f"{one.baseline_stage} -> {one.stage}"
