@@ -222,6 +222,15 @@ def search(
     where: Annotated[
         str | None, typer.Option(metavar="CONDITION", help="As in SQL: \"year >= 2020 and suffix = '.jpg'\".")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Taken (or changed) then or later: 2024, 2024-05 or 2024-05-31.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Taken (or changed) until then, included.")] = None,
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="In this folder or below it.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD[:asc|desc]", help="Of a list without a query; by default date:desc, newest first."),
+    ] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out hits that score less.")] = None,
     rerank: RerankOption = None,
     rerank_depth: RerankDepthOption = 64,
@@ -232,6 +241,17 @@ def search(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, a line each.")] = False,
+    table: Annotated[
+        bool | None,
+        typer.Option(
+            "--table/--plain",
+            show_default=False,
+            help="A table as wide as the terminal (or COLUMNS), or tab-separated lines; by default lines when piped.",
+        ),
+    ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="One ranking of all kinds; by default the -k best of each kind.")
+    ] = False,
     queries: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Many queries: .jsonl, .csv or .parquet, a row each.")
     ] = None,
@@ -240,9 +260,22 @@ def search(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search with words, a picture, a sound, or any of them together; or with many queries from a file."""
-    from retrieval.query import build_query
+    """Search with words, a picture, a sound, or any of them together; or with many queries from a file.
 
+    Without any, --where, --since, --until, --folder or --sort list what there is, newest first.
+
+    Each kind has its own -k best, the kind whose best hit stands out most first; --mixed gives one ranking of all, as
+    --paths and "hits" of --json do ("groups" of --json is the table).
+
+    A hit has rank, kind, match, path, time (of a sound) and words. The match is a probability in per cent where a
+    reranker judged it; else strong, good, fair or weak: how far its cosine stands out from those of its own kind, in
+    standard deviations (strong from 4, good from 3.3, fair from 2.5). A table is cut to the terminal's width (the path
+    in its middle). Piped, it is a line of the columns' names and a line a hit, separated by tabs, nothing cut.
+    """
+    from retrieval.query import build_query
+    from retrieval.shorthands import joined
+
+    where = joined(where, since=since, until=until, folder=folder)
     options: dict[str, Any] = {
         "plus": plus or (), "minus": minus or (), "k": k, "modalities": modality, "where": where,
         "min_score": min_score, "min_probability": min_probability,
@@ -250,10 +283,20 @@ def search(
     if queries is not None:
         if text is not None or image or audio:
             raise UsageError("--queries asks with a file; leave out the words, --image and --audio")
+        if sort is not None:
+            raise UsageError("--sort is for a list without a query; hits are sorted by how well they match")
         _search_all(queries, out, options, _place(collection), model, device, rerank, rerank_depth)
         return
     if out is not None:
         raise UsageError("--out is for the hits of --queries FILE")
+    asked = text is not None or bool(image or audio or plus or minus)
+    if not asked and (where is not None or sort is not None):
+        if min_score is not None or min_probability is not None or rerank:
+            raise UsageError("without a query nothing is scored; leave out --min-score, --min-probability and --rerank")
+        _list(_place(collection), where, sort, k, modality, as_json, paths, table)
+        return
+    if sort is not None:
+        raise UsageError("--sort is for a list without a query; hits are sorted by how well they match")
     query = build_query(text, images=image or (), sounds=audio or (), **options)
     from retrieval.search import Searcher
 
@@ -269,9 +312,36 @@ def search(
         for path in path_lines(result):
             output.path_line(path)
     else:
-        from retrieval.present import hits_table
+        from retrieval.present import hits_table, plain_rows
 
-        output.show(hits_table(result))
+        if output.to_a_terminal() if table is None else table:
+            output.show(hits_table(result, mixed=mixed))
+        else:
+            for row in plain_rows(result, mixed=mixed):
+                output.tab_separated(row)
+
+
+def _list(
+    place: Path, where: str | None, sort: str | None, k: int, modality: list[str] | None, as_json: bool, paths: bool,
+    table: bool | None,
+) -> None:  # fmt: skip
+    """``search`` without a query: what passes the filter."""
+    from retrieval.listing import list_items
+    from retrieval.present import list_rows, list_table, path_lines
+
+    listing = list_items(place, where=where, sort=sort, k=k, modalities=_modalities(modality))
+    if as_json:
+        output.print_json(listing.to_json())
+    elif paths:
+        for path in path_lines(listing):
+            output.path_line(path)
+    elif output.to_a_terminal() if table is None else table:
+        output.show(list_table(listing))
+    else:
+        for row in list_rows(listing):
+            output.tab_separated(row)
+    if listing.total > len(listing.items) and not as_json:
+        output.warn(f"trimodal: {len(listing.items):,} of {listing.total:,} items; -k shows more")
 
 
 def _search_all(
@@ -380,7 +450,7 @@ def bench(
         captioner = reranker or require_reranker(encoder, device)
         captioner.require_captions()
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
-    with output.progress() as bar, store as cache:
+    with output.progress(lines=True) as bar, store as cache:
         result = run_benchmark(
             benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
             captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
@@ -467,10 +537,24 @@ def caption(
 
 
 @app.command()
-def info(collection: CollectionOption = None, as_json: JsonOption = False) -> None:
+def info(
+    collection: CollectionOption = None,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="What --where and --sort may name, with counts and examples.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """What a collection holds, and which model made it."""
     from indexer.collection import Collection
 
+    if columns:
+        with Collection.open(_place(collection)) as opened:
+            named = opened.catalog.columns()
+        if as_json:
+            output.print_json({"columns": [column.to_json() for column in named]})
+        else:
+            output.show(_columns_table(named))
+        return
     with Collection.open(_place(collection)) as opened:
         found = opened.stats()
         told = opened.index_lines()
@@ -752,6 +836,17 @@ def train_names_command(
     if dropped:
         output.warn(f"warning: {dropped_line(dropped)}")
     output.line(f"{model}: captions choose from {len(given) - len(dropped):,} names")
+
+
+def _columns_table(named: Any) -> Any:
+    from indexer.files import one_line
+    from retrieval.evaluation.fitted import FittedTable, Version
+
+    rows = [
+        [column.where, f"{column.count:,}", "" if column.example is None else one_line(str(column.example), 40)]
+        for column in named
+    ]
+    return FittedTable(Version(["column", "items", "example"], rows, frozenset(("column", "example"))))
 
 
 def _place(collection: Path | None) -> Path:

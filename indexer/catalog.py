@@ -48,6 +48,7 @@ from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
     BadFile,
+    FilterColumn,
     GeneratedCaption,
     ItemRow,
     Place,
@@ -560,6 +561,22 @@ class Catalog:
                 self._cache["metadata_keys"] = sorted(connection.execute(query).scalars())
         return list(self._cache["metadata_keys"])
 
+    def columns(self) -> list[FilterColumn]:
+        """What ``--where`` may name: columns, then keys of the metadata; with counts of items and an example."""
+        found: list[FilterColumn] = []
+        with self._reading() as connection:
+            for name, column in sorted(_FILTER_COLUMNS.items()):
+                joined = _items.outerjoin(_segments) if name in ("start_s", "end_s", "text") else _items
+                counted = sa.select(sa.func.count(sa.distinct(_items.c.item_id)), sa.func.min(column))
+                count, example = connection.execute(counted.select_from(joined).where(column.is_not(None))).one()
+                found.append(FilterColumn(name, name, False, int(count), example))
+            each = sa.func.json_each(_items.c.metadata).table_valued("key", "value")
+            query = sa.select(each.c.key, sa.func.count(each.c.value), sa.func.min(each.c.value))
+            query = query.select_from(_items).join(each, sa.true()).group_by(each.c.key).order_by(each.c.key)
+            for key, count, example in connection.execute(query):
+                found.append(FilterColumn(str(key), _named_in_a_filter(str(key)), True, int(count), example))
+        return found
+
     # -- writing --------------------------------------------------------------------------------------------
 
     def put(self, records: Sequence[Record]) -> None:
@@ -939,6 +956,12 @@ class _Translator:
             f"--where: there is no `{one_line(wanted, 60)}`; columns: {', '.join(sorted(_FILTER_COLUMNS))}; "
             f"metadata keys: {one_line(shown, 1_000)} (put texts in single quotes)"
         )
+
+
+def _named_in_a_filter(key: str) -> str:
+    """A key of the metadata as ``--where`` takes it: with ``metadata.`` and quotes where they are needed."""
+    plain = key.isascii() and key.isidentifier() and key.lower() not in _FILTER_COLUMNS
+    return key if plain else 'metadata."' + key.replace('"', '""') + '"'
 
 
 def _number(value: str | int | float | bool) -> int | float:

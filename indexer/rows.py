@@ -106,6 +106,30 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterColumn:
+    """Something that ``--where`` may name: a column, or a key of the metadata."""
+
+    name: str
+    where: str
+    """As ``--where`` takes it."""
+    metadata: bool
+    count: int
+    """Items that have a value."""
+    example: Any
+    """One of the values; ``None`` for none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"columns"`` of ``info --columns --json``."""
+        return {
+            "name": self.name,
+            "where": self.where,
+            "metadata": self.metadata,
+            "count": self.count,
+            "example": self.example,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class BadFile:
     """A file that could not be read, as it was then; ``reader`` tells what tried (limits, extras, version)."""
 

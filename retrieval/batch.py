@@ -53,14 +53,23 @@ class Answered:
     def to_json(self) -> dict[str, Any]:
         """One line of the results."""
         said: dict[str, Any] = {"line": self.asked.line, "id": self.asked.row_id}
-        return {**said, "error": self.error} if self.result is None else {**said, **self.result.to_json()}
+        if self.result is None:
+            return {**said, "error": self.error}
+        document = self.result.to_json()
+        del document["groups"]  # a line of one ranking, however many queries there are
+        return {**said, **document, "hits": self._hits(self.result)}
+
+    @staticmethod
+    def _hits(result: SearchResult) -> list[dict[str, Any]]:
+        """The ``k`` hits, without the file that is the query itself."""
+        return [hit.to_json() for hit in result if not hit.is_query]
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One row a hit; one with ``error`` where there is one."""
         said = {"line": self.asked.line, "id": self.asked.row_id}
         if self.result is None:
             return [{**said, "error": self.error}]
-        hits = [hit.to_json() for hit in self.result]
+        hits = self._hits(self.result)
         return [{**said, **{name: hit[name] for name in _CSV if name in hit}} for hit in hits]
 
 

@@ -16,6 +16,9 @@ from retrieval.query import Query
 #: What ``score`` is: the cosine itself, a standard score that compares modalities (``retrieval.merge``), or a
 #: reranker's match logit plus the cosine (``retrieval.rerank.stage``).
 ScoreKind = Literal["cosine", "standard", "match"]
+#: What hits are sorted by: their score; or places: each modality has the places of its cosines' standard scores, and
+#: one that a reranker judged fills its places in the reranker's order.
+Order = Literal["score", "places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,9 @@ class Hit:
     """One item that was found, by its best segment."""
 
     rank: int
-    """1 is the best."""
+    """1 is the best; 0 is the file that is the query itself, which takes no place."""
     score: float
-    """Rises with relevance; what the hits are sorted by. See :data:`ScoreKind`."""
+    """The hit's own; rises with relevance. See :data:`ScoreKind`, and :attr:`SearchResult.order`."""
     cosine: float
     """Of the query and the segment, in [-1, 1]; to be compared within one modality only."""
     match_probability: float | None
@@ -45,6 +48,13 @@ class Hit:
     """Identity of the item in its collection: its path, or ``manifest#row`` for a text in a manifest."""
     match_logit: float | None = None
     """The reranker's, raw; ``None`` for what none has judged."""
+    standard_score: float | None = None
+    """How far the cosine stands out from the query's with its own kind (:mod:`retrieval.merge`): 0 is ordinary.
+
+    ``None`` where the collection holds one segment of that kind, which has nothing to stand out from.
+    """
+    is_query: bool = False
+    """Whether this is the picture or sound that the query is: the same path, or the same bytes."""
 
     def to_json(self) -> dict[str, Any]:
         """One of ``"hits"`` of ``search --json``."""
@@ -54,6 +64,8 @@ class Hit:
             "cosine": self.cosine,
             "match_probability": self.match_probability,
             "match_logit": self.match_logit,
+            "standard_score": self.standard_score,
+            "is_query": self.is_query,
             "modality": self.modality.value,
             "path": str(self.path),
             "start_s": self.start_s,
@@ -67,8 +79,23 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class HitGroup:
+    """The best hits of one modality, at most ``query.k``; ``rank`` counts within it."""
+
+    modality: Modality
+    hits: tuple[Hit, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``"groups"`` of ``search --json``."""
+        return {"modality": self.modality.value, "hits": [hit.to_json() for hit in self.hits]}
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult(Sequence[Hit]):
-    """Hits, best first; at most ``query.k``, one an item."""
+    """Hits of all modalities in one ranking, best first; at most ``query.k``, one an item.
+
+    Beside these ``k`` there may be the file that is the query itself (``Hit.is_query``).
+    """
 
     hits: tuple[Hit, ...]
     query: Query
@@ -77,6 +104,9 @@ class SearchResult(Sequence[Hit]):
     score_kind: ScoreKind = "cosine"
     warnings: tuple[str, ...] = ()
     """What the user should know of how this came about, a line each."""
+    groups: tuple[HitGroup, ...] = ()
+    """The same search by modality, each with its own ``k`` best; the one whose best hit stands out most first."""
+    order: Order = "score"
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -99,4 +129,6 @@ class SearchResult(Sequence[Hit]):
             "timings_ms": dict(self.timings_ms),
             "score_kind": self.score_kind,
             "warnings": list(self.warnings),
+            "order": self.order,
+            "groups": [group.to_json() for group in self.groups],
         }

@@ -15,7 +15,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ MAX_CARD_CHARACTERS = 100_000
 #: In pages and cells tabs and line breaks may stand, and the spaces and joiners of the world's scripts.
 _HARMFUL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _WIDTH_OF_A_FILE = 120
+#: A slow stage shows this often, in a log, that it is at work.
+LINE_EVERY_S = 10.0
 
 
 # -- lines ----------------------------------------------------------------------------------------------------------
@@ -42,9 +45,19 @@ def line(text: object = "") -> None:
     _write(sys.stdout, printable(str(text)) + "\n")
 
 
+def tab_separated(cells: Iterable[str]) -> None:
+    """One line of cells to stdout; a tab or newline within one is escaped, so that the columns stay."""
+    _write(sys.stdout, "\t".join(map(printable, cells)) + "\n")
+
+
 def warn(text: object) -> None:
     """One line to stderr, whatever is in it."""
     _write(sys.stderr, printable(str(text)) + "\n")
+
+
+def to_a_terminal() -> bool:
+    """Whether somebody looks at stdout, and no program reads it."""
+    return sys.stdout is not None and bool(sys.stdout.isatty())
 
 
 def path_line(path: str | os.PathLike[str]) -> None:
@@ -195,7 +208,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream is not None and stream.isatty() else _WIDTH_OF_A_FILE
+    width = None if stream is not None and stream.isatty() else _width_of_a_file()
     raw = stream.stream if isinstance(stream, _Guard) else stream
     return Console(file=raw, width=width, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
@@ -210,8 +223,14 @@ def status() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Any]:
-    """Progress bars on stderr: ``bar(stage, done, total, skipped)``; a bar a stage, nothing if it is over at once."""
+def progress(*, lines: bool = False) -> Iterator[Any]:
+    """Progress bars on stderr: ``bar(stage, done, total, skipped)``; a bar a stage, nothing if it is over at once.
+
+    ``lines``: where stderr is no terminal, lines in their place: every tenth of a stage, every ten seconds, its end.
+    """
+    if lines and not (sys.stderr is not None and sys.stderr.isatty()):
+        yield ProgressLines(warn)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -230,6 +249,37 @@ def progress() -> Iterator[Any]:
             shown.update(tasks[stage], completed=done, total=total, rate=rate, skipped=note)
 
         yield bar
+
+
+def _width_of_a_file() -> int:
+    """Columns of a table in a file or pipe: those of COLUMNS, where it is set."""
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else _WIDTH_OF_A_FILE
+
+
+class ProgressLines:
+    """Progress for a log: of each stage a line at its end, and on the way every tenth, at most one a second.
+
+    A slow stage has one every ten seconds.
+    """
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._shown: dict[str, tuple[int, int, float]] = {}
+        """Of each stage: done and tenths of the last line, and when that was."""
+
+    def __call__(self, stage: str, done: int, total: int, skipped: int) -> None:
+        """``done`` of ``total``, counted within the stage."""
+        tenths = 10 * done // total if total > 0 else 0
+        now = self._clock()
+        before, shown, when = self._shown.setdefault(stage, (-1, 0, now))
+        over = 0 < total <= done
+        due = now - when >= LINE_EVERY_S or (tenths > shown and now - when >= 1) or over
+        if due and done != before:
+            self._shown[stage] = (done, tenths, now)
+            more = f", {skipped:,} skipped" if skipped else ""
+            self._write(f"{stage}: {done:,} of {total:,}{more}")
 
 
 class _Escaped:

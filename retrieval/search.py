@@ -8,8 +8,9 @@ terminal or of how a collection is made.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.collection import Collection
+from indexer.corpus import content_hash
 from indexer.encoders.dual import DualEncoder
 from indexer.encoders.media_tokens import TokenRows
-from indexer.errors import UsageError
+from indexer.errors import MediaError, UsageError
 from indexer.faiss_index import VectorIndex
-from indexer.files import display_path, one_line
-from indexer.items import Modality
+from indexer.files import absolute, display_path, one_line
+from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
 from indexer.rows import Row
 from retrieval.embed import Vector
-from retrieval.hits import Hit, ScoreKind, SearchResult
-from retrieval.merge import cohort_ids, merge
+from retrieval.hits import ScoreKind, SearchResult
+from retrieval.merge import cohort_ids
 from retrieval.query import Query, parse_modalities
+from retrieval.ranking import rank
 from retrieval.rerank import stage
 from retrieval.rerank.reranker import Reranker, open_reranker
 from retrieval.rerank.stage import RERANK_DEPTH, Judged, Plan
@@ -135,7 +138,10 @@ class Searcher:
         """The hits of a text, or of a :class:`Query`; ``k``, ``modalities`` and ``where`` replace the query's own.
 
         At most ``k`` hits, one an item, by falling score; equal scores by rising ``vector_id`` within a
-        modality. Nothing found is no error: ``warnings`` say what stood in the way. Raises ``UsageError`` for
+        modality. A picture or sound of the collection that is the query itself is marked and comes beside the ``k``.
+        ``groups`` are the ``k`` best of each modality.
+
+        Nothing found is no error: ``warnings`` say what stood in the way. Raises ``UsageError`` for
         what makes no sense, ``FilterError`` for a filter, ``MediaError`` for a picture or sound that asks and
         cannot be read.
 
@@ -144,8 +150,8 @@ class Searcher:
         tokens are missing; ``True`` raises what stands in the way; ``False`` is the plain order. Judged candidates
         come by match logit plus cosine, what is below the depth follows in its order. Where one modality is searched
         that is the score (``"match"``; below the depth, the least judged score minus ``1 - cosine``). Where several
-        are, the places of each modality in the ranking, and their standard scores, stay those of the cosines, and
-        within a modality that was judged the new order fills its places. ``vector``: of a query that is one text, where
+        are, a hit's score is its own standard score; each modality has the places that its cosines give it, a judged
+        one fills them in the new order, and ``order`` is ``"places"``. ``vector``: of a query that is one text, where
         it was encoded before.
         """
         query = _with_options(query, k, modalities, where)
@@ -175,10 +181,10 @@ class Searcher:
         index = self.collection.index(self._device)
         warnings += [str(warning) for warning in self.collection.warnings]
         judged = plan.modalities if plan is not None else frozenset()
+        same = self._same_items(query)
+        k = query.k + len(same)
         found = {
-            modality: self._best_items(
-                index, vector, ids, max(query.k, rerank_depth) if modality in judged else query.k
-            )
+            modality: self._best_items(index, vector, ids, max(k, rerank_depth) if modality in judged else k)
             if len(ids)
             else []
             for modality, ids in allowed.items()
@@ -193,13 +199,15 @@ class Searcher:
         reranked = _since(started)
 
         started = time.perf_counter()
-        hits, said = self._ranked(found, ranked, vector, query, score_kind)
+        cohorts = {modality: self._cohort_cosines(modality, vector) for modality in allowed}
+        best = rank(ranked, cohorts, query, score_kind, same)
         timings = {
             "encode": encoded,
             "search": looked_up + searched + _since(started),
             "rerank": reranked if plan is not None else None,
         }
-        return SearchResult(hits, query, timings, score_kind, (*warnings, *said))
+        warnings += best.warnings
+        return SearchResult(best.hits, query, timings, score_kind, tuple(warnings), best.groups, best.order)
 
     def _allowed(self, query: Query) -> tuple[dict[Modality, NDArray[np.int64]], list[str]]:
         """Of each modality asked for and there, the vector_ids that pass the filter; and what is missing."""
@@ -258,44 +266,23 @@ class Searcher:
         ids = cohort_ids(self.collection.catalog.vector_ids(modality))
         return np.asarray(self.collection.vectors.get(ids) @ vector)  # (n, d) @ (d,) -> (n,)
 
-    def _ranked(
-        self,
-        found: Mapping[Modality, list[tuple[float, Row]]],
-        ranked: Mapping[Modality, list[Judged]],
-        vector: Vector,
-        query: Query,
-        score_kind: ScoreKind,
-    ) -> tuple[tuple[Hit, ...], list[str]]:
-        """One ranking, cut at ``min_score``, ``min_probability`` and ``k``; and a line where that leaves nothing.
+    def _same_items(self, query: Query) -> set[int]:
+        """item_ids of the pictures and sounds of the collection that are what the query draws towards.
 
-        ``found`` is in the order of the cosines, ``ranked`` in the new one.
+        By the path, or by the same bytes; a picture in memory that was opened from a file counts as that file.
         """
-        if score_kind == "standard":
-            cosines = {modality: np.array([cosine for cosine, _ in items]) for modality, items in found.items()}
-            cohorts = {modality: self._cohort_cosines(modality, vector) for modality in found}
-            merged = merge(cosines, cohorts)
-            scored = [(place.score, ranked[place.modality][place.position]) for place in merged]
-        else:
-            order = [one for items in ranked.values() for one in items]
-            scores = stage.falling_scores(order) if score_kind == "match" else [one.cosine for one in order]
-            scored = list(zip(scores, order, strict=True))
-        least = -np.inf if query.min_score is None else query.min_score
-        kept = [(score, one) for score, one in scored if score >= least]
-        warnings = []
-        if query.min_probability is not None:
-            asked = query.min_probability
-            chances = [one.probability for _, one in kept if one.probability is not None]
-            kept = [(score, one) for score, one in kept if one.probability is not None and one.probability >= asked]
-            if chances and not kept:
-                warnings.append(
-                    f"nothing matches: no candidate reaches a match probability of {asked:.2f} "
-                    f"(the best has {max(chances):.2f})"
-                )
-        once: dict[int, tuple[float, Judged]] = {}
-        for entry in kept:  # a picture may be found as such and by the words that a model said of it
-            once.setdefault(entry[1].row.item_id, entry)
-        best = list(once.values())[: query.k]
-        return tuple(_hit(rank, *entry) for rank, entry in enumerate(best, start=1)), warnings
+        same: set[int] = set()
+        for part in query.parts:
+            named = getattr(part.value, "filename", part.value)
+            if part.weight < 0 or part.kind is Modality.TEXT or not isinstance(named, str | Path) or not str(named):
+                continue
+            path = absolute(Path(named))
+            found = list(self.collection.catalog.find([str(path)]).values())
+            with contextlib.suppress(MediaError):
+                digest = content_hash(Item(str(path), part.kind, path))
+                found += self.collection.catalog.find_hash(digest, part.kind)
+            same |= {row.item_id for row in found}
+        return same
 
 
 def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] | None, where: str | None) -> Query:
@@ -308,26 +295,6 @@ def _with_options(query: str | Query, k: int | None, modalities: Iterable[str] |
     if where is not None:
         query = replace(query, where=where)
     return query
-
-
-def _hit(rank: int, score: float, judged: Judged) -> Hit:
-    row = judged.row
-    return Hit(
-        rank=rank,
-        score=float(score),
-        cosine=judged.cosine,
-        match_probability=judged.probability,
-        modality=row.modality,
-        path=row.path,
-        start_s=row.start_s,
-        end_s=row.end_s,
-        text=row.text if row.modality is Modality.TEXT else None,
-        caption=row.caption,
-        metadata=row.metadata,
-        vector_id=row.vector_id,
-        key=row.key,
-        match_logit=judged.logit,
-    )
 
 
 def _since(started: float) -> float:

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from indexer.errors import UsageError
 from retrieval.evaluation import metrics
 from retrieval.evaluation.compare import RunComparison, compare_runs, load_runs
-from retrieval.evaluation.comparison_report import as_csv, write_comparison
+from retrieval.evaluation.comparison_report import as_csv, render, write_comparison
 
 COUNT = 40
+SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
 def result(ranks: list[int], direction: str = "text->image", stage: str = "dual", **details: Any) -> dict[str, Any]:
@@ -205,3 +207,27 @@ def test_the_command_prints_the_differences_and_refuses_with_one_line(tmp_path: 
     done = CliRunner().invoke(app, ["compare", str(a), str(other)])
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("trimodal: ")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_comparison_fits_its_terminal_and_no_figure_is_cut(tmp_path: Path, width: int) -> None:
+    a = report(tmp_path / "a.json", result([3] * COUNT))
+    b = report(tmp_path / "b.json", result([3] * COUNT), result([1] * COUNT, stage="rerank"), encoder="two")
+    console = Console(width=width, color_system=None)
+    with console.capture() as printed:
+        console.print(render(compared(a, b)))
+    lines = [line.rstrip() for line in printed.get().splitlines()]
+    assert "\n".join(lines) + "\n" == (SNAPSHOTS / f"compare_{width}.txt").read_text(encoding="utf-8")
+    assert max(map(len, lines)) <= width
+    assert "+100.0 [+100.0, +100.0]" in printed.get() and "dual -> rerank" in printed.get()
+
+
+def test_what_a_user_gets_of_either_run_is_printed_first(tmp_path: Path) -> None:
+    ranks = [3] * COUNT
+    a = report(tmp_path / "a.json", result(ranks))
+    b = report(tmp_path / "b.json", result(ranks), result([1] * COUNT, stage="rerank"), encoder="two")
+    console = Console(width=120, color_system=None)
+    with console.capture() as printed:
+        console.print(render(compared(a, b)))
+    rows = [line for line in printed.get().splitlines() if line.startswith("text->image")]
+    assert ["->" in row.removeprefix("text->image") for row in rows] == [True] * 4 + [False] * 4

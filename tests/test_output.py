@@ -67,7 +67,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             stream.kept.getvalue().decode(encoding, "surrogateescape" if raw else "strict") for stream in (out, err)
         ]
         for text in texts[raw:]:
-            bad = {char for char in text if char != "\n" and unicodedata.category(char)[0] == "C"}
+            bad = {char for char in text if char not in "\n\t" and unicodedata.category(char)[0] == "C"}
             assert not bad, (arguments, bad, text)
             assert "Traceback" not in text, text
         return code, *texts
@@ -358,3 +358,30 @@ def test_one_file_prints_and_writes_csv() -> None:
         "indexer/parquet_worker.py": {"sys.stderr"},
         "retrieval/evaluation/report.py": {"Console"},
     }
+
+
+def test_progress_in_a_log_is_a_line_a_tenth_or_ten_seconds_and_one_at_the_end_of_each_stage() -> None:
+    now = 0.0
+    lines: list[str] = []
+    shown = output.ProgressLines(lines.append, lambda: now)
+    for done in range(1, 1_001):
+        now += 0.5
+        shown("reading", done, 1_000, 0)
+    assert lines[0] == "reading: 21 of 1,000" and lines[-1] == "reading: 1,000 of 1,000"
+    assert len(lines) == 50  # every ten seconds
+    del lines[:]
+    for done in range(1, 101):
+        now += 0.2
+        shown("scoring", done, 100, 3)
+    assert lines == [f"scoring: {done} of 100, 3 skipped" for done in range(10, 101, 10)]
+    del lines[:]
+    for done in range(1, 101):
+        shown("quick", done, 100, 0)
+    shown("quick", 100, 100, 0)
+    assert lines == ["quick: 100 of 100"]
+
+
+def test_the_bench_shows_its_progress_in_a_log(run: Run, media: Path) -> None:
+    code, _, err = run("bench", media / "\x1bm.jsonl", "--model", "fake", "--no-cache")
+    assert code == 0
+    assert [line for line in err.splitlines() if " of " in line and ": " in line], err

@@ -17,6 +17,8 @@ from retrieval.evaluation.metrics import Relevance
 from retrieval.evaluation.report import as_csv, as_document, as_html, as_markdown, as_text, write_report
 from retrieval.evaluation.zero_shot import ZeroShot
 
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+
 
 def result(*, captions: int = 1, skipped: int = 0) -> BenchmarkResult:
     """Four pictures and their captions; the third and fourth picture are taken for each other."""
@@ -113,3 +115,27 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="give another --report folder"):
         write_report(result(), tmp_path / "file")
+
+
+@pytest.mark.parametrize(("width", "captions"), [(60, 5), (80, 1), (80, 5), (120, 1), (120, 5), (200, 5)])
+def test_the_table_fits_its_terminal_and_no_figure_is_cut(width: int, captions: int) -> None:
+    plain = result(captions=captions)
+    reranked = [replace(one, stage=stage) for one in plain.results for stage in ("dual", "rerank")]
+    full = replace(plain, results=tuple(reranked))
+    text = as_text(full, width=width)
+    assert text == (SNAPSHOTS / f"bench_{width}_{captions}.txt").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("50.0 [0.0, 100.0]", "0.625", "recall@10" if captions > 1 else "R@10"):
+        assert figure in text
+
+
+def test_eighty_columns_of_large_counts_are_one_table() -> None:
+    plain = result()
+    large = [
+        replace(one, n_queries=25_010, n_candidates=25_000, direction="audio->image", stage=stage)
+        for one in plain.results[:1]
+        for stage in ("dual", "rerank")
+    ]
+    lines = as_text(replace(plain, results=tuple(large)), width=80).splitlines()
+    assert lines[1].split() == ["direction", "queries", "pool", "R@1", "R@5", "R@10", "MRR", "chance"]
+    assert [line.split()[0] for line in lines[2:4]] == ["audio->image", "rerank"]

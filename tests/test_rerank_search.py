@@ -267,12 +267,28 @@ def test_among_several_modalities_the_places_stay_and_the_judged_order_fills_the
     result = searcher(opened, dice).search("red", k=13)
     assert result.score_kind == "standard"
     assert [hit.modality for hit in result] == [hit.modality for hit in plain]
-    assert [hit.score for hit in result] == [hit.score for hit in plain]
+    assert (plain.order, result.order) == ("score", "places")
+    own = {hit.vector_id: hit.score for hit in plain}
+    assert {hit.vector_id: hit.score for hit in result} == own  # the scores went with their hits
+    assert all(hit.score == hit.standard_score for hit in result)
     pictures = [hit.vector_id for hit in result if hit.modality is IMAGE]
     assert pictures == [vector_id for _, vector_id in brute_force(opened, dice, "red", 64)]
     texts = [hit for hit in result if hit.modality is TEXT]
     assert [hit.vector_id for hit in texts] == [hit.vector_id for hit in plain if hit.modality is TEXT]
     assert all((hit.match_probability is None) == (hit.modality is TEXT) for hit in result)
+
+
+def test_a_group_that_was_judged_is_in_the_judged_order_with_every_hits_own_figures(opened: Collection) -> None:
+    dice = Dice()
+    result = searcher(opened, dice).search("red", k=4)
+    groups = {group.modality: group.hits for group in result.groups}
+    assert set(groups) == {IMAGE, TEXT}
+    expected = [vector_id for _, vector_id in brute_force(opened, dice, "red", 64)]
+    assert [hit.vector_id for hit in groups[IMAGE]] == expected[:4]
+    chances = [hit.match_probability or 0.0 for hit in groups[IMAGE]]
+    assert chances == sorted(chances, reverse=True) and all(chances)
+    assert [hit.rank for hit in groups[TEXT]] == [1, 2, 3, 4]
+    assert all(hit.match_probability is None for hit in groups[TEXT])
 
 
 # ------------------------------------------------------------------------------------ the probability
@@ -319,8 +335,18 @@ def test_a_probability_where_nothing_can_be_judged_is_a_usage_error(home: Path, 
         searcher(opened, Dice()).search(query, rerank=False)
     with pytest.raises(UsageError, match="--min-probability needs the reranker: model fake: has no reranker"):
         searcher(opened, None).search(query)
-    with pytest.raises(UsageError, match=r"needs the reranker: the reranker cannot judge text against text"):
+    with pytest.raises(UsageError, match=r"needs the reranker: the reranker cannot judge text against text") as error:
         searcher(opened, Dice()).search(query, modalities=["text"])
+    assert str(error.value).endswith("; leave out --min-probability") and "--no-rerank" not in str(error.value)
+    with pytest.raises(UsageError, match="has no reranker; leave out --min-probability$"):
+        searcher(opened, None).search(query)
+
+
+def test_a_probability_without_media_tokens_names_the_two_ways_out(media: Path, tmp_path: Path) -> None:
+    with Collection.open(make(tmp_path / "c", media / "all.jsonl", tokens=None)) as collection:
+        query = Query.text("red", min_probability=0.5)
+        with pytest.raises(UsageError, match="--rebuild PATH..., or leave out --min-probability$"):
+            searcher(collection, Dice()).search(query)
 
 
 # ---------------------------------------------------------------------------------- what stands in the way
@@ -381,10 +407,10 @@ def test_the_models_own_reranker_is_used_by_default_and_agrees_with_the_cosines(
 def test_the_json_has_the_new_keys_beside_the_old(opened: Collection) -> None:
     document = searcher(opened).search("red", k=2, modalities=["image"]).to_json()
     assert json.loads(json.dumps(document)) == document
-    assert set(document) == {"query", "hits", "timings_ms", "score_kind", "warnings"}
+    assert set(document) == {"query", "hits", "timings_ms", "score_kind", "warnings", "order", "groups"}
     assert set(document["hits"][0]) == {
         "rank", "score", "cosine", "match_probability", "match_logit", "modality", "path", "start_s", "end_s", "text",
-        "caption", "metadata", "key", "vector_id",
+        "caption", "metadata", "key", "vector_id", "standard_score", "is_query",
     }  # fmt: skip
     assert set(document["timings_ms"]) == {"encode", "search", "rerank"}
     assert document["query"]["min_probability"] is None

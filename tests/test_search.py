@@ -275,6 +275,61 @@ def test_within_a_modality_the_merged_order_is_that_of_searching_it_alone(search
         assert [hit.cosine for hit in there] == [hit.cosine for hit in alone]
 
 
+def test_each_kind_is_a_group_with_its_own_best_and_the_one_that_stands_out_most_is_first(searcher: Searcher) -> None:
+    result = searcher.search("blue words", k=2)
+    assert len(result) == 2
+    assert [hit.rank for group in result.groups for hit in group.hits] == [1, 2] * 3
+    for group in result.groups:
+        alone = searcher.search("blue words", k=2, modalities=[group.modality])
+        assert [hit.vector_id for hit in group.hits] == [hit.vector_id for hit in alone]
+        assert [hit.standard_score for hit in group.hits] == pytest.approx(
+            [hit.standard_score for hit in alone], rel=0.5
+        )
+        (only,) = alone.groups
+        assert only.hits == alone.hits
+    best = [group.hits[0].score for group in result.groups]
+    assert best == sorted(best, reverse=True)
+    assert result.groups[0].hits[0].vector_id == result[0].vector_id
+    document = result.to_json()
+    assert [group["modality"] for group in document["groups"]] == [group.modality for group in result.groups]
+    assert [len(group["hits"]) for group in document["groups"]] == [2, 2, 2]
+    assert [hit["rank"] for hit in document["hits"]] == [1, 2]
+
+
+def test_groups_are_cut_at_the_least_score_too_and_an_empty_one_is_none(searcher: Searcher) -> None:
+    everything = searcher.search("red", k=15)
+    cut = everything[2].score
+    kept = searcher.search(Query.text("red", k=15, min_score=cut))
+    grouped = {hit.vector_id for group in kept.groups for hit in group.hits}
+    assert grouped == {hit.vector_id for hit in kept} and all(group.hits for group in kept.groups)
+    assert searcher.search(Query.text("red", min_score=1e6)).groups == ()
+    assert searcher.search("red", where="year > 9999").groups == ()
+
+
+# ------------------------------------------------------------------------------------ the file that asks
+
+
+def test_the_picture_that_asks_is_marked_and_takes_no_place(searcher: Searcher, media: Path) -> None:
+    asks = QueryPart(IMAGE, media / "blue.png")
+    result = searcher.search(Query((asks,), k=3, modalities=frozenset({IMAGE})))
+    assert names(result)[0] == "blue" and len(result) == 4
+    assert [(hit.rank, hit.is_query) for hit in result] == [(0, True), (1, False), (2, False), (3, False)]
+    assert [hit.rank for hit in result.groups[0].hits] == [0, 1, 2, 3]
+    mixed = searcher.search(Query((asks,), k=3))
+    assert sum(hit.is_query for hit in mixed) == 1 and len(mixed) == 4
+
+
+def test_a_copy_elsewhere_and_a_sound_are_known_by_their_bytes(searcher: Searcher, media: Path, tmp_path: Path) -> None:
+    for kind, name in ((IMAGE, "green.png"), (AUDIO, "low.wav")):
+        copy = tmp_path / f"copy of {name}"
+        copy.write_bytes((media / name).read_bytes())
+        result = searcher.search(Query((QueryPart(kind, copy),), k=2, modalities=frozenset({kind})))
+        assert [hit.path.name for hit in result if hit.is_query] == [name]
+        assert len(result) == 3
+    turned_from = Query((QueryPart(TEXT, "red"), QueryPart(IMAGE, media / "blue.png", -0.2)), k=8)
+    assert not any(hit.is_query for hit in searcher.search(turned_from))
+
+
 def test_a_score_means_the_same_whatever_a_filter_leaves(searcher: Searcher) -> None:
     scores = {hit.vector_id: hit.score for hit in searcher.search("red", k=15)}
     for where in ("year >= 2004", "modality = 'text'"):

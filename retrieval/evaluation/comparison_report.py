@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from indexer.errors import UsageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation.compare import RunComparison, change_cells, metric_name, shown_p, to_json
 from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.fitted import FittedTable, Version
 from retrieval.evaluation.html.page import page
 from retrieval.evaluation.report import json_text, write_files
 from retrieval.output import CsvFile
@@ -34,9 +34,14 @@ _CSV_COLUMNS = [
 
 def render(comparisons: Sequence[RunComparison]) -> Group:
     """The comparisons as something that rich prints."""
-    parts: list[Table | Text] = []
+    parts: list[RenderableType] = []
     for one in comparisons:
-        parts += [_table(one), *(Text(f"left out, {line}") for line in one.left_out), Text("")]
+        parts += [
+            Text(_title(one), style="italic"),
+            _table(one),
+            *(Text(f"left out, {line}") for line in one.left_out),
+            Text(""),
+        ]
     return Group(*parts, *(Text(note) for note in _NOTES))
 
 
@@ -79,26 +84,33 @@ def write_comparison(
     )
 
 
-def _table(comparison: RunComparison) -> Table:
-    title = f"{comparison.run.label} against {comparison.baseline.label}, {display_path(_dataset(comparison))}"
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("direction", "metric", "before", "after", "difference", "p", "better", "worse", "queries"):
-        table.add_column(Text(name), justify="left" if name in ("direction", "metric") else "right", no_wrap=True)
-    for one in comparison.differences:
+def _title(comparison: RunComparison) -> str:
+    return f"{comparison.run.label} against {comparison.baseline.label}, {display_path(_dataset(comparison))}"
+
+
+def _table(comparison: RunComparison) -> FittedTable:
+    rows: list[list[str]] = []
+    short: list[list[str] | str] = []
+    heading = None
+    # first what a user gets of either run, then stage against stage
+    by_stage = sorted(comparison.differences, key=lambda one: (one.stage == one.baseline_stage, one.stage == "dual"))
+    for one in by_stage:
         if one.metric.startswith("recall"):
             continue
         stages = one.stage if one.stage == one.baseline_stage else f"{one.baseline_stage} -> {one.stage}"
-        cells = [
-            one.direction + ("" if stages == "dual" else f" ({stages})"),
-            metric_name(one.metric),
-            *change_cells(one),
-            shown_p(one.p_value),
-            f"{one.better:,}",
-            f"{one.worse:,}",
-            f"{one.n_queries:,}",
-        ]
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+        direction = one.direction + ("" if stages == "dual" else f" ({stages})")
+        cells = [*change_cells(one), shown_p(one.p_value), f"{one.better:,}", f"{one.worse:,}"]
+        rows.append([direction, metric_name(one.metric), *cells, f"{one.n_queries:,}"])
+        of = f"{direction}, {one.n_queries:,} queries"
+        if of != heading:
+            short.append(of)
+        heading = of
+        short.append([f"  {metric_name(one.metric)}", *cells])
+    columns = ["metric", "before", "after", "difference", "p", "better", "worse"]
+    return FittedTable(
+        Version(["direction", *columns, "queries"], rows, frozenset(("direction", "metric"))),
+        Version(columns, short, frozenset(("metric",))),
+    )
 
 
 def _dataset(comparison: RunComparison) -> str:

@@ -11,8 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from indexer.errors import StorageError
@@ -22,6 +21,7 @@ from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
 from retrieval.evaluation.compare import Run
 from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.fitted import FittedTable, Version
 from retrieval.evaluation.html.page import page
 from retrieval.output import CsvFile, harmless
 from retrieval.output import json_text as document_text
@@ -44,18 +44,15 @@ _NUMBERS = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s*\]")
 def render(result: BenchmarkResult) -> Group:
     """The result as something that rich prints."""
     columns = _columns(result)
-    table = Table(title=_title(result), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(Text(name), justify="left" if name == "direction" else "right", no_wrap=True)
-    for direction in result.results:
-        table.add_row(*(Text(cell) for cell in _cells(direction, columns)))
-    parts: list[Table | Text] = [table, *(Text(line) for line in _notes(result, columns))]
+    words = frozenset(("direction",))
+    rows = [_cells(direction, columns) for direction in result.results]
+    table = FittedTable(Version(columns, rows, words), Version(*_shorter(result, columns, rows), words))
+    parts: list[RenderableType] = [Text(_title(result), style="italic"), table]
+    parts += [Text(line) for line in _notes(result, columns)]
     if result.captions is not None:
-        table = Table(title="captions", title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for name in _CAPTION_COLUMNS:
-            table.add_column(Text(name), justify="right", no_wrap=True)
-        table.add_row(*(Text(cell) for cell in _caption_cells(result.captions)))
-        parts += [Text(""), table, *(Text(line) for line in _caption_notes(result.captions))]
+        table = FittedTable(Version(_CAPTION_COLUMNS, [_caption_cells(result.captions)]))
+        parts += [Text(""), Text("captions", style="italic"), table]
+        parts += [Text(line) for line in _caption_notes(result.captions)]
         for example in result.captions.examples:
             parts.append(Text(f"{example.path}: {display_path(example.caption) or _SAID_NOTHING}"))
             parts += [Text(f"    {display_path(reference)}") for reference in example.references]
@@ -206,6 +203,20 @@ def _cells(direction: DirectionResult, columns: list[str]) -> list[str]:
         "recall@10": _percent(direction.recall_at[10]),
     }
     return [cells[column] for column in columns]
+
+
+def _shorter(result: BenchmarkResult, columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows for 80 cells: counts without their nouns, and a second stage below its direction."""
+    short = []
+    before = None
+    for direction, row in zip(result.results, rows, strict=True):
+        cells = dict(zip(columns, row, strict=True))
+        cells["queries"], cells["pool"] = f"{direction.n_queries:,}", f"{direction.n_candidates:,}"
+        if direction.direction == before:
+            cells["direction"] = f"  {direction.stage}"
+        before = direction.direction
+        short.append(list(cells.values()))
+    return [name.replace("chance R@1", "chance") for name in columns], short
 
 
 def _notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:

@@ -206,7 +206,10 @@ def planned(
         return plan, []
     except (CollectionError, ModelError, UsageError) as error:
         if chance:
-            raise UsageError(f"--min-probability needs the reranker: {error}") from error
+            reason = str(error)
+            for advice in ("search with --no-rerank", "search without --rerank"):  # then nothing would be judged
+                reason = reason.replace(advice, "leave out --min-probability")
+            raise UsageError(f"--min-probability needs the reranker: {reason}") from error
         if rerank:
             raise
         return None, [str(error)] if isinstance(error, CollectionError) else []

@@ -1,0 +1,146 @@
+"""What was found of each modality -> one ranking, and the best of each modality by itself.
+
+Every hit has its own score. Among several modalities that is its standard score (:mod:`retrieval.merge`), and where a
+reranker judged one of them, its hits fill the places of that modality in the reranker's order: then the ranking is in
+the order of the places, not of the scores. Knows nothing of indexes, encoders, catalogs or the terminal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.items import Modality
+from retrieval.hits import Hit, HitGroup, Order, ScoreKind
+from retrieval.merge import Background, backgrounds, merge
+from retrieval.query import Query
+from retrieval.rerank import stage
+from retrieval.rerank.stage import Judged
+
+_Scored = tuple[float, Judged]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The hits of a query, both ways, and what the user should know of them."""
+
+    hits: tuple[Hit, ...]
+    groups: tuple[HitGroup, ...]
+    order: Order
+    warnings: tuple[str, ...] = ()
+
+
+def rank(
+    judged: Mapping[Modality, Sequence[Judged]],
+    cohorts: Mapping[Modality, NDArray[Any]],
+    query: Query,
+    score_kind: ScoreKind,
+    same: AbstractSet[int] = frozenset(),
+) -> Ranked:
+    """Rank what was found, cut at ``min_score``, ``min_probability`` and ``k``.
+
+    ``judged``: of each modality that is searched, in its own order. ``cohorts``: the query's cosines with each one's
+    cohort. ``same``: item_ids of the files that are the query: they take no place among the ``k``.
+    """
+    ordinary = backgrounds(cohorts)
+    order: Order = "score"
+    if score_kind == "standard":
+        own = {
+            modality: [(ordinary[modality].score(one.cosine), one) for one in items]
+            for modality, items in judged.items()
+        }
+        falling = {
+            modality: np.sort(np.array([one.cosine for one in items]))[::-1] for modality, items in judged.items()
+        }
+        together = [own[place.modality][place.position] for place in merge(falling, cohorts)]
+        if any(one.score is not None for items in judged.values() for one in items):
+            order = "places"
+    else:
+        items = [one for some in judged.values() for one in some]
+        scores = stage.falling_scores(items) if score_kind == "match" else [one.cosine for one in items]
+        together = list(zip(scores, items, strict=True))
+        own = {modality: [entry for entry in together if entry[1].row.modality is modality] for modality in judged}
+    told = {modality: background for modality, background in ordinary.items() if len(cohorts[modality]) > 1}
+    kept, warnings = _kept(together, query)
+    hits = _hits(kept, query.k, told, same)
+    groups: list[HitGroup] = []
+    taken: set[int] = set()
+    for (
+        modality
+    ) in Modality:  # pictures first: one that is also found by the words that a model said of it is a picture
+        some, _ = _kept(own.get(modality, []), query)
+        best = _hits([entry for entry in some if entry[1].row.item_id not in taken], query.k, told, same)
+        shown = {hit.vector_id for hit in best}
+        taken |= {one.row.item_id for _, one in some if one.row.vector_id in shown}
+        if best:
+            groups.append(HitGroup(modality, best))
+    groups.sort(key=lambda group: -max(_distinction(hit) for hit in group.hits))  # stable
+    return Ranked(hits, tuple(groups), order, tuple(warnings))
+
+
+def _kept(scored: Iterable[_Scored], query: Query) -> tuple[list[_Scored], list[str]]:
+    """What is at least ``min_score`` and ``min_probability``; and a line where the latter leaves nothing."""
+    least = -math.inf if query.min_score is None else query.min_score
+    kept = [(score, one) for score, one in scored if score >= least]
+    if query.min_probability is None:
+        return kept, []
+    asked = query.min_probability
+    chances = [one.probability for _, one in kept if one.probability is not None]
+    kept = [(score, one) for score, one in kept if one.probability is not None and one.probability >= asked]
+    if kept or not chances:
+        return kept, []
+    return [], [
+        f"nothing matches: no candidate reaches a match probability of {asked:.2f} (the best has {max(chances):.2f})"
+    ]
+
+
+def _hits(
+    scored: Iterable[_Scored], k: int, ordinary: Mapping[Modality, Background], same: AbstractSet[int]
+) -> tuple[Hit, ...]:
+    """The first ``k``, one an item, and those of ``same`` that stand before or between them."""
+    hits: list[Hit] = []
+    seen: set[int] = set()
+    place = 0
+    for score, one in scored:
+        if one.row.item_id in seen:  # a picture may be found as such and by the words that a model said of it
+            continue
+        seen.add(one.row.item_id)
+        asks = one.row.item_id in same
+        place += not asks
+        if place > k:
+            break
+        hits.append(_hit(0 if asks else place, score, one, ordinary.get(one.row.modality), asks))
+    return tuple(hits)
+
+
+def _distinction(hit: Hit) -> float:
+    """Standard score; 0 where there is nothing to stand out from. That of the query's own file counts for nothing."""
+    return -math.inf if hit.is_query else hit.standard_score or 0.0
+
+
+def _hit(place: int, score: float, judged: Judged, background: Background | None, is_query: bool) -> Hit:
+    row = judged.row
+    return Hit(
+        rank=place,
+        score=float(score),
+        cosine=judged.cosine,
+        match_probability=judged.probability,
+        modality=row.modality,
+        path=row.path,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        text=row.text if row.modality is Modality.TEXT else None,
+        caption=row.caption,
+        metadata=row.metadata,
+        vector_id=row.vector_id,
+        key=row.key,
+        match_logit=judged.logit,
+        standard_score=None if background is None else background.score(judged.cosine),
+        is_query=is_query,
+    )
