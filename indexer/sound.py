@@ -11,19 +11,22 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from indexer.errors import ChangedWhileRead, MediaError
 from indexer.ffmpeg import read_with_ffmpeg
+from indexer.file_bytes import FileBytes
 from indexer.files import display_path, media_error, one_line, open_file, trouble
 from indexer.items import Modality, Samples
-from indexer.kinds import HEAD_BYTES, MATROSKA, MP4, UNKNOWN, sniff
+from indexer.kinds import MATROSKA, MP4, UNKNOWN
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_size
 from indexer.mono import KEPT_S, Collector, scaled
-from indexer.sound_headers import check_promise, cut_short
+from indexer.sound_headers import believable_frames, check_promise, cut_short, is_mpeg_wav
+from indexer.sound_links import links
+from indexer.sound_tags import behind_tags
 from indexer.stopwatch import Stopwatch
 from indexer.wrong_kind import wrong_kind
 
@@ -155,38 +158,54 @@ def _blocks(path: Path, collected: Collector) -> Iterator[Samples]:
 
 
 def _read(path: Path, file: BinaryIO, collected: Collector) -> Iterator[Samples]:
-    check_size(path, os.fstat(file.fileno()).st_size, Modality.AUDIO, collected.limits)
-    kind = sniff(file.read(HEAD_BYTES))
+    content = FileBytes(file.fileno())
+    check_size(path, content.size, Modality.AUDIO, collected.limits)
+    kind, content = behind_tags(content)
     suffix = _BY_SUFFIX.get(path.suffix.lower(), path.suffix.lower())
     # A film is no sound; but a sound may stand in a film's container, and then its suffix says so.
     in_container = (kind is MP4 and suffix == ".m4a") or (kind is MATROSKA and suffix == ".mka")
     if kind.modality is not Modality.AUDIO and not in_container and kind is not UNKNOWN:
         raise wrong_kind(path, kind, Modality.AUDIO)
-    streamed = check_promise(path, file)
     source = kind.suffix or suffix
-    # Of a file that states no length, libsndfile sometimes finds no samples.
-    sound = None if streamed or source in _ONLY_FFMPEG else _open_with_libsndfile(file)
-    if sound is not None:
-        with sound:
-            yield from _with_libsndfile(path, sound, collected)
-    elif source in _FFMPEG_NAMES:
-        yield from read_with_ffmpeg(path, file, _FFMPEG_NAMES[source], collected)
-    else:
+    if source not in _FFMPEG_NAMES:
         raise wrong_kind(path, UNKNOWN, Modality.AUDIO)
+    for number, sound in enumerate(links(path, content, collected.watch)):
+        if number:
+            yield collected.end_part()
+        yield from _read_one(path, sound, source, collected, is_known=kind is not UNKNOWN)
     yield collected.finish()
 
 
-def _open_with_libsndfile(file: BinaryIO) -> soundfile.SoundFile | None:
+def _read_one(
+    path: Path, content: FileBytes, source: str, collected: Collector, *, is_known: bool
+) -> Iterator[Samples]:
+    """One sound of a file. Each decoder starts at its first byte, whatever another has read before."""
+    streamed = check_promise(path, content)
+    # Of a file that states no length, libsndfile sometimes finds no samples; what has no mark it takes for MP3.
+    only_ffmpeg = streamed or not is_known or source in _ONLY_FFMPEG or is_mpeg_wav(content)
+    sound = None if only_ffmpeg else _open_with_libsndfile(content)
+    if sound is None:
+        yield from read_with_ffmpeg(path, content, _FFMPEG_NAMES[source], collected)
+        return
+    with sound:
+        yield from _with_libsndfile(path, sound, content.size, collected)
+
+
+def _open_with_libsndfile(content: FileBytes) -> soundfile.SoundFile | None:
     """None when libsndfile does not know the format or the codec in it."""
-    os.lseek(file.fileno(), 0, os.SEEK_SET)  # the descriptor's own place, not the buffer's
+    source: Any = content.part()
+    if content.is_whole:
+        source = content.handle  # faster than calls into Python
+        os.lseek(source, 0, os.SEEK_SET)
     try:
-        return soundfile.SoundFile(file.fileno(), closefd=False)
+        return soundfile.SoundFile(source, closefd=False)
     except soundfile.LibsndfileError:
         return None
 
 
-def _with_libsndfile(path: Path, sound: soundfile.SoundFile, collected: Collector) -> Iterator[Samples]:
-    collected.start(sound.samplerate, sound.channels, sound.frames)
+def _with_libsndfile(path: Path, sound: soundfile.SoundFile, n_bytes: int, collected: Collector) -> Iterator[Samples]:
+    promised = believable_frames(sound.frames, sound.samplerate, n_bytes)
+    collected.start(sound.samplerate, sound.channels, promised)
     read = 0
     while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         read += len(block)
