@@ -45,7 +45,7 @@ from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
 from indexer.keys import is_apart, key_apart, row_key
-from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
@@ -668,7 +668,7 @@ def _reader(limits: MediaLimits) -> str:
     except PackageNotFoundError:  # run from a source tree
         ours = ""
     extras = [name for name in _OPTIONAL if find_spec(name) is not None]
-    return hashlib.blake2b(repr((limits, ours, extras)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr((limits, ours, extras, READING_RULES)).encode(), digest_size=8).hexdigest()
 
 
 def _is_lasting(error: BaseException | None) -> bool:

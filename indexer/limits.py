@@ -15,6 +15,10 @@ SAMPLE_RATE_HZ = 16_000
 RUN_BYTES = 512 * 2**20
 #: Of one table (manifest or queries): its rows together, as they are after reading. There is no flag; tables can be split.
 TABLE_BYTES = 1_000_000_000
+#: Of how media are read; raised where other files become readable, or the same ones give other pixels or samples.
+#: 2: ground by lightness, flat pictures stretched, empty first frames passed over, damaged remarks let be; tags and
+#: joined sounds read, the loudest of channels that cancel each other.
+READING_RULES = 2
 #: A sound may take ``max_seconds`` for every ten minutes of it.
 SOUND_SHARE_S = 600.0
 

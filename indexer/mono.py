@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 
 from indexer.files import media_error
 from indexer.items import Samples
@@ -22,6 +23,10 @@ MAX_CHANNELS = 64
 
 #: A sound up to this long is kept while it is decoded; a longer one is decoded twice: for its peak, and for its windows.
 KEPT_S = 600.0
+
+
+#: Of the energy of the loudest channel (-40 dB).
+_LEAST_KEPT = 1e-4
 
 
 @dataclass(slots=True)
@@ -46,6 +51,11 @@ class Collector:
     buffer: Samples | None = field(default_factory=lambda: np.empty(0, np.float32))
     """None for a sound that is not kept."""
     resampler: Any = None
+    channel: int | None = None
+    """Taken instead of the mean of all, where :attr:`louder_channel` of an earlier reading says so."""
+    mixed_energy: float = 0.0
+    energies: NDArray[np.float64] = field(default_factory=lambda: np.zeros(MAX_CHANNELS))
+    """Sums of squares: of the mean of all channels, and of each channel."""
     before_s: float = 0.0
     """Of the sounds of a joined file that are finished."""
 
@@ -72,7 +82,7 @@ class Collector:
 
     def add(self, block: Samples) -> Samples:
         """Float32 ``(frames, channels)``; gives what is new at 16,000 Hz, not scaled."""
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        mono = self._mixed(block)
         if not np.isfinite(mono).all():
             at_s = self.before_s + (self.heard + int(np.argmin(np.isfinite(mono)))) / self.rate_hz
             raise media_error(
@@ -83,6 +93,28 @@ class Collector:
         self.watch.heard_s = self.before_s + self.heard / self.rate_hz
         self.watch.check()
         return self._keep(mono if self.resampler is None else self.resampler.resample_chunk(mono))
+
+    def _mixed(self, block: Samples) -> Samples:
+        channels = block.shape[1]
+        if self.channel is not None:
+            return np.ascontiguousarray(block[:, min(self.channel, channels - 1)])
+        if channels == 1:
+            return block[:, 0]
+        mono: Samples = block.mean(axis=1, dtype=np.float32)
+        with np.errstate(all="ignore"):  # what is no number is refused by ``add``
+            energies = np.einsum("fc,fc->c", block, block, dtype=np.float64)
+            self.mixed_energy += float(np.dot(mono, mono))
+        self.energies[:channels] += energies
+        return mono
+
+    @property
+    def louder_channel(self) -> int | None:
+        """The loudest channel, where the channels cancel each other: their mean has no ``_LEAST_KEPT`` of its energy.
+
+        A microphone wired the wrong way round, or a karaoke track, is silence when it is mixed. ``None`` otherwise.
+        """
+        loudest = int(np.argmax(self.energies))
+        return loudest if self.mixed_energy < _LEAST_KEPT * self.energies[loudest] else None
 
     def end_part(self) -> Samples:
         """After the last block of one sound of a joined file: what is left of it, as ``add``. ``start`` may follow."""

@@ -22,6 +22,7 @@ from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.exif_dates import taken_at
 from indexer.files import media_error, one_line, open_file, trouble
+from indexer.ground import is_blank, on_ground
 from indexer.items import Modality
 from indexer.jpeg_scans import check_scans
 from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, JPEG, PNG, SVG, UNKNOWN, Kind, sniff
@@ -46,7 +47,8 @@ MAX_SIDE_PX = 2048
 #: Of a PNG chunk that Pillow keeps, beside its content.
 _CHUNK_BYTES = 200
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
-_WHITE = (255, 255, 255)
+#: Looked at after a first frame of one colour.
+_MORE_FRAMES = 20
 _ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,6 +59,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ANIMATED = frozenset((".gif", ".png", ".webp"))
 _PILLOW_NAMES = {
     ".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
     ".tif": TiffImagePlugin.TiffImageFile.format, ".webp": WebPImagePlugin.WebPImageFile.format,
@@ -86,7 +89,9 @@ def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
 
 
 def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve) -> Picture:
-    """Read a picture: first frame, turned upright by EXIF, transparency on white, 16 bits as 8.
+    """Read a picture: first frame that shows something, turned upright by EXIF, 16 bits as 8.
+
+    Transparency is shown on white, or on grey where white would hide what is drawn (:mod:`indexer.ground`).
 
     Raises ``MediaError`` for what is no picture, is damaged, is cut short (never half a picture with grey
     below) or is over a limit: of pixels, of memory while it is decoded, of time. ``reserve`` is called with the
@@ -171,14 +176,30 @@ def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: St
         if turn in (5, 6, 7, 8):
             width_px, height_px = height_px, width_px
         image = eight_bits(source, MAX_SIDE_PX)
+        if kind.suffix in _ANIMATED and is_blank(image):
+            image = _later_frame(source, watch) or image
     if image.mode == "RGBA":
-        ground = Image.new("RGB", image.size, _WHITE)
-        ground.paste(image, mask=image.getchannel("A"))
-        image = ground
+        image = on_ground(image)
     image = image.convert("RGB")
     if turn in _TURNS:
         image = image.transpose(_TURNS[turn])
     return Picture(image, width_px, height_px, _taken_at(exif))
+
+
+def _later_frame(source: ImageFile.ImageFile, watch: Stopwatch) -> Image.Image | None:
+    """The first of the next frames that shows something: many animations begin with an empty one."""
+    try:
+        for number in range(1, _MORE_FRAMES + 1):
+            watch.check()
+            source.seek(number)
+            image = eight_bits(source, MAX_SIDE_PX)
+            if not is_blank(image):
+                return image
+    except MediaError:
+        raise
+    except Exception:  # no more frames (EOFError), or a damaged one behind a first that is whole
+        return None
+    return None
 
 
 def _open(path: Path, file: IO[bytes], kind: Kind) -> ImageFile.ImageFile:

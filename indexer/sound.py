@@ -7,6 +7,7 @@ twice: once for its length and its peak, by which all of it is scaled, and once 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,27 +65,22 @@ def open_sound(path: Path, limits: MediaLimits, *, keep_s: float = KEPT_S) -> So
     longer one is decoded again while its windows are taken. Raises what :func:`read_sound` raises, before the first
     window.
     """
-    collected = Collector(path, limits, Stopwatch(path, limits), keep_s)
-    for _ in _blocks(path, collected):
-        pass
+    collected = _collected(path, limits, keep_s)
     duration_s = collected.count / SAMPLE_RATE_HZ
     kept = collected.samples()
     if kept is not None:
         return Sound(duration_s, iter(sound_windows(kept, limits)))
-    return Sound(duration_s, _again(path, limits, collected.count, collected.peak))
+    return Sound(duration_s, _again(path, limits, collected))
 
 
 def read_sound(path: Path, limits: MediaLimits) -> tuple[Samples, float]:
     """Mono float32 samples at 16,000 Hz in [-1, 1], and the duration in seconds. Deterministic, thread-safe.
 
-    Channels are averaged. A sound that goes beyond full scale (float files, overshooting decoders) is
+    Channels are averaged; where they cancel each other, the loudest is taken. A sound that goes beyond full scale (float files, overshooting decoders) is
     scaled down as a whole, never clipped. Raises ``MediaError`` for what is no sound, is damaged, is cut
     short, holds no samples or NaN, or is over a limit. All of it is in memory; :func:`open_sound` is for long ones.
     """
-    collected = Collector(path, limits, Stopwatch(path, limits))
-    for _ in _blocks(path, collected):
-        pass
-    samples = collected.samples()
+    samples = _collected(path, limits, math.inf).samples()
     assert samples is not None  # everything was kept
     return samples, len(samples) / SAMPLE_RATE_HZ
 
@@ -116,10 +112,25 @@ def _spans(count: int, limits: MediaLimits) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _again(path: Path, limits: MediaLimits, count: int, peak: float) -> Iterator[tuple[float, float, Samples]]:
+def _collected(path: Path, limits: MediaLimits, keep_s: float) -> Collector:
+    """All of a sound, read; once more where its channels cancel each other, so that the loudest is taken."""
+    collected = Collector(path, limits, Stopwatch(path, limits), keep_s)
+    for _ in _blocks(path, collected):
+        pass
+    channel = collected.louder_channel
+    if channel is None:
+        return collected
+    alone = Collector(path, limits, Stopwatch(path, limits), keep_s, channel=channel)
+    for _ in _blocks(path, alone):
+        pass
+    return alone
+
+
+def _again(path: Path, limits: MediaLimits, known: Collector) -> Iterator[tuple[float, float, Samples]]:
     """Decode a sound of known length and peak once more, and cut its windows on the way."""
     watch = Stopwatch(path, limits)
-    collected = Collector(path, limits, watch, keep_s=0)
+    count, peak = known.count, known.peak
+    collected = Collector(path, limits, watch, keep_s=0, channel=known.channel)
     blocks = _blocks(path, collected)
     held, first = np.empty(0, np.float32), 0  # samples, and the place of the first of them in the sound
     for start, end in _spans(count, limits):
