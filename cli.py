@@ -192,6 +192,8 @@ def index(
         output.print_json({"collection": str(place), **document})
     else:
         _show_skipped(report.skipped)
+        for warning in report.warnings:
+            output.warn(f"trimodal: {warning}")
         for line in _report_lines(report, place):
             output.line(line)
     if report.interrupted:

@@ -80,6 +80,8 @@ class BuildReport:
     interrupted: bool
     captions: CaptionReport | None = None
     """Of :mod:`indexer.captioning`, where it ran after the build."""
+    warnings: list[str] = field(default_factory=list)
+    """What was wrong with files that were indexed all the same: a line for each kind, with a count and a file."""
 
     def then(self, captions: CaptionReport) -> BuildReport:
         """The report of the build and of the captions that were told after it."""
@@ -254,6 +256,8 @@ class _Build:
         self.keys = {item.key for item in self.items}
         self.reader = _reader(limits)
         self.skipped = list(corpus.skipped)
+        self.remarks: dict[str, list[str]] = {}
+        """What was wrong with files that could be read, and their keys."""
         self.counts = _Counts()
         self.pending = _Pending()
         self.deferred: list[_KnownContent] = []
@@ -314,6 +318,7 @@ class _Build:
             skipped=self.skipped,
             seconds=time.monotonic() - started,
             interrupted=interrupted,
+            warnings=_warnings(self.remarks),
         )
 
     # -- what needs reading ---------------------------------------------------------------------------------
@@ -437,6 +442,9 @@ class _Build:
         if self._stop.is_set():
             return _Failed(new.item, "stopped", lasting=False)
         decoded = next(parts)
+        with self._claim_lock:
+            for remark in decoded.remarks:
+                self.remarks.setdefault(remark, []).append(new.item.key)
         if not decoded.segments:
             return _Failed(new.item, "holds nothing to index; leave it out", lasting=True)
         return prepare(decoded, new.content_hash, self.encoder)
@@ -655,6 +663,14 @@ def _once_each(items: Sequence[Item]) -> list[Item]:
         if item.key not in by_key or item.manifest is not None:
             by_key[item.key] = item
     return list(by_key.values())
+
+
+def _warnings(remarks: dict[str, list[str]]) -> list[str]:
+    lines = []
+    for remark, keys in sorted(remarks.items()):
+        first = display_path(min(keys))
+        lines.append(f"{first}: {remark}" + (f" (and {len(keys) - 1:,} more files)" if len(keys) > 1 else ""))
+    return lines
 
 
 def _size_bytes(outcome: _Outcome) -> int:

@@ -13,7 +13,8 @@ SAMPLE_RATE_HZ = 16_000
 #: Of everything that was read and waits for its encoding. The file that is next in line is always let through,
 #: so a run holds this and one file of ``max_decoded_mb`` at the most, beside the model and its batch.
 RUN_BYTES = 512 * 2**20
-#: Of one table (manifest or queries): its rows together, as they are after reading. There is no flag; tables can be split.
+#: Of one table (manifest or queries): its rows together, as they are after reading. There is no flag; tables can be
+#: split.
 TABLE_BYTES = 1_000_000_000
 #: Of how media are read; raised where other files become readable, or the same ones give other pixels or samples.
 #: 2: ground by lightness, flat pictures stretched, empty first frames passed over, damaged remarks let be; tags and

@@ -21,7 +21,8 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 64
 
 
-#: A sound up to this long is kept while it is decoded; a longer one is decoded twice: for its peak, and for its windows.
+#: A sound up to this long is kept while it is decoded; a longer one is decoded twice: for its peak, and for its
+#: windows.
 KEPT_S = 600.0
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -24,6 +23,7 @@ from indexer.exif_dates import taken_at
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.ground import is_blank, on_ground
 from indexer.items import Modality
+from indexer.jpeg_end import NO_END, continued, has_all_scans
 from indexer.jpeg_scans import check_scans
 from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, JPEG, PNG, SVG, UNKNOWN, Kind, sniff
 from indexer.limits import MediaLimits, check_memory, check_size
@@ -36,16 +36,17 @@ from indexer.picture_cost import (
     decoding_bytes,
     header_bytes,
 )
+from indexer.pieces import Pieces
+from indexer.png_chunks import check_png
+from indexer.quiet_tiff import silence_libtiff
 from indexer.shrink import eight_bits
-from indexer.stopwatch import HEADER_TOO_LARGE, Stopwatch, TimedFile
+from indexer.stopwatch import Stopwatch, TimedFile
 from indexer.svg import MAX_SVG_BYTES, draw_svg
 from indexer.wrong_kind import wrong_kind
 
 #: A picture is given back with its long side at most this: no tower looks closer, and memory stays small.
 MAX_SIDE_PX = 2048
 
-#: Of a PNG chunk that Pillow keeps, beside its content.
-_CHUNK_BYTES = 200
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
 #: Looked at after a first frame of one colour.
 _MORE_FRAMES = 20
@@ -81,6 +82,8 @@ class Picture:
     height_px: int
     taken_at: str | None
     """ISO 8601, local time of the camera, with its offset from UTC where the file has one."""
+    remarks: tuple[str, ...] = ()
+    """What was wrong beside the pixels, a sentence each."""
 
 
 def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
@@ -105,8 +108,10 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
             kind = sniff(file.read(HEAD_BYTES))
             if kind.modality is not Modality.IMAGE:
                 raise wrong_kind(path, kind, Modality.IMAGE)
+            mended: Pieces | None = None
+            remarks: tuple[str, ...] = ()
             if kind is PNG:
-                _check_png(path, file, limits, watch)
+                mended, remarks = check_png(path, file, limits, watch)
             elif kind is ICO:
                 _check_icon(path, file, limits)
             elif kind is JPEG:
@@ -118,7 +123,13 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
                 image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits), limits)
                 watch.check()
                 return Picture(image, *image.size, None)
-            return _read(path, file, kind, limits, watch, reserve)
+            try:
+                picture = _read(path, file, kind, limits, watch, reserve, mended)
+            except OSError as error:
+                if kind is not JPEG or "truncated" not in str(error):
+                    raise
+                picture, remarks = _without_end(path, file, limits, watch, reserve, error), (NO_END,)
+            return replace(picture, remarks=remarks)
         except MediaError:
             raise
         except MemoryError as error:
@@ -147,9 +158,31 @@ def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
         check_pixels(path, *_open(path, io.BytesIO(raw), kind).size, limits)
 
 
-def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
+def _without_end(
+    path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch, reserve: Reserve, error: OSError
+) -> Picture:
+    """A JPEG of which only the mark of its end is missing; raises ``error`` where more is."""
+    if not has_all_scans(file):
+        raise error
+    one, other = (_read(path, file, JPEG, limits, watch, reserve, pieces) for pieces in continued(file))
+    if one.image.tobytes() != other.image.tobytes():
+        raise error
+    return one
+
+
+def _read(
+    path: Path,
+    file: BinaryIO,
+    kind: Kind,
+    limits: MediaLimits,
+    watch: Stopwatch,
+    reserve: Reserve,
+    mended: Pieces | None = None,
+) -> Picture:
+    """``mended``: what is read instead of the file."""
     check_before_opening(path, file, kind, limits)
-    timed = TimedFile(file, watch)
+    timed = TimedFile(file if mended is None else cast("BinaryIO", mended), watch)
+    timed.seek(0)
     if kind.suffix not in (".webp", AVIF.suffix, HEIF.suffix):  # they are read as a whole
         timed.allowed_bytes = header_bytes(limits)
     with _open(path, cast("IO[bytes]", timed), kind) as source:
@@ -165,6 +198,7 @@ def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: St
         reserve(taken)
         if isinstance(source, TiffImagePlugin.TiffImageFile):
             check_strips(path, file, source)
+            silence_libtiff()
         timed.block_bytes = BLOCK_BYTES
         if kind is JPEG:
             timed.block_bytes = source.decodermaxblock = JPEG_BLOCK_BYTES
@@ -250,42 +284,6 @@ def _check_icon(path: Path, file: BinaryIO, limits: MediaLimits) -> None:
             height //= 2
         check_pixels(path, width, height, limits)
         check_memory(path, ICO_BYTES_PER_PIXEL * width * height, limits)  # one is decoded while it is opened
-
-
-def _check_png(path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch) -> None:
-    """Chunk lengths and checksums, some of which Pillow reads over; and what it keeps beside the pixels.
-
-    A picture whose pixels fail their checksum would be given back with wrong ones.
-    """
-    size = os.fstat(file.fileno()).st_size
-    file.seek(8)
-    name, kept_bytes = b"", 0
-    while name != b"IEND":
-        watch.check()
-        heading = file.read(8)
-        if len(heading) < 8:
-            raise media_error(path, _CUT_SHORT.format("a PNG picture"))
-        length, name = int.from_bytes(heading[:4]), heading[4:]
-        left = size - file.tell() - 4
-        if length > left:
-            what = "" if name.isalpha() else " after damage"
-            raise media_error(
-                path,
-                f"is a PNG picture that is damaged or cut short (chunk {one_line(name.decode('latin-1'))}{what}"
-                f" states {length:,} bytes, {max(0, left):,} are left); copy it again or remove it",
-            )
-        kept_bytes += length + _CHUNK_BYTES if name not in (b"IDAT", b"fdAT") else 0
-        if kept_bytes > header_bytes(limits):
-            raise media_error(path, HEADER_TOO_LARGE.format(header_bytes(limits) / 1e6))
-        checksum = zlib.crc32(name)
-        for start in range(0, length, 1 << 20):
-            checksum = zlib.crc32(file.read(min(1 << 20, length - start)), checksum)
-        if file.read(4) != checksum.to_bytes(4):
-            raise media_error(
-                path,
-                f"is a PNG picture that is damaged (chunk {one_line(name.decode('latin-1'))} fails its"
-                " checksum); copy it again or remove it",
-            )
 
 
 def _exif(source: Image.Image) -> Image.Exif:

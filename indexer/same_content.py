@@ -1,8 +1,8 @@
 """Whether two things that a model finds equal are: by a small form of what is decoded from their files.
 
 A model sees a sheet of one colour in every picture that lost its content on the way, and one silence in every sound:
-their vectors are equal and say nothing of them. And what a tower does not read (the end of a long text) is in no vector.
-Knows nothing of vectors.
+their vectors are equal and say nothing of them. And what a tower does not read (the end of a long text) is in no
+vector. Knows nothing of vectors.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def open_sound(path: Path, limits: MediaLimits, *, keep_s: float = KEPT_S) -> So
 def read_sound(path: Path, limits: MediaLimits) -> tuple[Samples, float]:
     """Mono float32 samples at 16,000 Hz in [-1, 1], and the duration in seconds. Deterministic, thread-safe.
 
-    Channels are averaged; where they cancel each other, the loudest is taken. A sound that goes beyond full scale (float files, overshooting decoders) is
+    Channels are averaged; where they cancel each other, the loudest is taken.
+    A sound that goes beyond full scale (float files, overshooting decoders) is
     scaled down as a whole, never clipped. Raises ``MediaError`` for what is no sound, is damaged, is cut
     short, holds no samples or NaN, or is over a limit. All of it is in memory; :func:`open_sound` is for long ones.
     """

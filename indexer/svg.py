@@ -47,7 +47,9 @@ _UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 
 
 
 def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
-    """Draw on white, or on grey what white would hide; long side ``DRAWN_SIDE_PX``. Raises ``MediaError`` for what is damaged or dangerous.
+    """Draw on white, or on grey what white would hide; long side ``DRAWN_SIDE_PX``.
+
+    Raises ``MediaError`` for what is damaged or dangerous.
 
     Drawings that take in other files (``<image href="photo.png">``) are refused: they would be drawn
     without. ``check_raster`` raises for an embedded picture that must not be decoded. Words are set in

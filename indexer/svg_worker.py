@@ -1,7 +1,8 @@
 """Draws one SVG: source on stdin, PNG on stdout. A program of its own, started by ``svg.py`` for each drawing.
 
 Arguments: the side that is given (width or height), its pixels, "fonts" if words are to be set, seconds of
-processor time, bytes of memory, the colour of the ground or "none". Imports nothing of trimodal, so that it starts quickly.
+processor time, bytes of memory, the colour of the ground or "none". Imports nothing of trimodal, so that
+it starts quickly.
 """
 
 from __future__ import annotations
