@@ -16,6 +16,8 @@ from indexer.pieces import Pieces
 NO_END = "a JPEG lacks the two bytes that end it; its pixels are whole"
 
 _PADDINGS = (b"\0" * 12, b"\xaa" * 12)
+#: A larger file is not looked through.
+_MOST_BYTES = 100_000_000
 _END = b"\xff\xd9"
 
 
@@ -31,13 +33,19 @@ def continued(file: BinaryIO) -> tuple[Pieces, Pieces]:
 
 def has_all_scans(file: BinaryIO) -> bool:
     """Whether every coefficient of every component is there in full: scans that are missing leave no gap to see."""
+    if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+        return False
     file.seek(0)
     with JpegImagePlugin.JpegImageFile(file, "") as opened:
         components = [component for component, _, _, _ in opened.layer]
     file.seek(0)
     data = file.read()
     full: dict[int, set[int]] = {int.from_bytes(c) if isinstance(c, bytes) else int(c): set() for c in components}
-    at = data.find(b"\xff\xda")
+    at = 2
+    while data[at : at + 2] != b"\xff\xda":  # segment by segment: a preview within one of them has scans of its own
+        if len(data) < at + 4:
+            return False
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
     while at >= 0:
         count = data[at + 4] if at + 4 < len(data) else 0
         tail = data[at + 5 + 2 * count : at + 8 + 2 * count]

@@ -125,6 +125,8 @@ def test_a_jpeg_that_lacks_pixels_is_refused(tmp_path: Path, options: dict[str, 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_refused_though_the_one_before_is_whole(tmp_path: Path) -> None:
     whole = saved("JPEG", progressive=True)
+    preview = saved("JPEG", smooth(16))
+    whole = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(preview) + 2) + preview + whole[2:]
     last = whole.rindex(b"\xff\xda")
     for end in (last, whole.rindex(b"\xff\xc4", 0, last)):
         with pytest.raises(MediaError, match="cut short"):
