@@ -198,6 +198,8 @@ def index(
         output.print_json({"collection": str(place), **document})
     else:
         _show_skipped(report.skipped)
+        for warning in report.warnings:
+            output.warn(f"trimodal: {warning}")
         for line in _report_lines(report, place):
             output.line(line)
     if report.interrupted:
@@ -628,19 +630,22 @@ def duplicates(
     from indexer.duplicates import find_duplicates
     from indexer.files import display_path
     from indexer.items import Modality
+    from indexer.same_content import LeftOut
 
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
     with Collection.open(_place(collection)) as opened, output.progress() as bar:
-        tell = partial(bar, "comparing", skipped=0)
+        tell, left_out = partial(bar, "comparing", skipped=0), LeftOut()
         groups = list(find_duplicates(
             opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=tell,
+            left_out=left_out,
         ))  # fmt: skip
-        for warning in opened.warnings:
+        for warning in [*opened.warnings, *left_out.lines()]:
             output.warn(f"trimodal: {warning}")
     if as_json:
-        output.print_json(
-            {"threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups]}
-        )
+        output.print_json({
+            "threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups],
+            "left_out": left_out.to_json(),
+        })  # fmt: skip
         return
     if paths:
         for group in groups:

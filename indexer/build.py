@@ -45,7 +45,7 @@ from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
 from indexer.keys import APART, is_apart, key_apart, row_key
-from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
 from indexer.vanished import Roots, is_gone, vanished
@@ -80,6 +80,8 @@ class BuildReport:
     interrupted: bool
     captions: CaptionReport | None = None
     """Of :mod:`indexer.captioning`, where it ran after the build."""
+    warnings: list[str] = field(default_factory=list)
+    """What was wrong with files that were indexed all the same: a line for each kind, with a count and a file."""
 
     def then(self, captions: CaptionReport) -> BuildReport:
         """The report of the build and of the captions that were told after it."""
@@ -257,6 +259,8 @@ class _Build:
         """Of stored rows, from earlier runs."""
         self.reader = _reader(limits)
         self.skipped = list(corpus.skipped)
+        self.remarks: dict[str, list[str]] = {}
+        """What was wrong with files that could be read, and their keys."""
         self.counts = _Counts()
         self.pending = _Pending()
         self.deferred: list[_KnownContent] = []
@@ -317,6 +321,7 @@ class _Build:
             skipped=self.skipped,
             seconds=time.monotonic() - started,
             interrupted=interrupted,
+            warnings=_warnings(self.remarks),
         )
 
     # -- what needs reading ---------------------------------------------------------------------------------
@@ -444,6 +449,9 @@ class _Build:
         if self._stop.is_set():
             return _Failed(new.item, "stopped", lasting=False)
         decoded = next(parts)
+        with self._claim_lock:
+            for remark in decoded.remarks:
+                self.remarks.setdefault(remark, []).append(new.item.key)
         if not decoded.segments:
             return _Failed(new.item, "holds nothing to index; leave it out", lasting=True)
         return prepare(decoded, new.content_hash, self.encoder)
@@ -664,6 +672,14 @@ def _once_each(items: Sequence[Item]) -> list[Item]:
     return list(by_key.values())
 
 
+def _warnings(remarks: dict[str, list[str]]) -> list[str]:
+    lines = []
+    for remark, keys in sorted(remarks.items()):
+        first = display_path(min(keys))
+        lines.append(f"{first}: {remark}" + (f" (and {len(keys) - 1:,} more files)" if len(keys) > 1 else ""))
+    return lines
+
+
 def _size_bytes(outcome: _Outcome) -> int:
     return outcome.size_bytes if isinstance(outcome, Prepared) else _OUTCOME_BYTES
 
@@ -675,7 +691,7 @@ def _reader(limits: MediaLimits) -> str:
     except PackageNotFoundError:  # run from a source tree
         ours = ""
     extras = [name for name in _OPTIONAL if find_spec(name) is not None]
-    return hashlib.blake2b(repr((limits, ours, extras)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr((limits, ours, extras, READING_RULES)).encode(), digest_size=8).hexdigest()
 
 
 def _is_lasting(error: BaseException | None) -> bool:

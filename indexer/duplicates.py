@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from indexer.collection import Collection
 from indexer.errors import UsageError
 from indexer.files import display_path
 from indexer.items import Modality
-from indexer.rows import ItemRow
+from indexer.rows import ItemRow, Row
+from indexer.same_content import Contents, LeftOut
 
 #: Cosine from which two things are called near duplicates: of the starter's pictures nine in ten changed copies are as
 #: near, and one in 150 others (docs/bench/duplicates.md).
@@ -63,18 +65,23 @@ def find_duplicates(
     exact: bool = False,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total: None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[tuple[Duplicate, ...]]:
     """Groups of two and more, the oldest first in each; ``exact``: only of the same bytes.
+
+    What is near by its vectors is compared once more by its content, see :mod:`indexer.same_content`: blank pictures,
+    silence and what only the model finds equal are no duplicates. ``left_out`` counts these.
 
     Raises ``UsageError`` for a threshold that is no cosine above 0.
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold is {threshold:g}; it is a cosine above 0 and up to 1")
     threshold = min(threshold, 1.0) - _ROUNDING
+    contents = Contents(partial(_text, collection), left_out or LeftOut())
     for modality in modalities:
         parts = _Parts(*collection.catalog.parts(modality))
         if len(parts.items):
-            yield from _groups(collection, parts, None if exact else threshold, device, on_progress)
+            yield from _groups(collection, parts, None if exact else threshold, device, on_progress, contents)
 
 
 class _Parts:
@@ -91,7 +98,12 @@ class _Parts:
 
 
 def _groups(
-    collection: Collection, parts: _Parts, threshold: float | None, device: str, on_progress: OnProgress
+    collection: Collection,
+    parts: _Parts,
+    threshold: float | None,
+    device: str,
+    on_progress: OnProgress,
+    contents: Contents,
 ) -> Iterator[tuple[Duplicate, ...]]:
     count = len(parts.items)
     copies: dict[int, list[int]] = {}
@@ -100,13 +112,14 @@ def _groups(
             copies.setdefault(leader, []).append(place)
     leaders = np.flatnonzero(parts.leader == np.arange(count))
     near = _near(collection, parts, leaders, threshold, device, on_progress) if threshold is not None else {}
+    rows = _rows(collection, parts, {*near, *(other for others in near.values() for other, _ in others)})
     taken: set[int] = set()
     for leader in leaders.tolist():
         if leader in taken:
             continue
         members = [(place, 1.0, True) for place in copies.get(leader, [])]
         for other, cosine in near.get(leader, []):
-            if other not in taken:
+            if other not in taken and contents.may_be_same(rows[leader], rows[other], cosine):
                 taken.add(other)
                 members += [(other, cosine, False), *((place, cosine, False) for place in copies.get(other, []))]
         if members:
@@ -151,6 +164,16 @@ def _least_cosine(collection: Collection, parts: _Parts, one: int, other: int, f
     if len(ours) == 1:
         return first
     return float((collection.vectors.get(ours) * collection.vectors.get(theirs)).sum(axis=1).min())
+
+
+def _rows(collection: Collection, parts: _Parts, places: set[int]) -> dict[int, Row]:
+    of_vector = {int(parts.firsts[place]): place for place in places}
+    found = collection.catalog.lookup(list(of_vector)) if of_vector else {}
+    return {of_vector[vector_id]: row for vector_id, row in found.items()}
+
+
+def _text(collection: Collection, row: ItemRow) -> str:
+    return "\n".join(one.segment.text or row.text or "" for one in collection.catalog.segments_of(row.item_id))
 
 
 def _told(collection: Collection, parts: _Parts, members: list[tuple[int, float, bool]]) -> tuple[Duplicate, ...]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from indexer.file_bytes import FileBytes
 from indexer.files import media_error
 from indexer.items import Samples
 from indexer.mono import Collector
-from indexer.sound_headers import cut_short
+from indexer.sound_headers import believable_frames, cut_short
 from indexer.stopwatch import Stopwatch
 
 #: Containers that state their duration; of the others FFmpeg's is a guess from the bit rate.
@@ -26,16 +27,31 @@ _MAX_BROKEN_SHARE = 1 / 20
 _MAX_FRAME_SAMPLES = 16_000_000
 
 
-def read_with_ffmpeg(path: Path, file: BinaryIO, name: str, collected: Collector) -> Iterator[Samples]:
+def read_with_ffmpeg(path: Path, file: FileBytes, name: str, collected: Collector) -> Iterator[Samples]:
     """Decode the first sound track of ``file``, of the format ``name``; what ``collected`` gives for each block.
+
+    It starts at the first byte, whatever another decoder has read of it before.
 
     Raises ``MediaError`` where the track ends before its container says, and FFmpeg's own errors for
     damage; an MP3 may have a broken frame in twenty.
     """
+    heard = 0
+    for block in _decoded(path, file, name, collected, {}):
+        heard += 1
+        yield block
+    if heard == 0 and name == "mov":  # a list of edits that leaves nothing
+        yield from _decoded(path, file, name, collected, {"ignore_editlist": "1"})
+
+
+def _decoded(
+    path: Path, file: FileBytes, name: str, collected: Collector, options: dict[str, str]
+) -> Iterator[Samples]:
     import av
 
     quiet = _Quiet(file, collected.watch)
-    with av.open(quiet, mode="r", format=name, io_open=_refuse_other_files, metadata_errors="replace") as sound:
+    with av.open(
+        quiet, mode="r", format=name, options=options, io_open=_refuse_other_files, metadata_errors="replace"
+    ) as sound:
         if not sound.streams.audio:
             raise media_error(path, "has no sound track; remove it")
         stream = sound.streams.audio[0]
@@ -55,7 +71,8 @@ def read_with_ffmpeg(path: Path, file: BinaryIO, name: str, collected: Collector
             for frame in frames:
                 if rate_hz == 0:
                     rate_hz = int(frame.sample_rate)
-                    collected.start(rate_hz, len(frame.layout.channels), int(promised_s * rate_hz))
+                    promised = believable_frames(int(promised_s * rate_hz), rate_hz, file.size)
+                    collected.start(rate_hz, len(frame.layout.channels), promised)
                 elif frame.sample_rate != rate_hz:
                     raise media_error(path, "changes its sample rate midway; convert it (ffmpeg -i FILE new.flac)")
                 if frame.samples * len(frame.layout.channels) > _MAX_FRAME_SAMPLES:
@@ -94,10 +111,9 @@ class _Quiet:
     Stops a search for the next frame that goes through gigabytes of something else.
     """
 
-    def __init__(self, file: BinaryIO, watch: Stopwatch) -> None:
-        self._file = file
+    def __init__(self, file: FileBytes, watch: Stopwatch) -> None:
+        self._file = file.part()  # at its first byte, wherever another decoder has left the file
         self._watch = watch
-        self._file.seek(0)
 
     def read(self, size: int) -> bytes:
         self._watch.check()

@@ -93,6 +93,8 @@ class DecodedItem:
     """Catalog columns learned by reading: ``width_px``, ``height_px``, ``duration_s``, ``taken_at``."""
     is_last: bool = True
     """False where more parts of the item follow."""
+    remarks: tuple[str, ...] = ()
+    """What was wrong with the file and costs nothing of its content, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ _AT_START: tuple[tuple[bytes, Kind], ...] = (
     (b"caff", Kind("a CAF sound", Modality.AUDIO, ".caf")),
     (b".snd", Kind("an AU sound", Modality.AUDIO, ".au")),
     (b"RF64", Kind("an RF64 sound", Modality.AUDIO, ".wav")),
+    (b"BW64", Kind("a BW64 sound", Modality.AUDIO, ".wav")),
     (b"riff.\x91\xcf\x11", Kind("a W64 sound", Modality.AUDIO, ".w64")),
     (b"#!AMR", Kind("an AMR sound", Modality.AUDIO, ".amr")),
     (b"\x0bw", Kind("an AC-3 sound", Modality.AUDIO, ".ac3")),

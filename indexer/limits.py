@@ -18,6 +18,10 @@ RUN_BYTES = 512 * 2**20
 TABLE_BYTES, TABLE_FACTOR = 1_000_000_000, 8
 #: Of processor time to unfold one parquet table.
 TABLE_S = 120
+#: Of how media are read; raised where other files become readable, or the same ones give other pixels or samples.
+#: 2: ground by lightness, flat pictures stretched, empty first frames passed over, damaged remarks let be; tags and
+#: joined sounds read, the loudest of channels that cancel each other.
+READING_RULES = 2
 #: A sound may take ``max_seconds`` for every ten minutes of it.
 SOUND_SHARE_S = 600.0
 

@@ -80,7 +80,7 @@ def _picture(item: Item, limits: MediaLimits, reserve: Reserve) -> DecodedItem:
         facts["taken_at"] = picture.taken_at
     width, height = picture.image.size
     reserve(4 * width * height)
-    return DecodedItem(item, (DecodedSegment(Segment(0), picture.image),), facts)
+    return DecodedItem(item, (DecodedSegment(Segment(0), picture.image),), facts, remarks=picture.remarks)
 
 
 def _sound(item: Item, limits: MediaLimits, reserve: Reserve) -> Iterator[DecodedItem]:

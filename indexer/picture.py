@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -22,7 +21,9 @@ from indexer.ahead import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.exif_dates import taken_at
 from indexer.files import media_error, one_line, open_file, trouble
+from indexer.ground import is_blank, on_ground
 from indexer.items import Modality
+from indexer.jpeg_end import NO_END, continued, has_all_scans
 from indexer.jpeg_scans import check_scans
 from indexer.kinds import AVIF, HEAD_BYTES, HEIF, ICO, JPEG, PNG, SVG, UNKNOWN, Kind, sniff
 from indexer.limits import MediaLimits, check_memory, check_size
@@ -35,18 +36,20 @@ from indexer.picture_cost import (
     decoding_bytes,
     header_bytes,
 )
+from indexer.pieces import Pieces
+from indexer.png_chunks import check_png
+from indexer.quiet_tiff import silence_libtiff
 from indexer.shrink import eight_bits
-from indexer.stopwatch import HEADER_TOO_LARGE, Stopwatch, TimedFile
+from indexer.stopwatch import Stopwatch, TimedFile
 from indexer.svg import MAX_SVG_BYTES, draw_svg
 from indexer.wrong_kind import wrong_kind
 
 #: A picture is given back with its long side at most this: no tower looks closer, and memory stays small.
 MAX_SIDE_PX = 2048
 
-#: Of a PNG chunk that Pillow keeps, beside its content.
-_CHUNK_BYTES = 200
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
-_WHITE = (255, 255, 255)
+#: Looked at after a first frame of one colour.
+_MORE_FRAMES = 20
 _ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,6 +60,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ANIMATED = frozenset((".gif", ".png", ".webp"))
 _PILLOW_NAMES = {
     ".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
     ".tif": TiffImagePlugin.TiffImageFile.format, ".webp": WebPImagePlugin.WebPImageFile.format,
@@ -78,6 +82,8 @@ class Picture:
     height_px: int
     taken_at: str | None
     """ISO 8601, local time of the camera, with its offset from UTC where the file has one."""
+    remarks: tuple[str, ...] = ()
+    """What was wrong beside the pixels, a sentence each."""
 
 
 def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
@@ -86,7 +92,9 @@ def read_picture(path: Path, limits: MediaLimits) -> Image.Image:
 
 
 def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve) -> Picture:
-    """Read a picture: first frame, turned upright by EXIF, transparency on white, 16 bits as 8.
+    """Read a picture: first frame that shows something, turned upright by EXIF, 16 bits as 8.
+
+    Transparency is shown on white, or on grey where white would hide what is drawn (:mod:`indexer.ground`).
 
     Raises ``MediaError`` for what is no picture, is damaged, is cut short (never half a picture with grey
     below) or is over a limit: of pixels, of memory while it is decoded, of time. ``reserve`` is called with the
@@ -100,8 +108,10 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
             kind = sniff(file.read(HEAD_BYTES))
             if kind.modality is not Modality.IMAGE:
                 raise wrong_kind(path, kind, Modality.IMAGE)
+            mended: Pieces | None = None
+            remarks: tuple[str, ...] = ()
             if kind is PNG:
-                _check_png(path, file, limits, watch)
+                mended, remarks = check_png(path, file, limits, watch)
             elif kind is ICO:
                 _check_icon(path, file, limits)
             elif kind is JPEG:
@@ -113,7 +123,13 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
                 image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits), limits)
                 watch.check()
                 return Picture(image, *image.size, None)
-            return _read(path, file, kind, limits, watch, reserve)
+            try:
+                picture = _read(path, file, kind, limits, watch, reserve, mended)
+            except OSError as error:
+                if kind is not JPEG or "truncated" not in str(error):
+                    raise
+                picture, remarks = _without_end(path, file, limits, watch, reserve, error), (NO_END,)
+            return replace(picture, remarks=remarks)
         except MediaError:
             raise
         except MemoryError as error:
@@ -142,9 +158,31 @@ def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
         check_pixels(path, *_open(path, io.BytesIO(raw), kind).size, limits)
 
 
-def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
+def _without_end(
+    path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch, reserve: Reserve, error: OSError
+) -> Picture:
+    """A JPEG of which only the mark of its end is missing; raises ``error`` where more is."""
+    if not has_all_scans(file):
+        raise error
+    one, other = (_read(path, file, JPEG, limits, watch, reserve, pieces) for pieces in continued(file))
+    if one.image.tobytes() != other.image.tobytes():
+        raise error
+    return one
+
+
+def _read(
+    path: Path,
+    file: BinaryIO,
+    kind: Kind,
+    limits: MediaLimits,
+    watch: Stopwatch,
+    reserve: Reserve,
+    mended: Pieces | None = None,
+) -> Picture:
+    """``mended``: what is read instead of the file."""
     check_before_opening(path, file, kind, limits)
-    timed = TimedFile(file, watch)
+    timed = TimedFile(file if mended is None else cast("BinaryIO", mended), watch)
+    timed.seek(0)
     if kind.suffix not in (".webp", AVIF.suffix, HEIF.suffix):  # they are read as a whole
         timed.allowed_bytes = header_bytes(limits)
     with _open(path, cast("IO[bytes]", timed), kind) as source:
@@ -160,6 +198,7 @@ def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: St
         reserve(taken)
         if isinstance(source, TiffImagePlugin.TiffImageFile):
             check_strips(path, file, source)
+            silence_libtiff()
         timed.block_bytes = BLOCK_BYTES
         if kind is JPEG:
             timed.block_bytes = source.decodermaxblock = JPEG_BLOCK_BYTES
@@ -171,14 +210,30 @@ def _read(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: St
         if turn in (5, 6, 7, 8):
             width_px, height_px = height_px, width_px
         image = eight_bits(source, MAX_SIDE_PX)
+        if kind.suffix in _ANIMATED and is_blank(image):
+            image = _later_frame(source, watch) or image
     if image.mode == "RGBA":
-        ground = Image.new("RGB", image.size, _WHITE)
-        ground.paste(image, mask=image.getchannel("A"))
-        image = ground
+        image = on_ground(image)
     image = image.convert("RGB")
     if turn in _TURNS:
         image = image.transpose(_TURNS[turn])
     return Picture(image, width_px, height_px, _taken_at(exif))
+
+
+def _later_frame(source: ImageFile.ImageFile, watch: Stopwatch) -> Image.Image | None:
+    """The first of the next frames that shows something: many animations begin with an empty one."""
+    try:
+        for number in range(1, _MORE_FRAMES + 1):
+            watch.check()
+            source.seek(number)
+            image = eight_bits(source, MAX_SIDE_PX)
+            if not is_blank(image):
+                return image
+    except MediaError:
+        raise
+    except Exception:  # no more frames (EOFError), or a damaged one behind a first that is whole
+        return None
+    return None
 
 
 def _open(path: Path, file: IO[bytes], kind: Kind) -> ImageFile.ImageFile:
@@ -229,42 +284,6 @@ def _check_icon(path: Path, file: BinaryIO, limits: MediaLimits) -> None:
             height //= 2
         check_pixels(path, width, height, limits)
         check_memory(path, ICO_BYTES_PER_PIXEL * width * height, limits)  # one is decoded while it is opened
-
-
-def _check_png(path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch) -> None:
-    """Chunk lengths and checksums, some of which Pillow reads over; and what it keeps beside the pixels.
-
-    A picture whose pixels fail their checksum would be given back with wrong ones.
-    """
-    size = os.fstat(file.fileno()).st_size
-    file.seek(8)
-    name, kept_bytes = b"", 0
-    while name != b"IEND":
-        watch.check()
-        heading = file.read(8)
-        if len(heading) < 8:
-            raise media_error(path, _CUT_SHORT.format("a PNG picture"))
-        length, name = int.from_bytes(heading[:4]), heading[4:]
-        left = size - file.tell() - 4
-        if length > left:
-            what = "" if name.isalpha() else " after damage"
-            raise media_error(
-                path,
-                f"is a PNG picture that is damaged or cut short (chunk {one_line(name.decode('latin-1'))}{what}"
-                f" states {length:,} bytes, {max(0, left):,} are left); copy it again or remove it",
-            )
-        kept_bytes += length + _CHUNK_BYTES if name not in (b"IDAT", b"fdAT") else 0
-        if kept_bytes > header_bytes(limits):
-            raise media_error(path, HEADER_TOO_LARGE.format(header_bytes(limits) / 1e6))
-        checksum = zlib.crc32(name)
-        for start in range(0, length, 1 << 20):
-            checksum = zlib.crc32(file.read(min(1 << 20, length - start)), checksum)
-        if file.read(4) != checksum.to_bytes(4):
-            raise media_error(
-                path,
-                f"is a PNG picture that is damaged (chunk {one_line(name.decode('latin-1'))} fails its"
-                " checksum); copy it again or remove it",
-            )
 
 
 def _exif(source: Image.Image) -> Image.Exif:

@@ -33,6 +33,7 @@ _READ_WHOLE = frozenset(_WHOLE_BYTES_PER_PIXEL)
 _GATHERING = frozenset(("ppm", "ppm_plain", "bmp_rle"))
 ICO_BYTES_PER_PIXEL = 12
 _HEADER_COPIES = 4
+_PLANAR, _YCBCR = 284, 6
 
 
 def header_bytes(limits: MediaLimits) -> int:
@@ -80,7 +81,14 @@ def check_strips(path: Path, file: BinaryIO, source: TiffImagePlugin.TiffImageFi
     size = os.fstat(file.fileno()).st_size
     if sum(min(count, size) for count in counts) > 2 * size + BLOCK_BYTES:
         raise media_error(path, "is a TIFF picture whose strips overlap; save it again")
-    if int(tags.get(TiffImagePlugin.COMPRESSION, 1)) not in (6, 7):
+    compression = int(tags.get(TiffImagePlugin.COMPRESSION, 1))
+    if len(offsets) < _stated_strips(source) or (compression == 1 and 0 < sum(counts) < _stated_bytes(source)):
+        raise media_error(
+            path,
+            f"is a TIFF picture that is cut short: it states {source.height:,} rows and holds fewer;"
+            " copy it again or remove it",
+        )
+    if compression not in (6, 7):
         return
     for offset, count in zip(offsets, counts, strict=False):
         if _scans(file, offset, min(count, size)) > MAX_TIFF_SCANS:
@@ -156,6 +164,28 @@ def _strip_bytes(source: TiffImagePlugin.TiffImageFile) -> int:
     counts = _numbers(tags, TiffImagePlugin.STRIPBYTECOUNTS) or _numbers(tags, TiffImagePlugin.TILEBYTECOUNTS) or [0]
     per_pixel = max(4.0, bits * samples / 8) + (2.1 * samples if is_jpeg else 0)
     return int(strip * per_pixel) + max(counts)
+
+
+def _stated_strips(source: TiffImagePlugin.TiffImageFile) -> int:
+    """How many strips or tiles a picture of this size has."""
+    tags = source.tag_v2
+    width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+    planes = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)) if int(tags.get(_PLANAR, 1)) == 2 else 1
+    if TiffImagePlugin.TILEWIDTH in tags and TiffImagePlugin.TILELENGTH in tags:
+        across, down = int(tags[TiffImagePlugin.TILEWIDTH]), int(tags[TiffImagePlugin.TILELENGTH])
+        return planes * -(-width // max(1, across)) * -(-height // max(1, down))
+    rows = int(tags.get(TiffImagePlugin.ROWSPERSTRIP, height) or height)
+    return planes * -(-height // max(1, rows))
+
+
+def _stated_bytes(source: TiffImagePlugin.TiffImageFile) -> int:
+    """What the pixels take where they are not packed."""
+    tags = source.tag_v2
+    width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+    bits = _numbers(tags, TiffImagePlugin.BITSPERSAMPLE) or [1]
+    samples = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    is_subsampled = int(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1)) == _YCBCR
+    return 0 if is_subsampled else height * (width * min(bits) * samples // 8)
 
 
 def _numbers(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> list[int]:

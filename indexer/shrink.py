@@ -22,6 +22,9 @@ _WHOLE_PX = 48_000_000
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.LANCZOS
 
+#: Of the 256: a picture of more than eight bits that would keep fewer is shown from its least to its most.
+_LEAST_LEVELS = 4
+
 _Box = tuple[int, int, int, int]
 
 
@@ -53,10 +56,16 @@ class _Converter:
 
     def __init__(self, source: Image.Image) -> None:
         self._mode: str | None = None  # to be converted by Pillow
+        self._is_flat = False
         self._low, self._full = 0.0, 255.0
         if source.mode in ("I", "F"):
             self._low, self._full = _range(source)
-        elif not source.mode.startswith("I;16"):
+        elif source.mode.startswith("I;16"):
+            low, high, _ = _bounds(source)
+            self._is_flat = high - low > 0 and (int(high) >> 8) - (int(low) >> 8) < _LEAST_LEVELS
+            if self._is_flat:
+                self._low, self._full = low, high
+        else:
             is_grey = source.mode in ("1", "L") and not source.has_transparency_data
             self._mode = "L" if is_grey else "RGBA" if source.has_transparency_data else "RGB"
 
@@ -64,24 +73,34 @@ class _Converter:
         if self._mode is not None:
             return tile.convert(self._mode)
         values = np.asarray(tile)
-        if values.dtype.kind == "u":
+        if values.dtype.kind == "u" and not self._is_flat:
             return Image.fromarray(np.right_shift(values, 8).astype(np.uint8))
         scaled = (_finite(values) - self._low) * (255.0 / max(self._full - self._low, 1e-12))
         grey: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return Image.fromarray(grey)
 
 
-def _range(source: Image.Image) -> tuple[float, float]:
-    """What becomes black and what becomes white in a picture of floats or of 32-bit integers."""
-    low, high, kind = 0.0, -math.inf, "f"
+def _bounds(source: Image.Image) -> tuple[float, float, str]:
+    """The least and the greatest number of a picture, and the kind of its numbers."""
+    low, high, kind = math.inf, -math.inf, "f"
     for box in _boxes((0, 0, *source.size), 1, 1):
         values = np.asarray(source.crop(box))
         kind = values.dtype.kind
         finite = _finite(values)
         low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return low, high, kind
+
+
+def _range(source: Image.Image) -> tuple[float, float]:
+    """What becomes black and what becomes white in a picture of floats or of 32-bit integers."""
+    least, high, kind = _bounds(source)
+    low = min(0.0, least)
     # 0..1, 0..255 and 0..65535 are what writers mean; anything else is shown from its least to its most.
     full = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high) if low == 0 else high
-    return low, 255.0 if kind == "i" and full == 1.0 else full
+    full = 255.0 if kind == "i" and full == 1.0 else full
+    if least < high and (high - least) * 255.0 < _LEAST_LEVELS * (full - low):
+        return least, high
+    return low, full
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -7,23 +7,27 @@ twice: once for its length and its peak, by which all of it is scaled, and once 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from indexer.errors import ChangedWhileRead, MediaError
 from indexer.ffmpeg import read_with_ffmpeg
+from indexer.file_bytes import FileBytes
 from indexer.files import display_path, media_error, one_line, open_file, trouble
 from indexer.items import Modality, Samples
-from indexer.kinds import HEAD_BYTES, MATROSKA, MP4, UNKNOWN, sniff
+from indexer.kinds import MATROSKA, MP4, UNKNOWN
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_size
 from indexer.mono import KEPT_S, Collector, scaled
-from indexer.sound_headers import check_promise, cut_short
+from indexer.sound_headers import believable_frames, check_promise, cut_short, is_mpeg_wav
+from indexer.sound_links import links
+from indexer.sound_tags import behind_tags
 from indexer.stopwatch import Stopwatch
 from indexer.wrong_kind import wrong_kind
 
@@ -61,27 +65,23 @@ def open_sound(path: Path, limits: MediaLimits, *, keep_s: float = KEPT_S) -> So
     longer one is decoded again while its windows are taken. Raises what :func:`read_sound` raises, before the first
     window.
     """
-    collected = Collector(path, limits, Stopwatch(path, limits), keep_s)
-    for _ in _blocks(path, collected):
-        pass
+    collected = _collected(path, limits, keep_s)
     duration_s = collected.count / SAMPLE_RATE_HZ
     kept = collected.samples()
     if kept is not None:
         return Sound(duration_s, iter(sound_windows(kept, limits)))
-    return Sound(duration_s, _again(path, limits, collected.count, collected.peak))
+    return Sound(duration_s, _again(path, limits, collected))
 
 
 def read_sound(path: Path, limits: MediaLimits) -> tuple[Samples, float]:
     """Mono float32 samples at 16,000 Hz in [-1, 1], and the duration in seconds. Deterministic, thread-safe.
 
-    Channels are averaged. A sound that goes beyond full scale (float files, overshooting decoders) is
+    Channels are averaged; where they cancel each other, the loudest is taken.
+    A sound that goes beyond full scale (float files, overshooting decoders) is
     scaled down as a whole, never clipped. Raises ``MediaError`` for what is no sound, is damaged, is cut
     short, holds no samples or NaN, or is over a limit. All of it is in memory; :func:`open_sound` is for long ones.
     """
-    collected = Collector(path, limits, Stopwatch(path, limits))
-    for _ in _blocks(path, collected):
-        pass
-    samples = collected.samples()
+    samples = _collected(path, limits, math.inf).samples()
     assert samples is not None  # everything was kept
     return samples, len(samples) / SAMPLE_RATE_HZ
 
@@ -113,10 +113,25 @@ def _spans(count: int, limits: MediaLimits) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _again(path: Path, limits: MediaLimits, count: int, peak: float) -> Iterator[tuple[float, float, Samples]]:
+def _collected(path: Path, limits: MediaLimits, keep_s: float) -> Collector:
+    """All of a sound, read; once more where its channels cancel each other, so that the loudest is taken."""
+    collected = Collector(path, limits, Stopwatch(path, limits), keep_s)
+    for _ in _blocks(path, collected):
+        pass
+    channel = collected.louder_channel
+    if channel is None:
+        return collected
+    alone = Collector(path, limits, Stopwatch(path, limits), keep_s, channel=channel)
+    for _ in _blocks(path, alone):
+        pass
+    return alone
+
+
+def _again(path: Path, limits: MediaLimits, known: Collector) -> Iterator[tuple[float, float, Samples]]:
     """Decode a sound of known length and peak once more, and cut its windows on the way."""
     watch = Stopwatch(path, limits)
-    collected = Collector(path, limits, watch, keep_s=0)
+    count, peak = known.count, known.peak
+    collected = Collector(path, limits, watch, keep_s=0, channel=known.channel)
     blocks = _blocks(path, collected)
     held, first = np.empty(0, np.float32), 0  # samples, and the place of the first of them in the sound
     for start, end in _spans(count, limits):
@@ -155,38 +170,54 @@ def _blocks(path: Path, collected: Collector) -> Iterator[Samples]:
 
 
 def _read(path: Path, file: BinaryIO, collected: Collector) -> Iterator[Samples]:
-    check_size(path, os.fstat(file.fileno()).st_size, Modality.AUDIO, collected.limits)
-    kind = sniff(file.read(HEAD_BYTES))
+    content = FileBytes(file.fileno())
+    check_size(path, content.size, Modality.AUDIO, collected.limits)
+    kind, content = behind_tags(content)
     suffix = _BY_SUFFIX.get(path.suffix.lower(), path.suffix.lower())
     # A film is no sound; but a sound may stand in a film's container, and then its suffix says so.
     in_container = (kind is MP4 and suffix == ".m4a") or (kind is MATROSKA and suffix == ".mka")
     if kind.modality is not Modality.AUDIO and not in_container and kind is not UNKNOWN:
         raise wrong_kind(path, kind, Modality.AUDIO)
-    streamed = check_promise(path, file)
     source = kind.suffix or suffix
-    # Of a file that states no length, libsndfile sometimes finds no samples.
-    sound = None if streamed or source in _ONLY_FFMPEG else _open_with_libsndfile(file)
-    if sound is not None:
-        with sound:
-            yield from _with_libsndfile(path, sound, collected)
-    elif source in _FFMPEG_NAMES:
-        yield from read_with_ffmpeg(path, file, _FFMPEG_NAMES[source], collected)
-    else:
+    if source not in _FFMPEG_NAMES:
         raise wrong_kind(path, UNKNOWN, Modality.AUDIO)
+    for number, sound in enumerate(links(path, content, collected.watch)):
+        if number:
+            yield collected.end_part()
+        yield from _read_one(path, sound, source, collected, is_known=kind is not UNKNOWN)
     yield collected.finish()
 
 
-def _open_with_libsndfile(file: BinaryIO) -> soundfile.SoundFile | None:
+def _read_one(
+    path: Path, content: FileBytes, source: str, collected: Collector, *, is_known: bool
+) -> Iterator[Samples]:
+    """One sound of a file. Each decoder starts at its first byte, whatever another has read before."""
+    streamed = check_promise(path, content)
+    # Of a file that states no length, libsndfile sometimes finds no samples; what has no mark it takes for MP3.
+    only_ffmpeg = streamed or not is_known or source in _ONLY_FFMPEG or is_mpeg_wav(content)
+    sound = None if only_ffmpeg else _open_with_libsndfile(content)
+    if sound is None:
+        yield from read_with_ffmpeg(path, content, _FFMPEG_NAMES[source], collected)
+        return
+    with sound:
+        yield from _with_libsndfile(path, sound, content.size, collected)
+
+
+def _open_with_libsndfile(content: FileBytes) -> soundfile.SoundFile | None:
     """None when libsndfile does not know the format or the codec in it."""
-    os.lseek(file.fileno(), 0, os.SEEK_SET)  # the descriptor's own place, not the buffer's
+    source: Any = content.part()
+    if content.is_whole:
+        source = content.handle  # faster than calls into Python
+        os.lseek(source, 0, os.SEEK_SET)
     try:
-        return soundfile.SoundFile(file.fileno(), closefd=False)
+        return soundfile.SoundFile(source, closefd=False)
     except soundfile.LibsndfileError:
         return None
 
 
-def _with_libsndfile(path: Path, sound: soundfile.SoundFile, collected: Collector) -> Iterator[Samples]:
-    collected.start(sound.samplerate, sound.channels, sound.frames)
+def _with_libsndfile(path: Path, sound: soundfile.SoundFile, n_bytes: int, collected: Collector) -> Iterator[Samples]:
+    promised = believable_frames(sound.frames, sound.samplerate, n_bytes)
+    collected.start(sound.samplerate, sound.channels, promised)
     read = 0
     while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         read += len(block)

@@ -25,6 +25,7 @@ from PIL import Image, PngImagePlugin
 
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line
+from indexer.ground import LEAST_SEEN, dark_share, on_ground, shows_on_white
 from indexer.kinds import HEAD_BYTES, SVG, sniff
 from indexer.limits import MediaLimits
 
@@ -46,7 +47,9 @@ _UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 
 
 
 def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
-    """Draw on white, long side ``DRAWN_SIDE_PX``. Raises ``MediaError`` for what is damaged or dangerous.
+    """Draw on white, or on grey what white would hide; long side ``DRAWN_SIDE_PX``.
+
+    Raises ``MediaError`` for what is damaged or dangerous.
 
     Drawings that take in other files (``<image href="photo.png">``) are refused: they would be drawn
     without. ``check_raster`` raises for an embedded picture that must not be decoded. Words are set in
@@ -62,8 +65,19 @@ def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], l
     memory_bytes = int(limits.max_decoded_mb * 1e6)
     limit = f"{seconds} s and {memory_bytes / 1e9:g} GB"
     too_much = f"is an SVG that cannot be drawn within {limit}; export it as PNG"
+    drawn = _drawn(path, drawing, side, seconds, memory_bytes, too_much, "#ffffff").convert("RGB")
+    if dark_share(drawn) >= LEAST_SEEN:
+        return drawn
+    clear = _drawn(path, drawing, side, seconds, memory_bytes, too_much, "none").convert("RGBA")
+    return drawn if shows_on_white(clear) else on_ground(clear)
+
+
+def _drawn(
+    path: Path, drawing: _Drawing, side: str, seconds: int, memory_bytes: int, too_much: str, ground: str
+) -> Image.Image:
+    """Drawn by the worker on a ground: a colour, or "none"."""
     command = [sys.executable, str(_WORKER), side, str(DRAWN_SIDE_PX), "fonts" if drawing.has_words else "-",
-               str(seconds), str(memory_bytes)]  # fmt: skip
+               str(seconds), str(memory_bytes), ground]  # fmt: skip
     try:
         done = subprocess.run(
             command, input=drawing.text.encode(), capture_output=True, timeout=2 * seconds, check=False
@@ -80,7 +94,8 @@ def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], l
     with PngImagePlugin.PngImageFile(io.BytesIO(done.stdout), "") as png:
         if max(png.size) > 4 * DRAWN_SIDE_PX:
             raise media_error(path, "is an SVG of no clear size; give it a width, a height or a viewBox")
-        return png.convert("RGB")
+        png.load()
+        return png.copy()
 
 
 @dataclass(slots=True)

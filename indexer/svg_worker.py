@@ -1,7 +1,8 @@
 """Draws one SVG: source on stdin, PNG on stdout. A program of its own, started by ``svg.py`` for each drawing.
 
 Arguments: the side that is given (width or height), its pixels, "fonts" if words are to be set, seconds of
-processor time, bytes of memory. Imports nothing of trimodal, so that it starts quickly.
+processor time, bytes of memory, the colour of the ground or "none". Imports nothing of trimodal, so that
+it starts quickly.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 
 def main() -> int:
     """Exit code 0 with a PNG, 1 with one line on stderr; anything else is a limit that was hit."""
-    side, pixels, fonts, cpu_s, memory_bytes = sys.argv[1:6]
+    side, pixels, fonts, cpu_s, memory_bytes, ground = sys.argv[1:7]
     import resvg_py
 
     source = sys.stdin.buffer.read().decode("utf-8")
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         png = resvg_py.svg_to_bytes(
             svg_string=source,
-            background="#ffffff",
+            background=None if ground == "none" else ground,
             dpi=96.0,
             skip_system_fonts=fonts != "fonts",
             width=int(pixels) if side == "width" else None,

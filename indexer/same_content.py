@@ -1,0 +1,147 @@
+"""Whether two things that a model finds equal are: by a small form of what is decoded from their files.
+
+A model sees a sheet of one colour in every picture that lost its content on the way, and one silence in every sound:
+their vectors are equal and say nothing of them. And what a tower does not read (the end of a long text) is in no
+vector. Knows nothing of vectors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.errors import TrimodalError
+from indexer.ground import is_blank
+from indexer.items import Modality
+from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
+from indexer.picture import read_picture
+from indexer.rows import ItemRow
+from indexer.sound import open_sound
+
+#: From this cosine on two things are called the same only if what is decoded is like each other.
+ALL_BUT_EQUAL = 0.999
+#: Correlation of the small forms. Chosen, not measured: well under what another size or compression leaves.
+LEAST_LIKENESS = 0.6
+#: Of two texts, the share of words that they have in common.
+LEAST_COMMON_WORDS = 0.9
+#: A sound that stays below this (of full scale) beside its mean is silence.
+SILENCE = 1e-3
+
+_SIDE = 32
+_SOUND_S = 60.0
+
+#: The passages of an item of text.
+TextOf = Callable[[ItemRow], str]
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Counts of what ``duplicates`` does not call the same, though its vectors are."""
+
+    blank: set[str] = field(default_factory=set)
+    """Keys of pictures of one colour and of silent sounds."""
+    unlike: int = 0
+    """Pairs whose contents differ."""
+
+    def lines(self) -> list[str]:
+        """A sentence for each kind that there is."""
+        found = []
+        if self.blank:
+            found.append(
+                f"{len(self.blank):,} not compared: a picture of one colour or a silent sound has no content of its own"
+            )
+        if self.unlike:
+            found.append(f"{self.unlike:,} pairs left out: the model finds them equal, but their contents differ")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """``left_out`` of ``duplicates --json``."""
+        return {"blank": sorted(self.blank), "unlike_pairs": self.unlike}
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """``values`` float32 ``(n,)`` of zero mean and length 1, or the words of a text."""
+
+    values: NDArray[np.float32] | None = None
+    words: Counter[str] | None = None
+    is_blank: bool = False
+
+
+class Contents:
+    """The small forms of items; each file is read once. A file that cannot be read is like everything."""
+
+    def __init__(self, text_of: TextOf, left_out: LeftOut) -> None:
+        self._text_of = text_of
+        self._left_out = left_out
+        self._forms: dict[str, _Form | None] = {}
+
+    def may_be_same(self, one: ItemRow, other: ItemRow, cosine: float) -> bool:
+        """False where a file has no content to compare, and where two have different ones; it is counted."""
+        ours, theirs = self._form(one), self._form(other)
+        blank = [row.key for row, form in ((one, ours), (other, theirs)) if form is not None and form.is_blank]
+        self._left_out.blank.update(blank)
+        if blank:
+            return False
+        if cosine < ALL_BUT_EQUAL or ours is None or theirs is None or _alike(ours, theirs):
+            return True
+        self._left_out.unlike += 1
+        return False
+
+    def _form(self, row: ItemRow) -> _Form | None:
+        if row.key not in self._forms:
+            try:
+                self._forms[row.key] = self._read(row)
+            except TrimodalError:
+                self._forms[row.key] = None
+        return self._forms[row.key]
+
+    def _read(self, row: ItemRow) -> _Form:
+        if row.modality is Modality.IMAGE:
+            picture = read_picture(row.path, MediaLimits())
+            small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+            return _Form(_normal(np.asarray(small, dtype=np.float32)), is_blank=is_blank(picture))
+        if row.modality is Modality.AUDIO:
+            return _sound_form(row)
+        return _Form(words=Counter(self._text_of(row).split()))
+
+
+def _alike(one: _Form, other: _Form) -> bool:
+    if one.words is not None and other.words is not None:
+        most = max(one.words.total(), other.words.total())
+        return (one.words & other.words).total() >= LEAST_COMMON_WORDS * most
+    if one.values is None or other.values is None:
+        return True
+    return float(one.values @ other.values) >= LEAST_LIKENESS
+
+
+def _sound_form(row: ItemRow) -> _Form:
+    """Loudness by time and pitch, of the first minute."""
+    samples = np.zeros(round(_SOUND_S * SAMPLE_RATE_HZ), np.float32)
+    count = 0
+    for start_s, end_s, window in open_sound(row.path, MediaLimits()).windows:
+        start = round(start_s * SAMPLE_RATE_HZ)
+        kept = window[: max(0, len(samples) - start)]
+        samples[start : start + len(kept)] = kept
+        count = min(len(samples), round(end_s * SAMPLE_RATE_HZ))
+        if count == len(samples):
+            break
+    heard = samples[:count] - samples[:count].mean()
+    is_silent = bool(np.abs(heard).max() < SILENCE)
+    bands = []
+    for piece in np.array_split(heard, _SIDE):
+        power = np.abs(np.fft.rfft(piece * np.hanning(len(piece)))) ** 2
+        bands.append([part.sum() if len(part) else 0.0 for part in np.array_split(power, _SIDE)])
+    loudness = np.log10(np.asarray(bands) / max(float(np.max(bands)), 1e-30) + 1e-4)
+    return _Form(_normal(loudness.astype(np.float32)), is_blank=is_silent)
+
+
+def _normal(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    flat = values.ravel() - values.mean()
+    return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-12), dtype=np.float32)
