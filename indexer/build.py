@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -48,7 +48,7 @@ from indexer.keys import is_apart, key_apart, row_key
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
-from indexer.vanished import Roots, is_gone, vanished
+from indexer.vanished import Gone, Kept, Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
@@ -80,6 +80,13 @@ class BuildReport:
     interrupted: bool
     captions: CaptionReport | None = None
     """Of :mod:`indexer.captioning`, where it ran after the build."""
+    not_pruned: tuple[Kept, ...] = ()
+    """What ``prune`` kept, because the system does not say that it is gone."""
+    excluded: int = 0
+    """Names that the walk left out; a folder counts as one."""
+    not_indexed: Mapping[str, int] = field(default_factory=dict)
+    """Files in folders that no modality reads, by suffix."""
+    links_not_followed: int = 0
 
     def then(self, captions: CaptionReport) -> BuildReport:
         """The report of the build and of the captions that were told after it."""
@@ -116,6 +123,7 @@ def build(
     limits: MediaLimits | None = None,
     batch_size: int = 32,
     prune: bool = False,
+    prune_missing_roots: bool = False,
     commit_every: int = 256,
     workers: int = 2,
     wish: IndexWish | None = None,
@@ -126,7 +134,9 @@ def build(
     ``wish``: of the index, where it is to be another than before; see :mod:`indexer.index_plan`.
 
     A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
-    from under ``corpus.roots`` are removed. On ``KeyboardInterrupt`` what is encoded is committed and the report
+    from under ``corpus.roots`` are removed; what only cannot be seen is kept and reported. With ``prune_missing_roots``
+    that is kept only where the system fails to answer (see :mod:`indexer.sight`).
+    On ``KeyboardInterrupt`` what is encoded is committed and the report
     says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``, also
     when the collection keeps media tokens and the encoder makes other ones. Tokens are made where the collection
     was created to keep them.
@@ -136,6 +146,8 @@ def build(
     _require_same_tokens(collection, encoder)
     collection.require_whole()  # before hours of encoding
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
+    run.prune_missing_roots = prune_missing_roots
+    prune = prune or prune_missing_roots
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
 
 
@@ -249,6 +261,8 @@ class _Build:
         self.encoder = encoder
         self.limits = limits
         self.on_progress = on_progress
+        self.prune_missing_roots = False
+        self.not_pruned: list[Kept] = []
         self.roots = Roots(corpus.roots)
         self.items = _once_each(corpus.items)
         self.keys = {item.key for item in self.items}
@@ -314,6 +328,10 @@ class _Build:
             skipped=self.skipped,
             seconds=time.monotonic() - started,
             interrupted=interrupted,
+            not_pruned=tuple(self.not_pruned),
+            excluded=self.corpus.n_excluded,
+            not_indexed=dict(self.corpus.not_indexed),
+            links_not_followed=self.corpus.links_not_followed,
         )
 
     # -- what needs reading ---------------------------------------------------------------------------------
@@ -507,7 +525,7 @@ class _Build:
             return False
         for source in sources:
             place = Place(source.key, source.path, source.manifest)
-            if item.text is None and source.text is None and is_gone(place) and self.roots.hold(place):
+            if item.text is None and source.text is None and self.roots.hold(place) and is_gone(place, self.roots):
                 self.pending.renamed[source.key] = with_generated_caption_of(with_words_of(item, source), source)
                 self.counts.moved += 1
                 self._settle()
@@ -555,12 +573,16 @@ class _Build:
 
     def _prune(self) -> None:
         self._show("removing", now=True)
-        gone = vanished(self.catalog.places(), self.corpus)
-        self.counts.pruned = self.collection.remove(gone) if gone else 0
+        gone = self._gone(self.catalog.places())
+        self.not_pruned = gone.kept
+        self.counts.pruned = self.collection.remove(gone.keys) if gone.keys else 0
         bad = [Place(key, Path(key), None) for key in self.catalog.bad_files()]
-        forgotten = vanished(bad, self.corpus)
-        if forgotten:
-            self.collection.remove(forgotten)
+        forgotten = self._gone(bad)
+        if forgotten.keys:
+            self.collection.remove(forgotten.keys)
+
+    def _gone(self, places: Sequence[Place]) -> Gone:
+        return vanished(places, self.corpus, missing_roots=self.prune_missing_roots)
 
     def _commit(self) -> None:
         """Write all that is pending in one commit; on an error it stays pending, but for what can't be stored."""

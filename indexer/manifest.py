@@ -67,6 +67,8 @@ class Manifest:
     rows: list[ManifestRow]
     skipped: list[Skipped]
     """A row that cannot be used each, with ``manifest.jsonl:12`` for its path."""
+    missing: tuple[Path, ...] = ()
+    """Files of those rows that do not exist where they are listed, absolute."""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -91,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     if not collected.rows and not collected.skipped:
         raise ManifestError(f'{collected.shown}: holds no rows; write one a line: {{"image": "a.jpg"}}')
-    return Manifest(absolute(path), collected.rows, collected.skipped)
+    return Manifest(absolute(path), collected.rows, collected.skipped, tuple(collected.missing))
 
 
 @dataclass(slots=True)
@@ -106,6 +108,7 @@ class _Rows:
     files: dict[Path, int] = field(default_factory=dict)
     parents: dict[Path, bool] = field(default_factory=dict)
     """Folders of files, and whether they lie in the manifest's folder."""
+    missing: list[Path] = field(default_factory=list)
     real_folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +172,8 @@ class _Rows:
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
             if isinstance(error, RuntimeError):
                 raise BadRow(f"{shown} is a link that leads back to itself; mend or remove it") from error
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                self.missing.append(absolute(self.folder / value))
             hint = "; write / for \\ in paths" if "\\" in value else ""
             raise BadRow(f"{shown} {trouble(error, self.folder / value)}{hint}") from error
         if not inside:
