@@ -127,6 +127,9 @@ def index(
     follow_links: Annotated[
         bool, typer.Option("--follow-links/--no-follow-links", help="Also what links in folders lead to.")
     ] = True,
+    verify_content: Annotated[
+        bool, typer.Option("--verify-content", help="Read every file again, also of the same size and times.")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Encode everything anew (another model).")] = False,
     caption: Annotated[
         bool, typer.Option("--caption", help="Have the model caption the collection's pictures that have no caption.")
@@ -194,7 +197,7 @@ def index(
                 require_captionable(target, encoder, reranker.token_spec)
             report = build(
                 target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
-                prune_missing_roots=prune_missing_roots, wish=wish,
+                prune_missing_roots=prune_missing_roots, verify_content=verify_content, wish=wish,
                 on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
             )  # fmt: skip
             if reranker is None or report.interrupted:

@@ -4,6 +4,8 @@
     segments   one row a segment: its item, and the row of the vector store that holds its vector. A picture whose
                caption a model made has a second one, a text, for the words
     skipped    files that could not be read, so that unchanged ones are reported again without being read
+    file_ids   which file each item or skipped file was, and its ctime, when it was read; made when it is first needed,
+               so a catalog from before it has none
     meta       how many vectors are committed, their generation, whether an index file was saved
 
 A transaction here is the commit point of the whole collection. A reader holds one read transaction from
@@ -43,7 +45,7 @@ from indexer.errors import (
     TrimodalError,
 )
 from indexer.files import display_path, one_line
-from indexer.items import Item, Modality, Segment, Skipped
+from indexer.items import FileId, Item, Modality, Segment, Skipped
 from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
@@ -98,6 +100,8 @@ _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key
 _KEEP_DESCRIPTION = sa.text(
     "INSERT INTO meta VALUES ('description', :text) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+#: Not in the migrations: an older catalog can be read without it, and an older version reads one with it.
+_MAKE_FILE_IDS = "CREATE TABLE IF NOT EXISTS file_ids (key TEXT PRIMARY KEY, ctime_ns INTEGER, inode INTEGER)"
 #: The most that a database without tables takes.
 _UNMADE_BYTES = 65_536
 _T = TypeVar("_T")
@@ -175,6 +179,13 @@ _skipped = sa.Table(
     sa.Column("mtime_ns", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("reader", sa.Text, nullable=False),
+)
+_file_ids = sa.Table(
+    "file_ids",
+    sa.MetaData(),  # not one of the migrations' tables
+    sa.Column("key", _PathText, primary_key=True),
+    sa.Column("ctime_ns", sa.Integer),
+    sa.Column("inode", sa.Integer),
 )
 _meta = sa.Table(
     "meta",
@@ -541,6 +552,17 @@ class Catalog:
                     found[row.key] = BadFile(row.key, row.size_bytes, row.mtime_ns, row.reason, row.reader)
         return found
 
+    def file_ids(self, keys: Iterable[str]) -> dict[str, FileId]:
+        """Of the items and skipped files with these keys that were read since this is stored."""
+        found: dict[str, FileId] = {}
+        if not self._has_file_ids():
+            return found
+        for chunk in _chunks(list(keys)):
+            query = sa.select(_file_ids).where(_file_ids.c.key.in_(chunk))
+            with self._reading() as connection:
+                found.update((row.key, FileId(row.ctime_ns, row.inode)) for row in connection.execute(query))
+        return found
+
     def skipped(self) -> list[Skipped]:
         """The same as paths and reasons."""
         return [Skipped(bad.key, bad.reason) for bad in self.bad_files().values()]
@@ -596,6 +618,7 @@ class Catalog:
                 self._connection.execute(sa.insert(_items), items)
             if segments:
                 self._connection.execute(sa.insert(_segments), segments)
+            self._keep_file_ids((record.item.key, record.item.file_id) for record in by_key.values())
 
     def put_generated(self, captions: Sequence[GeneratedCaption]) -> None:
         """Give pictures the captions that a model made, marked as such, each with a text segment for its vector."""
@@ -625,6 +648,7 @@ class Catalog:
         with self.transaction():
             for item in items:
                 self._connection.execute(sa.update(_items).where(_items.c.key == item.key).values(**said(item)))
+            self._keep_file_ids((item.key, item.file_id) for item in items)
             self._drop_stale_captions(item.key for item in items)
             self._forget_skipped(item.key for item in items)
 
@@ -634,6 +658,8 @@ class Catalog:
             if old_key == item.key or not self.find([old_key]):
                 return  # nothing is moved, so nothing may be replaced
             self._delete([item.key])
+            self._forget_file_ids([old_key])
+            self._keep_file_ids([(item.key, item.file_id)])
             self._connection.execute(sa.update(_items).where(_items.c.key == old_key).values(**said(item)))
             self._drop_stale_captions([item.key])
 
@@ -658,6 +684,7 @@ class Catalog:
             }
             if rows:
                 self._connection.execute(sa.insert(_skipped), list(rows.values()))
+            self._keep_file_ids((one.key, one.file_id) for one in bad)
 
     def renumber(self, vector_ids: NDArray[np.int64]) -> None:
         """Give the segment of ``vector_ids[i]`` the vector_id ``i``; they are all the live ones, ascending.
@@ -835,6 +862,7 @@ class Catalog:
         for chunk in _chunks(keys):
             removed += self._connection.execute(sa.delete(_items).where(_items.c.key.in_(chunk))).rowcount
         self._forget_skipped(keys)
+        self._forget_file_ids(keys)
         return removed
 
     def _drop_stale_captions(self, keys: Iterable[str]) -> None:
@@ -846,6 +874,27 @@ class Catalog:
     def _forget_skipped(self, keys: Iterable[str]) -> None:
         for chunk in _chunks(list(keys)):
             self._connection.execute(sa.delete(_skipped).where(_skipped.c.key.in_(chunk)))
+
+    def _has_file_ids(self) -> bool:
+        with self._reading() as connection:
+            query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'file_ids'"
+            return bool(connection.exec_driver_sql(query).scalar_one())
+
+    def _keep_file_ids(self, pairs: Iterable[tuple[str, FileId | None]]) -> None:
+        """Store those that are known; what is stored of the others stays. In a transaction."""
+        rows = {key: (known.ctime_ns, known.inode) for key, known in pairs if known is not None}
+        if not rows:
+            return
+        self._connection.exec_driver_sql(_MAKE_FILE_IDS)
+        self._forget_file_ids(rows)
+        values = [{"key": key, "ctime_ns": ctime_ns, "inode": inode} for key, (ctime_ns, inode) in rows.items()]
+        self._connection.execute(sa.insert(_file_ids), values)
+
+    def _forget_file_ids(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        if keys and self._has_file_ids():
+            for chunk in _chunks(keys):
+                self._connection.execute(sa.delete(_file_ids).where(_file_ids.c.key.in_(chunk)))
 
 
 class _Translator:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from indexer.errors import ManifestError
 from indexer.excludes import CACHE_TAG, DEFAULTS, IGNORE_FILE, Scope, by_default, check_patterns, is_cache, scope_of
-from indexer.files import absolute, display_path, media_error, mtime_ns, not_a_file, open_file, trouble
+from indexer.files import absolute, display_path, file_id, media_error, mtime_ns, not_a_file, open_file, trouble
 from indexer.items import Item, Modality, Skipped
 from indexer.keys import FilesBeside, key_apart, row_key
 from indexer.kinds import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
@@ -325,7 +325,14 @@ class _Search:
         if str(whole) not in self.keys:
             self._add(
                 position,
-                Item(str(whole), modality, whole, size_bytes=status.st_size, mtime_ns=mtime_ns(status)),
+                Item(
+                    str(whole),
+                    modality,
+                    whole,
+                    size_bytes=status.st_size,
+                    mtime_ns=mtime_ns(status),
+                    file_id=file_id(status),
+                ),
             )
 
     def _manifest(self, position: int, path: Path) -> None:
@@ -386,6 +393,7 @@ class _Search:
                     path=path,
                     size_bytes=status.st_size,
                     mtime_ns=mtime_ns(status),
+                    file_id=file_id(status),
                 ),
             )
         if row.text is not None and Modality.TEXT in self.modalities:

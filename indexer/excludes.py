@@ -2,7 +2,8 @@
 
 Patterns are those of gitignore: ``*.tmp``, ``drafts/``, ``/only/here``, ``**/deep``, and ``!keep.jpg`` to take back
 what an earlier pattern leaves out. Those of ``--exclude`` are relative to each of PATHS and decide before those of
-files; those of a deeper ``.trimodalignore`` before those of one above it. A pattern with ``!`` also takes back a default.
+files; those of a deeper ``.trimodalignore`` before those of one above it. A pattern with ``!`` also takes back a
+default.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
+from indexer.items import FileId
 
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
@@ -66,6 +67,14 @@ def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
 def mtime_ns(status: os.stat_result) -> int:
     """When the file was changed, in ns since 1970: a time before 1677 or after 2262 is the nearest one between."""
     return max(LEAST_INTEGER, min(MOST_INTEGER, status.st_mtime_ns))
+
+
+def file_id(status: os.stat_result) -> FileId:
+    """What tells the file from another one of its size and time; each as an integer of 64 bits with a sign."""
+    # Windows gives the time of creation as ctime
+    ctime_ns = None if os.name == "nt" else max(LEAST_INTEGER, min(MOST_INTEGER, status.st_ctime_ns))
+    inode = status.st_ino if status.st_ino <= MOST_INTEGER else status.st_ino - 2**64
+    return FileId(ctime_ns, inode if LEAST_INTEGER <= inode <= MOST_INTEGER and inode else None)
 
 
 def absolute(path: Path) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,16 @@ class Modality(StrEnum):
     IMAGE = "image"
     AUDIO = "audio"
     TEXT = "text"
+
+
+class FileId(NamedTuple):
+    """Which file a name led to, and when it was last written or renamed, where the system says so.
+
+    A program can set the time of change (mtime) back after it has written, but not these.
+    """
+
+    ctime_ns: int | None
+    inode: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Item:
     """Of the file, or of the UTF-8 text of a row."""
     mtime_ns: int = 0
     """Of the file, at most ``2**63 - 1``; 0 for a text row (its content hash tells)."""
+    file_id: FileId | None = None
+    """Of the file as it was listed or read; ``None`` where it is not known, and for a text row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.integers import fits
-from indexer.items import Item, Modality, Scalar, Segment
+from indexer.items import FileId, Item, Modality, Scalar, Segment
 
 #: Key of the metadata that marks an item whose caption a model made; its value is the model's spec.
 GENERATED_BY = "caption_generated_by"
@@ -114,6 +114,7 @@ class BadFile:
     mtime_ns: int
     reason: str
     reader: str
+    file_id: FileId | None = None
 
 
 def said(item: Item) -> dict[str, Any]:
