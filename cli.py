@@ -768,7 +768,9 @@ def train_names_command(
 def _place(collection: Path | None) -> Path:
     """The collection's directory: what was asked for, or the per-user one."""
     if collection is not None:
-        return collection.expanduser().absolute()
+        from indexer.names import on_disk
+
+        return on_disk(collection.expanduser().absolute())
     import platformdirs
 
     return platformdirs.user_data_path("trimodal") / "collection"

@@ -46,6 +46,7 @@ from indexer.errors import (
 )
 from indexer.files import display_path, one_line
 from indexer.items import FileId, Item, Modality, Segment, Skipped
+from indexer.names import nfc
 from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
@@ -795,7 +796,7 @@ class Catalog:
         case does not matter where it is not needed to tell names apart. Nothing of the text reaches SQLite as
         SQL. A comparison with something absent is not true, and neither is its ``not``, as in SQL.
         """
-        return Filter(text, _Translator(self).condition(filters.parse_filter(text)))
+        return Filter(text, _Translator(self).condition(filters.parse_filter(nfc(text))))
 
     # -- helpers --------------------------------------------------------------------------------------------
 
@@ -922,15 +923,18 @@ class _Translator:
             case filters.IsNull(operand):
                 return self._plain(operand).is_(None)
             case filters.Like(operand, pattern, escape):
-                arguments = [sa.literal(pattern), _as_text(self._plain(operand))]
+                # an ASCII pattern with "_" means one character, which may be stored as two
+                forms = not pattern.isascii() or "_" in pattern
+                arguments = [sa.literal(pattern), _as_text(self._plain(operand, forms=forms))]
                 if escape is not None:
                     arguments.append(sa.literal(escape))
                 # SQLite's like(pattern, text, escape) is `text LIKE pattern ESCAPE escape`
                 return sa.func.like(*arguments, type_=sa.Boolean())
 
     def _compare(self, op: str, left: filters.Operand, right: filters.Operand) -> sa.ColumnElement[bool]:
-        first = self._plain(left, against=right)
-        second = self._plain(right, against=left)
+        forms = any(_is_in_two_forms(operand) for operand in (left, right))
+        first = self._plain(left, against=right, forms=forms)
+        second = self._plain(right, against=left, forms=forms)
         return sa.type_coerce(_COMPARISONS[op](first, second), sa.Boolean)
 
     def _one_of(self, operand: filters.Operand, values: Sequence[filters.Value]) -> sa.ColumnElement[bool]:
@@ -941,26 +945,32 @@ class _Translator:
         for some in (texts, numbers):
             if some:
                 # texts and numbers apart: a value of the metadata is read as the kind that it is compared with
-                left = self._plain(operand, against=filters.Value(some[0]))
+                forms = any(isinstance(value, str) and not value.isascii() for value in some)
+                left = self._plain(operand, against=filters.Value(some[0]), forms=forms)
                 listed = sa.func.json_each(sa.literal(json.dumps(some), sa.Text())).table_valued("value")
                 found.append(sa.type_coerce(left.in_(sa.select(listed.c.value)), sa.Boolean))
         return sa.or_(sa.false(), *found)
 
-    def _plain(self, operand: filters.Operand, against: filters.Operand | None = None) -> sa.ColumnElement[Any]:
+    def _plain(
+        self, operand: filters.Operand, against: filters.Operand | None = None, *, forms: bool = False
+    ) -> sa.ColumnElement[Any]:
+        """``forms``: what is stored is compared in the composed form of Unicode, as the texts of the filter are."""
         match operand:
             case filters.Value(value):
                 return _bound(value)
             case filters.Call(function, inner):
-                return sa.Function(function, _as_text(self._plain(inner)))
+                return sa.Function(function, _as_text(self._plain(inner, forms=forms)))
             case filters.Name():
                 column = self._column(operand)
                 if column is not None:
-                    return column
+                    return _composed(column) if forms else column
                 key = self._metadata_key(operand)
                 if isinstance(against, filters.Value):
                     # JSON keeps its types, and in SQLite every text is above every number: '1999' >= 2020
-                    return _metadata_value(key, _as_text if isinstance(against.value, str) else _as_number)
-                return _metadata_value(key)
+                    if not isinstance(against.value, str):
+                        return _metadata_value(key, _as_number)
+                    return _metadata_value(key, _as_composed_text if forms else _as_text)
+                return _metadata_value(key, _composed if forms else _as_is)
 
     def _column(self, name: filters.Name) -> sa.ColumnElement[Any] | None:
         if name.metadata:
@@ -973,7 +983,7 @@ class _Translator:
         keys = self.catalog.metadata_keys()
         if name.name in keys:
             return name.name
-        alike = [key for key in keys if key.lower() == name.name.lower()]
+        alike = [key for key in keys if nfc(key).lower() == nfc(name.name).lower()]
         if len(alike) == 1:
             return alike[0]
         shown = ", ".join(keys[:40]) + (", ..." if len(keys) > 40 else "") if keys else "none"
@@ -1009,6 +1019,25 @@ def _metadata_value(
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.cast(value, sa.Text)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _as_composed_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return _composed(_as_text(value))
+
+
+def _composed(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """In the composed form of Unicode; of bytes (a name that is no UTF-8) and numbers the value itself."""
+    return sa.func.nfc(value, type_=sa.types.NullType())
+
+
+def _is_in_two_forms(operand: filters.Operand) -> bool:
+    if isinstance(operand, filters.Call):
+        return _is_in_two_forms(operand.operand)
+    return isinstance(operand, filters.Value) and isinstance(operand.value, str) and not operand.value.isascii()
 
 
 def _as_number(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -1062,6 +1091,7 @@ def _connect(path: Path, mode: str) -> sa.Connection:
     def connect() -> sqlite3.Connection:
         raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         try:
+            raw.create_function("nfc", 1, _nfc, deterministic=True)
             if not mode.startswith("ro"):
                 raw.execute("PRAGMA journal_mode = WAL")
                 raw.execute("PRAGMA synchronous = FULL")
@@ -1082,6 +1112,11 @@ def _connect(path: Path, mode: str) -> sa.Connection:
     except BaseException:
         engine.dispose()
         raise
+
+
+def _nfc(value: Any) -> Any:
+    """For SQLite: see ``_composed``."""
+    return nfc(value) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager

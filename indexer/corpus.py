@@ -23,6 +23,7 @@ from indexer.keys import FilesBeside, key_apart, row_key
 from indexer.kinds import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
 from indexer.limits import MediaLimits, check_size
 from indexer.manifest import Manifest, ManifestRow, read_manifest
+from indexer.names import on_disk
 from indexer.unread import NO_SUFFIX, unread_kind
 
 __all__ = ["Corpus", "Manifest", "ManifestRow", "content_hash", "find_items", "modality_of", "read_manifest"]
@@ -151,6 +152,7 @@ class _Search:
 
     def take(self, position: int, path: Path) -> None:
         """One path of the user's: a manifest, a folder or a file."""
+        path = on_disk(path)
         try:
             status = path.stat()
         except (OSError, ValueError) as error:

@@ -8,7 +8,6 @@ default.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from indexer.errors import MediaError, UsageError
 from indexer.files import display_path, one_line, open_file
 from indexer.items import Skipped
+from indexer.names import nfc
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -131,11 +131,6 @@ def check_patterns(patterns: Sequence[str]) -> None:
                 f"--exclude {display_path(pattern)!r}: is no pattern; write one as in .gitignore, such as '*.tmp' "
                 "or 'drafts/'"
             )
-
-
-def nfc(text: str) -> str:
-    """``text`` in the composed form of Unicode, in which names are compared."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import FileId
+from indexer.names import on_disk
 
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
@@ -141,6 +142,7 @@ def open_file(path: Path) -> BinaryIO:
         file = os.fdopen(os.dup(held[1]), "rb")
         file.seek(0)
         return file
+    path = on_disk(path)
     try:
         # Asked before opening, because opening a device can already act on it ...
         reason = not_a_file(path.stat().st_mode)

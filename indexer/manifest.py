@@ -34,6 +34,7 @@ from indexer.errors import ManifestError, MediaError
 from indexer.files import absolute, display_path, not_a_file, one_line, open_file, trouble
 from indexer.integers import fits
 from indexer.items import Scalar, Skipped
+from indexer.names import DiskNames
 from indexer.tables import CAPTION_KEY, MAX_LINE_BYTES, NAMED_KEYS, READERS, BadRow, type_name
 
 _FILES = ("image", "audio")
@@ -109,6 +110,7 @@ class _Rows:
     parents: dict[Path, bool] = field(default_factory=dict)
     """Folders of files, and whether they lie in the manifest's folder."""
     missing: list[Path] = field(default_factory=list)
+    names: DiskNames = field(default_factory=DiskNames)
     real_folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -165,7 +167,7 @@ class _Rows:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
             raise BadRow(f'"{name}" is the address {shown}; nothing is fetched: download it, give its path')
         try:
-            path = absolute(self.folder / value)
+            path = self.names.on_disk(absolute(self.folder / value))
             # resolve() sees through links and "..": a manifest names only what lies beside it
             inside = self._is_inside(path)
             mode = path.stat().st_mode if inside else 0

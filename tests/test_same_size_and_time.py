@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from small_media import new_collection, picture, snapshot
+from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.build import BuildReport, build
@@ -21,7 +22,6 @@ from indexer.collection import Collection
 from indexer.corpus import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Embeddings, FileId
-from trimodal.cli import app
 
 
 class Counting(FakeEncoder):
