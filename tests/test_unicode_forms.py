@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from small_media import index, new_collection, picture, snapshot
+from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.collection import Collection
@@ -18,7 +19,6 @@ from indexer.limits import MediaLimits
 from indexer.media import read_picture
 from indexer.names import DiskNames, on_disk
 from retrieval.query import Query
-from trimodal.cli import app
 
 NFC, NFD = "Müller café", unicodedata.normalize("NFD", "Müller café")
 HANGUL = unicodedata.normalize("NFD", "한국")
