@@ -255,8 +255,10 @@ class _Search:
                 scope, skipped = scope.with_file(folder / IGNORE_FILE)
                 self.skipped.extend(skipped)
             below: list[tuple[Path, Scope]] = []
+            has_patterns = bool(scope)
             for entry in entries:
-                if self._is_left_out(folder, entry, scope):
+                default = self.default_excludes and by_default(entry.name)
+                if (default or has_patterns) and self._is_left_out(folder, entry, scope, default=default):
                     continue
                 path = folder / entry.name
                 if entry.is_symlink():
@@ -266,7 +268,8 @@ class _Search:
                 else:
                     modality = modality_of(path)
                     if modality is None:
-                        self._count_unread(entry.name, stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0)
+                        if entry.is_file(follow_symlinks=False):
+                            self._count_unread(path, stat.S_IFREG)
                     elif modality in self.modalities:
                         try:
                             self._found(position, path, path.lstat())
@@ -275,11 +278,8 @@ class _Search:
             to_do.extend(reversed(below))
         return True
 
-    def _is_left_out(self, folder: Path, entry: os.DirEntry[str], scope: Scope) -> bool:
+    def _is_left_out(self, folder: Path, entry: os.DirEntry[str], scope: Scope, *, default: bool) -> bool:
         """Whether something in a folder is passed over, and counted where it may have been meant."""
-        default = self.default_excludes and by_default(entry.name)
-        if not default and not scope:
-            return False
         if entry.is_symlink():  # what a pattern says of a link depends on what it leads to
             return default and scope.says(entry.name, is_folder=False) is not False
         is_folder = entry.is_dir(follow_symlinks=False)
@@ -298,17 +298,17 @@ class _Search:
             self.excluded.add(path)
             self.n_excluded += 1
 
-    def _count_unread(self, name: str, mode: int) -> None:
+    def _count_unread(self, path: Path, mode: int) -> None:
         """Count a regular file that no modality reads, if the user can have meant it."""
-        if stat.S_ISREG(mode) and name != IGNORE_FILE and name.lower() not in DEFAULTS:
-            suffix = Path(name).suffix.lower() or NO_SUFFIX
+        if stat.S_ISREG(mode) and path.name != IGNORE_FILE and path.name.lower() not in DEFAULTS:
+            suffix = path.suffix.lower() or NO_SUFFIX
             self.unread[suffix] = self.unread.get(suffix, 0) + 1
 
     def _found(self, position: int, path: Path, status: os.stat_result, *, link: bool = False) -> None:
         """Something in a folder that is no folder: taken if it is a file of a known kind."""
         modality = modality_of(path)
         if modality is None:
-            self._count_unread(path.name, status.st_mode)
+            self._count_unread(path, status.st_mode)
         if modality is None or modality not in self.modalities:
             return
         self.not_empty.add(position)

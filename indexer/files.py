@@ -72,10 +72,12 @@ def mtime_ns(status: os.stat_result) -> int:
 
 def file_id(status: os.stat_result) -> FileId:
     """What tells the file from another one of its size and time; each as an integer of 64 bits with a sign."""
+    ctime_ns, inode = status.st_ctime_ns, status.st_ino
+    if inode > MOST_INTEGER:
+        inode -= 2**64
     # Windows gives the time of creation as ctime
-    ctime_ns = None if os.name == "nt" else max(LEAST_INTEGER, min(MOST_INTEGER, status.st_ctime_ns))
-    inode = status.st_ino if status.st_ino <= MOST_INTEGER else status.st_ino - 2**64
-    return FileId(ctime_ns, inode if LEAST_INTEGER <= inode <= MOST_INTEGER and inode else None)
+    known = os.name != "nt" and LEAST_INTEGER <= ctime_ns <= MOST_INTEGER
+    return FileId(ctime_ns if known else None, inode if inode and inode >= LEAST_INTEGER else None)
 
 
 def absolute(path: Path) -> Path:
