@@ -38,12 +38,12 @@ from indexer.errors import (
     StorageError,
     TrimodalError,
 )
-from indexer.files import display_path, one_line
+from indexer.files import FileId, display_path, one_line
 from indexer.held import Held
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
-from indexer.items import DecodedItem, FileId, Item, Modality, Skipped
+from indexer.items import DecodedItem, Item, Modality, Skipped
 from indexer.keys import is_apart, key_apart, row_key
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts

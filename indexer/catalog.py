@@ -44,8 +44,8 @@ from indexer.errors import (
     StorageError,
     TrimodalError,
 )
-from indexer.files import display_path, one_line
-from indexer.items import FileId, Item, Modality, Segment, Skipped
+from indexer.files import FileId, display_path, one_line
+from indexer.items import Item, Modality, Segment, Skipped
 from indexer.names import nfc
 from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (

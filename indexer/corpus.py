@@ -300,6 +300,8 @@ class _Search:
 
     def _count_unread(self, path: Path, mode: int) -> None:
         """Count a regular file that no modality reads, if the user can have meant it."""
+        if path.suffix.lower() in MANIFEST_SUFFIXES and absolute(path) in self.roots.values():
+            return  # given by name, and read
         if stat.S_ISREG(mode) and path.name != IGNORE_FILE and path.name.lower() not in DEFAULTS:
             suffix = path.suffix.lower() or NO_SUFFIX
             self.unread[suffix] = self.unread.get(suffix, 0) + 1

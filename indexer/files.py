@@ -13,11 +13,10 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
-from indexer.items import FileId
 from indexer.names import on_disk
 
 #: Longer names are shown with their middle left out.
@@ -32,6 +31,16 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+class FileId(NamedTuple):
+    """Which file a name led to, and when it was last written or renamed, where the system says so.
+
+    A program can set the time of change (mtime) back after it has written, but not these.
+    """
+
+    ctime_ns: int | None
+    inode: int | None
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

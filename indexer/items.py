@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from indexer.files import FileId
 
 #: Embeddings: float32 ``(n, dim)``, rows of unit L2 length.
 Embeddings = NDArray[np.float32]
@@ -31,16 +33,6 @@ class Modality(StrEnum):
     IMAGE = "image"
     AUDIO = "audio"
     TEXT = "text"
-
-
-class FileId(NamedTuple):
-    """Which file a name led to, and when it was last written or renamed, where the system says so.
-
-    A program can set the time of change (mtime) back after it has written, but not these.
-    """
-
-    ctime_ns: int | None
-    inode: int | None
 
 
 @dataclass(frozen=True, slots=True)

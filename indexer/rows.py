@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from indexer.files import FileId
 from indexer.integers import fits
-from indexer.items import FileId, Item, Modality, Scalar, Segment
+from indexer.items import Item, Modality, Scalar, Segment
 
 #: Key of the metadata that marks an item whose caption a model made; its value is the model's spec.
 GENERATED_BY = "caption_generated_by"

@@ -179,6 +179,13 @@ def test_files_that_nothing_reads_are_counted_by_suffix(tmp_path: Path) -> None:
     assert found(tmp_path, corpus) == ["a.jpg"]
 
 
+def test_a_manifest_that_was_read_is_not_among_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "list.jsonl").write_text('{"image": "a.jpg"}\n')
+    assert find_items([tmp_path, tmp_path / "list.jsonl"]).not_indexed == {}
+    assert find_items([tmp_path]).not_indexed == {".jsonl": 1}
+
+
 def test_the_counts_are_one_line_with_known_kinds_by_name() -> None:
     assert counts_line({}) == ""
     assert counts_line({".pdf": 12, ".docx": 3, ".mov": 2, ".xmp": 30, ".db": 10}) == (

@@ -21,7 +21,8 @@ from indexer.build import BuildReport, build
 from indexer.collection import Collection
 from indexer.corpus import find_items
 from indexer.encoders.fake import FakeEncoder
-from indexer.items import Embeddings, FileId
+from indexer.files import FileId
+from indexer.items import Embeddings
 
 
 class Counting(FakeEncoder):
