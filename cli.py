@@ -109,6 +109,27 @@ def index(
     device: DeviceOption = "auto",
     modality: ModalityOption = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove items whose file is gone from PATHS.")] = False,
+    prune_missing_roots: Annotated[
+        bool,
+        typer.Option("--prune-missing-roots", help="The same, also where a folder of PATHS is missing or empty now."),
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out names, as in .gitignore: '*.tmp', 'drafts/'; may be repeated."),
+    ] = None,
+    default_excludes: Annotated[
+        bool,
+        typer.Option(
+            "--default-excludes/--no-default-excludes",
+            help="Leave out hidden names, bins, caches, @eaDir, node_modules and the like.",
+        ),
+    ] = True,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links/--no-follow-links", help="Also what links in folders lead to.")
+    ] = True,
+    verify_content: Annotated[
+        bool, typer.Option("--verify-content", help="Read every file again, also of the same size and times.")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Encode everything anew (another model).")] = False,
     caption: Annotated[
         bool, typer.Option("--caption", help="Have the model caption the collection's pictures that have no caption.")
@@ -157,7 +178,9 @@ def index(
     place = _place(collection)
     wish = parse_wish(index_kind, memory, target_recall)
     wanted = _modalities(modality) or frozenset(Modality)
-    corpus = find_items(paths, modalities=wanted)
+    corpus = find_items(
+        paths, modalities=wanted, follow_links=follow_links, exclude=exclude or (), default_excludes=default_excludes
+    )
     exists = Collection.exists(place)
     spec = model or "starter"
     if model is None and exists and not rebuild:
@@ -180,7 +203,8 @@ def index(
                 require_captionable(target, encoder, reranker.token_spec)
             report = build(
                 target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
-                wish=wish, on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
+                prune_missing_roots=prune_missing_roots, verify_content=verify_content, wish=wish,
+                on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
             )  # fmt: skip
             if reranker is None or report.interrupted:
                 return report
@@ -206,7 +230,7 @@ def index(
         raise typer.Exit(130)
     if strict and report.skipped:
         raise typer.Exit(1)
-    if not corpus.items and corpus.skipped:
+    if not corpus.items and corpus.skipped and not (prune_missing_roots and report.pruned):
         raise typer.Exit(1)
 
 
@@ -857,7 +881,9 @@ def _columns_table(named: Any) -> Any:
 def _place(collection: Path | None) -> Path:
     """The collection's directory: what was asked for, or the per-user one."""
     if collection is not None:
-        return collection.expanduser().absolute()
+        from indexer.names import on_disk
+
+        return on_disk(collection.expanduser().absolute())
     import platformdirs
 
     return platformdirs.user_data_path("trimodal") / "collection"
@@ -901,15 +927,20 @@ def _show_skipped(skipped: list[Skipped]) -> None:
 
 
 def _report_lines(report: Any, place: Path) -> list[str]:
+    from indexer.unread import counts_line
+    from indexer.vanished import kept_line
+
     counts = {
         "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,
-        "unchanged": report.unchanged, "skipped": len(report.skipped),
+        "unchanged": report.unchanged, "skipped": len(report.skipped), "excluded": report.excluded,
+        "links not followed": report.links_not_followed,
     }  # fmt: skip
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
     lines = [f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
+    lines += [line for line in (counts_line(report.not_indexed), kept_line(report.not_pruned)) if line]
     if report.captions is not None:
         unsure = report.captions.without_words
         more = f"; unsure of {unsure}, which have no caption" if unsure else ""

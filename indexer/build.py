@@ -1,6 +1,6 @@
 """Corpus -> collection: read what is new, encode it, commit it; again and again, after any crash.
 
-What was indexed before is told apart in this order, cheapest first: same size and time (not read at all); same
+What was indexed before is told apart in this order, cheapest first: same size, times and inode (not read at all); same
 bytes (read, its row updated); bytes of another item, so moved or copied (its vectors reused); else decoded
 and encoded. Worker threads read, hash, decode and prepare; the calling thread encodes and commits. Every
 commit leaves the collection whole, so a killed build is continued by running it again.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ from indexer.errors import (
     StorageError,
     TrimodalError,
 )
-from indexer.files import display_path, one_line
+from indexer.files import FileId, display_path, one_line
 from indexer.held import Held
 from indexer.index_plan import IndexWish, plan_index
 from indexer.index_queries import captions_asking
@@ -48,7 +48,7 @@ from indexer.keys import APART, is_apart, key_apart, row_key
 from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
-from indexer.vanished import Roots, is_gone, vanished
+from indexer.vanished import Gone, Kept, Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
@@ -82,6 +82,13 @@ class BuildReport:
     """Of :mod:`indexer.captioning`, where it ran after the build."""
     warnings: list[str] = field(default_factory=list)
     """What was wrong with files that were indexed all the same: a line for each kind, with a count and a file."""
+    not_pruned: tuple[Kept, ...] = ()
+    """What ``prune`` kept, because the system does not say that it is gone."""
+    excluded: int = 0
+    """Names that the walk left out; a folder counts as one."""
+    not_indexed: Mapping[str, int] = field(default_factory=dict)
+    """Files in folders that no modality reads, by suffix."""
+    links_not_followed: int = 0
 
     def then(self, captions: CaptionReport) -> BuildReport:
         """The report of the build and of the captions that were told after it."""
@@ -118,6 +125,8 @@ def build(
     limits: MediaLimits | None = None,
     batch_size: int = 32,
     prune: bool = False,
+    prune_missing_roots: bool = False,
+    verify_content: bool = False,
     commit_every: int = 256,
     workers: int = 2,
     wish: IndexWish | None = None,
@@ -128,7 +137,10 @@ def build(
     ``wish``: of the index, where it is to be another than before; see :mod:`indexer.index_plan`.
 
     A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
-    from under ``corpus.roots`` are removed. On ``KeyboardInterrupt`` what is encoded is committed and the report
+    from under ``corpus.roots`` are removed; what only cannot be seen is kept and reported. With ``prune_missing_roots``
+    that is kept only where the system fails to answer (see :mod:`indexer.sight`).
+    With ``verify_content`` every file is read, also one of the same size and times as before.
+    On ``KeyboardInterrupt`` what is encoded is committed and the report
     says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``, also
     when the collection keeps media tokens and the encoder makes other ones. Tokens are made where the collection
     was created to keep them.
@@ -139,6 +151,9 @@ def build(
     _require_same_tokens(collection, encoder)
     collection.require_whole()  # before hours of encoding
     run = _Build(collection, corpus, encoder, limits_for(encoder.window_s, limits), on_progress)
+    run.verify_content = verify_content
+    run.prune_missing_roots = prune_missing_roots
+    prune = prune or prune_missing_roots
     return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
 
 
@@ -252,6 +267,9 @@ class _Build:
         self.encoder = encoder
         self.limits = limits
         self.on_progress = on_progress
+        self.prune_missing_roots = False
+        self.verify_content = False
+        self.not_pruned: list[Kept] = []
         self.roots = Roots(corpus.roots)
         self.items = _once_each(corpus.items)
         self.keys = {item.key for item in self.items}
@@ -322,6 +340,10 @@ class _Build:
             seconds=time.monotonic() - started,
             interrupted=interrupted,
             warnings=_warnings(self.remarks),
+            not_pruned=tuple(self.not_pruned),
+            excluded=self.corpus.n_excluded,
+            not_indexed=dict(self.corpus.not_indexed),
+            links_not_followed=self.corpus.links_not_followed,
         )
 
     # -- what needs reading ---------------------------------------------------------------------------------
@@ -331,13 +353,13 @@ class _Build:
         for start in range(0, len(self.items), _CHUNK):
             chunk = self.items[start : start + _CHUNK]
             keys = [item.key for item in chunk]
-            rows, bad = self.catalog.find(keys), self.catalog.bad_files(keys)
+            rows, bad, ids = self.catalog.find(keys), self.catalog.bad_files(keys), self.catalog.file_ids(keys)
             for item in chunk:
                 item, stored = self._one_name_each(item, rows.get(item.key))
                 if stored is not None:
                     item = with_words_of(item, stored)
                 unread = item if stored is None else with_generated_caption_of(item, stored)
-                if not self._settled(unread, stored, bad.get(item.key)):
+                if not self._settled(unread, stored, bad.get(item.key), ids.get(item.key)):
                     if stored is not None:
                         self.stored_keys.add(item.key)
                     yield _ToRead(item, unread, stored)
@@ -373,7 +395,8 @@ class _Build:
         key = key_apart(item.manifest, item.row_id)
         return replace(item, key=key), self.catalog.find([key]).get(key)
 
-    def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None) -> bool:
+    def _settled(self, item: Item, stored: ItemRow | None, bad: BadFile | None, before: FileId | None) -> bool:
+        """Whether nothing of the item has to be read. ``before``: its file as it was when that was read last."""
         if item.modality not in self.encoder.modalities:
             try:
                 require_tower(self.encoder, item.modality)
@@ -381,27 +404,35 @@ class _Build:
                 self._skip(item, str(error))
                 return True
         if stored is not None:
-            if stored.modality is not item.modality or not self._looks_unchanged(item, stored):
+            if stored.modality is not item.modality or not self._looks_unchanged(item, stored, before):
                 return False
             if describes_same(item, stored):
                 self.counts.unchanged += 1
             else:
-                self.pending.touched.append(item)
+                self.pending.touched.append(replace(item, file_id=None))  # not read, so what was stored of it stays
                 self.counts.changed += 1
             self._settle()
             return True
         same_file = bad is not None and (bad.size_bytes, bad.mtime_ns) == (item.size_bytes, item.mtime_ns)
+        same_file = same_file and self._may_be_same_file(item, before)
         if bad is not None and same_file and bad.reader == self.reader and item.text is None:
             self._skip(item, bad.reason)
             return True
         return False
 
-    def _looks_unchanged(self, item: Item, stored: ItemRow) -> bool:
+    def _looks_unchanged(self, item: Item, stored: ItemRow, before: FileId | None) -> bool:
         if item.text is not None:
             return content_hash(item) == stored.content_hash
         if item.mtime_ns in (LEAST_INTEGER, MOST_INTEGER):
             return False  # its time is beyond what is stored: two times look alike, so its content decides
-        return (item.size_bytes, item.mtime_ns) == (stored.size_bytes, stored.mtime_ns)
+        same = (item.size_bytes, item.mtime_ns) == (stored.size_bytes, stored.mtime_ns)
+        return same and self._may_be_same_file(item, before)
+
+    def _may_be_same_file(self, item: Item, before: FileId | None) -> bool:
+        """Of a file of the same size and time; one that was read before this was stored is taken for the same."""
+        if self.verify_content:
+            return False
+        return before is None or item.file_id is None or item.file_id == before
 
     # -- in the worker threads ------------------------------------------------------------------------------
 
@@ -522,7 +553,7 @@ class _Build:
             return False
         for source in sources:
             place = Place(source.key, source.path, source.manifest)
-            if item.text is None and source.text is None and is_gone(place) and self.roots.hold(place):
+            if item.text is None and source.text is None and self.roots.hold(place) and is_gone(place, self.roots):
                 self.pending.renamed[source.key] = with_generated_caption_of(with_words_of(item, source), source)
                 self.counts.moved += 1
                 self._settle()
@@ -545,7 +576,9 @@ class _Build:
         if failed.lasting:
             item = failed.item
             self.pending.stale.append(item.key)
-            self.pending.bad.append(BadFile(item.key, item.size_bytes, item.mtime_ns, failed.reason, self.reader))
+            self.pending.bad.append(
+                BadFile(item.key, item.size_bytes, item.mtime_ns, failed.reason, self.reader, item.file_id)
+            )
 
     def _skip(self, item: Item, reason: str) -> None:
         self.skipped.append(Skipped(display_path(item.key), reason))
@@ -570,12 +603,16 @@ class _Build:
 
     def _prune(self) -> None:
         self._show("removing", now=True)
-        gone = vanished(self.catalog.places(), self.corpus)
-        self.counts.pruned = self.collection.remove(gone) if gone else 0
+        gone = self._gone(self.catalog.places())
+        self.not_pruned = gone.kept
+        self.counts.pruned = self.collection.remove(gone.keys) if gone.keys else 0
         bad = [Place(key, Path(key), None) for key in self.catalog.bad_files() if key not in self.keys]
-        forgotten = vanished(bad, self.corpus)
-        if forgotten:
-            self.collection.remove(forgotten)
+        forgotten = self._gone(bad)
+        if forgotten.keys:
+            self.collection.remove(forgotten.keys)
+
+    def _gone(self, places: Sequence[Place]) -> Gone:
+        return vanished(places, self.corpus, missing_roots=self.prune_missing_roots)
 
     def _commit(self) -> None:
         """Write all that is pending in one commit; on an error it stays pending, but for what can't be stored."""
@@ -660,7 +697,11 @@ def _item_of(row: ItemRow) -> Item:
 
 def _as_read(item: Item, held: Held | None) -> Item:
     """``item`` with the size and time of the content that was read, not of what was there when it was listed."""
-    return item if held is None else replace(item, size_bytes=held.size_bytes, mtime_ns=held.mtime_ns)
+    return (
+        item
+        if held is None
+        else replace(item, size_bytes=held.size_bytes, mtime_ns=held.mtime_ns, file_id=held.file_id)
+    )
 
 
 def _once_each(items: Sequence[Item]) -> list[Item]:

@@ -4,6 +4,8 @@
     segments   one row a segment: its item, and the row of the vector store that holds its vector. A picture whose
                caption a model made has a second one, a text, for the words
     skipped    files that could not be read, so that unchanged ones are reported again without being read
+    file_ids   which file each item or skipped file was, and its ctime, when it was read; made when it is first needed,
+               so a catalog from before it has none
     meta       how many vectors are committed, their generation, whether an index file was saved
 
 A transaction here is the commit point of the whole collection. A reader holds one read transaction from
@@ -42,8 +44,9 @@ from indexer.errors import (
     StorageError,
     TrimodalError,
 )
-from indexer.files import display_path, one_line
+from indexer.files import FileId, display_path, one_line
 from indexer.items import Item, Modality, Segment, Skipped
+from indexer.names import nfc
 from indexer.reading import OpenFile, misplaced, status
 from indexer.rows import (
     GENERATED_BY,
@@ -99,6 +102,8 @@ _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key
 _KEEP_DESCRIPTION = sa.text(
     "INSERT INTO meta VALUES ('description', :text) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+#: Not in the migrations: an older catalog can be read without it, and an older version reads one with it.
+_MAKE_FILE_IDS = "CREATE TABLE IF NOT EXISTS file_ids (key TEXT PRIMARY KEY, ctime_ns INTEGER, inode INTEGER)"
 #: The most that a database without tables takes.
 _UNMADE_BYTES = 65_536
 _T = TypeVar("_T")
@@ -176,6 +181,13 @@ _skipped = sa.Table(
     sa.Column("mtime_ns", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("reader", sa.Text, nullable=False),
+)
+_file_ids = sa.Table(
+    "file_ids",
+    sa.MetaData(),  # not one of the migrations' tables
+    sa.Column("key", _PathText, primary_key=True),
+    sa.Column("ctime_ns", sa.Integer),
+    sa.Column("inode", sa.Integer),
 )
 _meta = sa.Table(
     "meta",
@@ -548,6 +560,17 @@ class Catalog:
                     found[row.key] = BadFile(row.key, row.size_bytes, row.mtime_ns, row.reason, row.reader)
         return found
 
+    def file_ids(self, keys: Iterable[str]) -> dict[str, FileId]:
+        """Of the items and skipped files with these keys that were read since this is stored."""
+        found: dict[str, FileId] = {}
+        if not self._has_file_ids():
+            return found
+        for chunk in _chunks(list(keys)):
+            query = sa.select(_file_ids).where(_file_ids.c.key.in_(chunk))
+            with self._reading() as connection:
+                found.update((row.key, FileId(row.ctime_ns, row.inode)) for row in connection.execute(query))
+        return found
+
     def skipped(self) -> list[Skipped]:
         """The same as paths and reasons."""
         return [Skipped(bad.key, bad.reason) for bad in self.bad_files().values()]
@@ -619,6 +642,7 @@ class Catalog:
                 self._connection.execute(sa.insert(_items), items)
             if segments:
                 self._connection.execute(sa.insert(_segments), segments)
+            self._keep_file_ids((record.item.key, record.item.file_id) for record in by_key.values())
 
     def put_generated(self, captions: Sequence[GeneratedCaption]) -> None:
         """Give pictures the captions that a model made, marked as such, each with a text segment for its vector."""
@@ -648,6 +672,7 @@ class Catalog:
         with self.transaction():
             for item in items:
                 self._connection.execute(sa.update(_items).where(_items.c.key == item.key).values(**said(item)))
+            self._keep_file_ids((item.key, item.file_id) for item in items)
             self._drop_stale_captions(item.key for item in items)
             self._forget_skipped(item.key for item in items)
 
@@ -657,6 +682,8 @@ class Catalog:
             if old_key == item.key or not self.find([old_key]):
                 return  # nothing is moved, so nothing may be replaced
             self._delete([item.key])
+            self._forget_file_ids([old_key])
+            self._keep_file_ids([(item.key, item.file_id)])
             self._connection.execute(sa.update(_items).where(_items.c.key == old_key).values(**said(item)))
             self._drop_stale_captions([item.key])
 
@@ -681,6 +708,7 @@ class Catalog:
             }
             if rows:
                 self._connection.execute(sa.insert(_skipped), list(rows.values()))
+            self._keep_file_ids((one.key, one.file_id) for one in bad)
 
     def renumber(self, vector_ids: NDArray[np.int64]) -> None:
         """Give the segment of ``vector_ids[i]`` the vector_id ``i``; they are all the live ones, ascending.
@@ -791,7 +819,7 @@ class Catalog:
         case does not matter where it is not needed to tell names apart. Nothing of the text reaches SQLite as
         SQL. A comparison with something absent is not true, and neither is its ``not``, as in SQL.
         """
-        return Filter(text, _Translator(self).condition(filters.parse_filter(text)))
+        return Filter(text, _Translator(self).condition(filters.parse_filter(nfc(text))))
 
     # -- helpers --------------------------------------------------------------------------------------------
 
@@ -858,6 +886,7 @@ class Catalog:
         for chunk in _chunks(keys):
             removed += self._connection.execute(sa.delete(_items).where(_items.c.key.in_(chunk))).rowcount
         self._forget_skipped(keys)
+        self._forget_file_ids(keys)
         return removed
 
     def _drop_stale_captions(self, keys: Iterable[str]) -> None:
@@ -869,6 +898,27 @@ class Catalog:
     def _forget_skipped(self, keys: Iterable[str]) -> None:
         for chunk in _chunks(list(keys)):
             self._connection.execute(sa.delete(_skipped).where(_skipped.c.key.in_(chunk)))
+
+    def _has_file_ids(self) -> bool:
+        with self._reading() as connection:
+            query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'file_ids'"
+            return bool(connection.exec_driver_sql(query).scalar_one())
+
+    def _keep_file_ids(self, pairs: Iterable[tuple[str, FileId | None]]) -> None:
+        """Store those that are known; what is stored of the others stays. In a transaction."""
+        rows = {key: (known.ctime_ns, known.inode) for key, known in pairs if known is not None}
+        if not rows:
+            return
+        self._connection.exec_driver_sql(_MAKE_FILE_IDS)
+        self._forget_file_ids(rows)
+        values = [{"key": key, "ctime_ns": ctime_ns, "inode": inode} for key, (ctime_ns, inode) in rows.items()]
+        self._connection.execute(sa.insert(_file_ids), values)
+
+    def _forget_file_ids(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        if keys and self._has_file_ids():
+            for chunk in _chunks(keys):
+                self._connection.execute(sa.delete(_file_ids).where(_file_ids.c.key.in_(chunk)))
 
 
 class _Translator:
@@ -896,15 +946,18 @@ class _Translator:
             case filters.IsNull(operand):
                 return self._plain(operand).is_(None)
             case filters.Like(operand, pattern, escape):
-                arguments = [sa.literal(pattern), _as_text(self._plain(operand))]
+                # an ASCII pattern with "_" means one character, which may be stored as two
+                forms = not pattern.isascii() or "_" in pattern
+                arguments = [sa.literal(pattern), _as_text(self._plain(operand, forms=forms))]
                 if escape is not None:
                     arguments.append(sa.literal(escape))
                 # SQLite's like(pattern, text, escape) is `text LIKE pattern ESCAPE escape`
                 return sa.func.like(*arguments, type_=sa.Boolean())
 
     def _compare(self, op: str, left: filters.Operand, right: filters.Operand) -> sa.ColumnElement[bool]:
-        first = self._plain(left, against=right)
-        second = self._plain(right, against=left)
+        forms = any(_is_in_two_forms(operand) for operand in (left, right))
+        first = self._plain(left, against=right, forms=forms)
+        second = self._plain(right, against=left, forms=forms)
         return sa.type_coerce(_COMPARISONS[op](first, second), sa.Boolean)
 
     def _one_of(self, operand: filters.Operand, values: Sequence[filters.Value]) -> sa.ColumnElement[bool]:
@@ -915,26 +968,32 @@ class _Translator:
         for some in (texts, numbers):
             if some:
                 # texts and numbers apart: a value of the metadata is read as the kind that it is compared with
-                left = self._plain(operand, against=filters.Value(some[0]))
+                forms = any(isinstance(value, str) and not value.isascii() for value in some)
+                left = self._plain(operand, against=filters.Value(some[0]), forms=forms)
                 listed = sa.func.json_each(sa.literal(json.dumps(some), sa.Text())).table_valued("value")
                 found.append(sa.type_coerce(left.in_(sa.select(listed.c.value)), sa.Boolean))
         return sa.or_(sa.false(), *found)
 
-    def _plain(self, operand: filters.Operand, against: filters.Operand | None = None) -> sa.ColumnElement[Any]:
+    def _plain(
+        self, operand: filters.Operand, against: filters.Operand | None = None, *, forms: bool = False
+    ) -> sa.ColumnElement[Any]:
+        """``forms``: what is stored is compared in the composed form of Unicode, as the texts of the filter are."""
         match operand:
             case filters.Value(value):
                 return _bound(value)
             case filters.Call(function, inner):
-                return sa.Function(function, _as_text(self._plain(inner)))
+                return sa.Function(function, _as_text(self._plain(inner, forms=forms)))
             case filters.Name():
                 column = self._column(operand)
                 if column is not None:
-                    return column
+                    return _composed(column) if forms else column
                 key = self._metadata_key(operand)
                 if isinstance(against, filters.Value):
                     # JSON keeps its types, and in SQLite every text is above every number: '1999' >= 2020
-                    return _metadata_value(key, _as_text if isinstance(against.value, str) else _as_number)
-                return _metadata_value(key)
+                    if not isinstance(against.value, str):
+                        return _metadata_value(key, _as_number)
+                    return _metadata_value(key, _as_composed_text if forms else _as_text)
+                return _metadata_value(key, _composed if forms else _as_is)
 
     def _column(self, name: filters.Name) -> sa.ColumnElement[Any] | None:
         if name.metadata:
@@ -947,7 +1006,7 @@ class _Translator:
         keys = self.catalog.metadata_keys()
         if name.name in keys:
             return name.name
-        alike = [key for key in keys if key.lower() == name.name.lower()]
+        alike = [key for key in keys if nfc(key).lower() == nfc(name.name).lower()]
         if len(alike) == 1:
             return alike[0]
         shown = ", ".join(keys[:40]) + (", ..." if len(keys) > 40 else "") if keys else "none"
@@ -989,6 +1048,25 @@ def _metadata_value(
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.cast(value, sa.Text)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _as_composed_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return _composed(_as_text(value))
+
+
+def _composed(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """In the composed form of Unicode; of bytes (a name that is no UTF-8) and numbers the value itself."""
+    return sa.func.nfc(value, type_=sa.types.NullType())
+
+
+def _is_in_two_forms(operand: filters.Operand) -> bool:
+    if isinstance(operand, filters.Call):
+        return _is_in_two_forms(operand.operand)
+    return isinstance(operand, filters.Value) and isinstance(operand.value, str) and not operand.value.isascii()
 
 
 def _as_number(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -1042,6 +1120,7 @@ def _connect(path: Path, mode: str) -> sa.Connection:
     def connect() -> sqlite3.Connection:
         raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         try:
+            raw.create_function("nfc", 1, _nfc, deterministic=True)
             if not mode.startswith("ro"):
                 raw.execute("PRAGMA journal_mode = WAL")
                 raw.execute("PRAGMA synchronous = FULL")
@@ -1062,6 +1141,11 @@ def _connect(path: Path, mode: str) -> sa.Connection:
     except BaseException:
         engine.dispose()
         raise
+
+
+def _nfc(value: Any) -> Any:
+    """For SQLite: see ``_composed``."""
+    return nfc(value) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager

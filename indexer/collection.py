@@ -51,6 +51,7 @@ from indexer.faiss_index import VectorIndex
 from indexer.index_keeper import AskingOf, IndexKeeper, OnIndexing
 from indexer.index_plan import IndexWish
 from indexer.items import Embeddings, Item, Modality, Scalar, Segment
+from indexer.names import nfc
 from indexer.reading import lost_target, misplaced, read_errors, status
 from indexer.rows import BadFile, Record
 from indexer.token_store import TokenStore
@@ -555,13 +556,16 @@ class Collection:
 
     def remove_under(self, names: Iterable[str]) -> int:
         """Remove items by file, by folder, or by key (``manifest.jsonl#row``); returns how many there were."""
-        names = list(names)
-        whole = {Path(name).absolute() for name in names}
-        keys = {*names, *map(str, whole)}
-        places = self.catalog.places()
-        return self.remove(
-            place.key for place in places if place.key in keys or place.path in whole or whole & {*place.path.parents}
-        )
+        wanted = {form for name in names for form in (name, str(Path(name).absolute()))}
+        places = [
+            (place.key, {place.key, str(place.path), *map(str, place.path.parents)}) for place in self.catalog.places()
+        ]
+        found = {key: wanted & called for key, called in places}
+        # a name that nothing has as it is written may be that of an item in the other form of Unicode
+        left = {nfc(name) for name in wanted.difference(*found.values()) if not name.isascii()}
+        exact = {nfc(name) for names in found.values() for name in names}
+        left -= exact
+        return self.remove(key for key, called in places if found[key] or left & {nfc(name) for name in called})
 
     def record_skipped(self, bad: Sequence[BadFile]) -> None:
         """Remember files that could not be read."""

@@ -13,10 +13,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
+from indexer.names import on_disk
 
 #: Of what a library says, looked at: it may quote megabytes of a file.
 _MAX_SAID_CHARS = 10_000
@@ -32,6 +33,16 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+class FileId(NamedTuple):
+    """Which file a name led to, and when it was last written or renamed, where the system says so.
+
+    A program can set the time of change (mtime) back after it has written, but not these.
+    """
+
+    ctime_ns: int | None
+    inode: int | None
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
@@ -71,6 +82,16 @@ def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
 def mtime_ns(status: os.stat_result) -> int:
     """When the file was changed, in ns since 1970: a time before 1677 or after 2262 is the nearest one between."""
     return max(LEAST_INTEGER, min(MOST_INTEGER, status.st_mtime_ns))
+
+
+def file_id(status: os.stat_result) -> FileId:
+    """What tells the file from another one of its size and time; each as an integer of 64 bits with a sign."""
+    ctime_ns, inode = status.st_ctime_ns, status.st_ino
+    if inode > MOST_INTEGER:
+        inode -= 2**64
+    # Windows gives the time of creation as ctime
+    known = os.name != "nt" and LEAST_INTEGER <= ctime_ns <= MOST_INTEGER
+    return FileId(ctime_ns if known else None, inode if inode and inode >= LEAST_INTEGER else None)
 
 
 def absolute(path: Path) -> Path:
@@ -137,6 +158,7 @@ def open_file(path: Path) -> BinaryIO:
         file = os.fdopen(os.dup(held[1]), "rb")
         file.seek(0)
         return file
+    path = on_disk(path)
     try:
         # Asked before opening, because opening a device can already act on it ...
         reason = not_a_file(path.stat().st_mode)

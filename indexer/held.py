@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from indexer.ahead import Reserve, no_reserve
 from indexer.corpus import content_hash
 from indexer.errors import ChangedWhileRead, MediaError
-from indexer.files import display_path, instead, media_error, mtime_ns, open_file, trouble
+from indexer.files import display_path, file_id, instead, media_error, mtime_ns, open_file, trouble
 from indexer.items import DecodedItem, Item
 from indexer.limits import MediaLimits, check_size
 from indexer.media import decode_parts
@@ -39,7 +39,8 @@ class Held:
         """The content hash of the bytes."""
         self.size_bytes = status.st_size
         self.mtime_ns = mtime_ns(status)
-        """With ``size_bytes``, of the file as it was when these bytes were read."""
+        self.file_id = file_id(status)
+        """With ``size_bytes`` and ``mtime_ns``, of the file as it was when these bytes were read."""
         self._item = item
         self._status = status
         self._is_copy = is_copy

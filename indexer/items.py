@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from indexer.files import FileId
+
 #: Embeddings: float32 ``(n, dim)``, rows of unit L2 length.
 Embeddings = NDArray[np.float32]
 #: Mono sound: float32 ``(n_samples,)`` in [-1, 1].
@@ -58,6 +60,8 @@ class Item:
     """Of the file, or of the UTF-8 text of a row."""
     mtime_ns: int = 0
     """Of the file, at most ``2**63 - 1``; 0 for a text row (its content hash tells)."""
+    file_id: FileId | None = None
+    """Of the file as it was listed or read; ``None`` where it is not known, and for a text row."""
 
 
 @dataclass(frozen=True, slots=True)

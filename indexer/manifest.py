@@ -36,6 +36,7 @@ from indexer.files import absolute, display_path, not_a_file, one_line, open_fil
 from indexer.integers import fits
 from indexer.items import Scalar, Skipped
 from indexer.limits import TABLE_BYTES, TABLE_FACTOR
+from indexer.names import DiskNames
 from indexer.tables import CAPTION_KEY, MAX_LINE_BYTES, NAMED_KEYS, READERS, BadRow, type_name
 
 _FILES = ("image", "audio")
@@ -71,6 +72,8 @@ class Manifest:
     rows: list[ManifestRow]
     skipped: list[Skipped]
     """A row that cannot be used each, with ``manifest.jsonl:12`` for its path."""
+    missing: tuple[Path, ...] = ()
+    """Files of those rows that do not exist where they are listed, absolute."""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -96,7 +99,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     if not collected.rows and not collected.skipped:
         raise ManifestError(f'{collected.shown}: holds no rows; write one a line: {{"image": "a.jpg"}}')
-    return Manifest(absolute(path), collected.rows, collected.skipped)
+    return Manifest(absolute(path), collected.rows, collected.skipped, tuple(collected.missing))
 
 
 @dataclass(slots=True)
@@ -111,6 +114,8 @@ class _Rows:
     files: dict[Path, int] = field(default_factory=dict)
     parents: dict[Path, bool] = field(default_factory=dict)
     """Folders of files, and whether they lie in the manifest's folder."""
+    missing: list[Path] = field(default_factory=list)
+    names: DiskNames = field(default_factory=DiskNames)
     real_folder: Path = field(init=False)
     held_bytes: int = 0
     allowed_bytes: int = TABLE_BYTES
@@ -183,13 +188,15 @@ class _Rows:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
             raise BadRow(f'"{name}" is the address {shown}; nothing is fetched: download it, give its path')
         try:
-            path = absolute(self.folder / value)
+            path = self.names.on_disk(absolute(self.folder / value))
             # resolve() sees through links and "..": a manifest names only what lies beside it
             inside = self._is_inside(path)
             mode = path.stat().st_mode if inside else 0
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
             if isinstance(error, RuntimeError):
                 raise BadRow(f"{shown} is a link that leads back to itself; mend or remove it") from error
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                self.missing.append(absolute(self.folder / value))
             hint = "; write / for \\ in paths" if "\\" in value else ""
             raise BadRow(f"{shown} {trouble(error, self.folder / value)}{hint}") from error
         if not inside:

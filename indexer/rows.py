@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from indexer.files import FileId
 from indexer.integers import fits
 from indexer.items import Item, Modality, Scalar, Segment
 
@@ -138,6 +139,7 @@ class BadFile:
     mtime_ns: int
     reason: str
     reader: str
+    file_id: FileId | None = None
 
 
 def said(item: Item) -> dict[str, Any]:

@@ -67,8 +67,16 @@ def path_line(path: str | os.PathLike[str]) -> None:
         line(name)
         return
     stream.flush()
-    stream.buffer.write(os.fsencode(name) + b"\n")
+    stream.buffer.write(_bytes_of(name) + b"\n")
     stream.buffer.flush()
+
+
+def _bytes_of(name: str) -> bytes:
+    """The name as the disk has it, also where the locale's encoding is not the one in which it was stored."""
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape")
 
 
 def lines_of_results() -> Any:
@@ -210,7 +218,8 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else _width_of_a_file()
     raw = stream.stream if isinstance(stream, _Guard) else stream
-    return Console(file=raw, width=width, soft_wrap=False, highlight=False, markup=False, emoji=False)
+    file: Any = raw if raw is None else _Encodable(raw)
+    return Console(file=file, width=width, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -339,6 +348,20 @@ def _restore(before: tuple[Any, Any], guards: tuple[Any, Any]) -> None:
 
 def _guard(stream: Any) -> Any:
     return stream if stream is None or isinstance(stream, _Guard) else _Guard(stream)
+
+
+class _Encodable:
+    """A text stream that writes the escape of a character that its encoding does not have."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        _write(self.stream, text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class _Guard:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.errors import UsageError
+from indexer.files import printable
 from indexer.items import Modality
+from indexer.names import nfc
 
 #: Largest size of a part's weight. More would silence every other part, and is a slip of the keyboard.
 MAX_WEIGHT = 100.0
@@ -55,6 +57,12 @@ class QueryPart:
                 raise UsageError(f"a text part is words, not {type(self.value).__name__}")
             if not self.value.strip():
                 raise UsageError("the query is empty; give words, --image FILE or --audio FILE")
+            if not _is_text(self.value):
+                raise UsageError(
+                    f"the query {printable(self.value)!r} is no text: it holds bytes that are no UTF-8, or half "
+                    "characters; type the words again, in a terminal whose locale is UTF-8"
+                )
+            object.__setattr__(self, "value", nfc(self.value))
         elif isinstance(self.value, str):
             if not self.value.strip():
                 raise UsageError(f"the {self.kind} part names no file; write {self.kind}:FILE")
@@ -115,6 +123,11 @@ class Query:
         object.__setattr__(self, "k", int(self.k))
         if self.modalities is not None:
             object.__setattr__(self, "modalities", parse_modalities(self.modalities))
+        if self.where is not None and not _is_text(self.where):
+            raise UsageError(
+                f"--where {printable(self.where)!r} is no text: it holds bytes that are no UTF-8, or half characters; "
+                "for a name with such bytes compare its beginning or end with `like`"
+            )
         if self.where is not None and not self.where.strip():
             raise UsageError('--where is empty; give a condition such as "duration_s > 5", or leave it out')
         if self.min_score is not None and not math.isfinite(self.min_score):
@@ -147,6 +160,11 @@ class Query:
             "min_score": self.min_score,
             "min_probability": self.min_probability,
         }
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has no half characters, such as ``os.fsdecode`` makes of bytes that are no UTF-8."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def parse_modalities(names: Iterable[str]) -> frozenset[Modality]:

@@ -21,6 +21,7 @@ from indexer.collection import Collection
 from indexer.corpus import Corpus, find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import EncoderMismatch, ModelError, StorageError
+from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality
 from indexer.limits import MediaLimits
 
@@ -71,12 +72,13 @@ def manifest(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def swap_content(path: Path, data: bytes) -> None:
-    """Other bytes under the same size and time: only reading the file could tell."""
-    before = path.stat()
-    path.write_bytes(data.ljust(before.st_size, b"\0"))
-    assert path.stat().st_size == before.st_size
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+def reads_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a file that is read fails the test."""
+
+    def read(item: Item, *_: Any) -> Held:
+        raise AssertionError(f"{item.key} was read")
+
+    monkeypatch.setattr(Held, "hold", read)
 
 
 @pytest.fixture
@@ -135,13 +137,12 @@ def test_threads_and_batch_sizes_change_nothing_in_the_result(media: Path, tmp_p
 # -- what is not new --------------------------------------------------------------------------------------------
 
 
-def test_unchanged_files_are_not_read_at_all(media: Path, tmp_path: Path) -> None:
+def test_unchanged_files_are_not_read_at_all(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Watched()
     with new_collection(tmp_path / "c") as made:
         run(made, media)
         before = snapshot(made)
-        for path in media.rglob("*.*"):
-            swap_content(path, b"nobody looks")
+        reads_no_file(monkeypatch)
 
         report = run(made, media, encoder=encoder)
 
@@ -374,19 +375,19 @@ def test_bad_files_are_skipped_with_their_reason_and_move_no_neighbour(media: Pa
             assert found_by_itself(made, path) == [str(path)]
 
 
-def test_a_known_bad_file_is_told_again_without_being_read(tmp_path: Path) -> None:
+def test_a_known_bad_file_is_told_again_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "m" / "bad.png"
     bad.parent.mkdir()
     bad.write_bytes(b"rubbish" * 1_000)
     with new_collection(tmp_path / "c") as made:
         first = run(made, bad.parent).skipped
         good = picture(tmp_path / "good.png", 1).read_bytes()
-        swap_content(bad, good)
+        with monkeypatch.context() as patched:
+            reads_no_file(patched)
+            assert run(made, bad.parent).skipped == first
+            assert made.catalog.skipped() == first
 
-        assert run(made, bad.parent).skipped == first
-        assert made.catalog.skipped() == first
-
-        os.utime(bad, ns=(0, 10_000))
+        bad.write_bytes(good)
         report = run(made, bad.parent)
         assert (report.added, report.skipped) == (1, [])
         assert made.catalog.skipped() == []
