@@ -1121,6 +1121,9 @@ def _connect(path: Path, mode: str) -> sa.Connection:
         raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         try:
             raw.create_function("nfc", 1, _nfc, deterministic=True)
+            raw.execute(
+                "PRAGMA trusted_schema = OFF"
+            )  # the file may be a stranger's: its views and triggers call nothing
             if not mode.startswith("ro"):
                 raw.execute("PRAGMA journal_mode = WAL")
                 raw.execute("PRAGMA synchronous = FULL")
@@ -1153,6 +1156,8 @@ def _stated(path: Path) -> Iterator[None]:
     """SQLite's errors as ours, each with the remedy that fits it."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite repeats the words of a damaged schema, and Python cannot read them
+        raise IndexDamaged(f"{display_path(path)}: its tables are described in no text; {REBUILD}") from error
     except (exc.StatementError, sqlite3.Error, *_NOT_FOR_SQLITE) as error:
         cause = error.orig if isinstance(error, exc.StatementError) else error
         if isinstance(cause, sqlite3.Error):

@@ -31,11 +31,21 @@ for arguments in json.load(open(sys.argv[1], "rb")):
     sys.stdout.flush()
     os.write(1, b"\\n=====\\n%d\\n=====\\n" % code)
 """
+#: Each is a process that runs every command; the others of these take no other way through the code.
 OTHERS = [
-    {"PYTHONIOENCODING": "utf-8"}, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "cp1252"},
-    {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    {"PYTHONIOENCODING": "utf-16"},
-]  # fmt: skip
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    *(
+        pytest.param(variables, marks=pytest.mark.slow)
+        for variables in (
+            {"PYTHONIOENCODING": "utf-8"},
+            {"PYTHONIOENCODING": "latin-1"},
+            {"PYTHONIOENCODING": "ascii"},
+            {"LC_ALL": "C"},
+            {"PYTHONIOENCODING": "utf-16"},
+        )
+    ),
+]
 
 
 def commands(variables: dict[str, str], folder: Path, *all_arguments: list[str]) -> list[tuple[int, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -346,3 +347,16 @@ def test_features_of_a_training_that_are_cut_under_their_reader_are_named(tmp_pa
     assert np.array_equal(cache.get(keys[:3]), rows[:3])
     with pytest.raises(StorageError, match=r"rows\.f32: was cut short meanwhile; remove its folder"):
         cache.get(keys)
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite quotes it in its error, and Python's module cannot decode the quotation."""
+    path = tmp_path / "c"
+    new_collection(path).close()
+    file = path / "catalog.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as raw:
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute("UPDATE sqlite_master SET sql = CAST(x'4352454154452054' || x'80ff' AS TEXT) WHERE name = 'items'")
+        raw.commit()
+    with pytest.raises(IndexDamaged, match="catalog"):
+        Collection.open(path)

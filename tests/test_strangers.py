@@ -338,6 +338,10 @@ def test_an_encoder_json_names_files_of_its_own_folder_only(name: str, tmp_path:
         (("text", 0, "max_tokens"), "many", "text.0.max_tokens is 'many'"),
         (("heads", "image", "inputs"), 10**9, "describes towers of"),
         (("audio", "width"), 10**6, "describes towers of"),
+        (("audio", "width"), -1, "audio.width is -1"),
+        (("audio", "window_s"), 1e9, "audio.window_s is 1e+09"),
+        (("heads", "image", "inputs"), 0, "heads.image.inputs is 0"),
+        (("text", 0, "max_tokens"), -3, "text.0.max_tokens is -3"),
         (("image", 0, "size_px"), 10**6, "size_px 1000000 is no size"),
     ],
 )

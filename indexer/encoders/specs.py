@@ -18,6 +18,9 @@ CONFIG = "encoder.json"
 HEADS = "heads.safetensors"
 FORMAT = 2
 
+#: No sound tower reads longer windows.
+_LONGEST_WINDOW_S = 600.0
+
 Readout = Literal["cls+mean", "pooled", "logits", "pooled+logits"]
 Library = Literal["timm", "open_clip"]
 
@@ -195,6 +198,7 @@ class EncoderConfig:
             raise ModelError(f"{where}: not an encoder.json of this version ({error})") from error
         for name in config.files:
             file_name(name, str(where))
+        _check_sizes(config, where)
         return config
 
     @property
@@ -208,6 +212,27 @@ class EncoderConfig:
         """Hex digest; the same for the same towers, weights, preprocessing, heads and dim, whatever the name."""
         content = {key: value for key, value in self.to_json().items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _check_sizes(config: EncoderConfig, where: Path) -> None:
+    """Raise :class:`ModelError` for a size that no tower or head can have; what is too large its weights show."""
+    sizes: list[tuple[str, float, float]] = [("dim", config.dim, 1)]
+    for modality, head in config.heads.items():
+        least = {"inputs": 1, "whitened": 0, "hidden": 0, "dim": 1}
+        sizes += [(f"heads.{modality}.{name}", getattr(head, name), low) for name, low in least.items()]
+    for number, tower in enumerate(config.text):
+        sizes += [(f"text.{number}.layers", tower.layers, 0), (f"text.{number}.max_tokens", tower.max_tokens, 1)]
+    if isinstance(config.audio, WhisperSpec):
+        names = ("width", "layers", "heads", "mel_bins")
+        sizes += [(f"audio.{name}", getattr(config.audio, name), 1) for name in names]
+    if config.audio is not None:
+        sizes.append(("audio.window_s", config.audio.window_s, 0.1))
+        sizes.append(("audio.window_s", -config.audio.window_s, -_LONGEST_WINDOW_S))
+    if config.hubness is not None:
+        sizes += [("hubness.bank", config.hubness.bank, 1), ("hubness.neighbours", config.hubness.neighbours, 1)]
+    for name, value, least_value in sizes:
+        if not value >= least_value:
+            raise ModelError(f"{where}: {name} is {abs(value) if least_value < 0 else value:g}; fetch the model again")
 
 
 def read_config(directory: Path) -> EncoderConfig:
