@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -20,6 +21,9 @@ from indexer.parquet_process import read_batches
 
 #: A line longer than this is not a row anyone wrote; it is skipped without being kept in memory.
 MAX_LINE_BYTES = 16_000_000
+#: A bad row of up to so many lines is read again line by line; the time to read stays linear.
+_MOST_SWALLOWED = 1_000
+_CHUNK_BYTES = 1 << 20
 #: Of a CSV. Every row has a value of each, be it nothing.
 MAX_COLUMNS = 10_000
 #: Of one integer.
@@ -40,7 +44,7 @@ Numbered = tuple[int, Mapping[str, Any] | BadRow]
 
 
 def _jsonl(file: BinaryIO, shown: str) -> Iterator[Numbered]:
-    for line, raw in enumerate(_lines(file, shown), 1):
+    for line, raw in enumerate(_any_lines(file, shown), 1):
         if raw is None:
             yield line, BadRow(f"is longer than {MAX_LINE_BYTES // 1_000_000} MB; a row is one line")
             continue
@@ -63,21 +67,6 @@ def _jsonl(file: BinaryIO, shown: str) -> Iterator[Numbered]:
                 yield line, BadRow(f'is {type_name(values)}, not an object; write {{"image": "a.jpg"}}')
 
 
-def _lines(file: BinaryIO, shown: str) -> Iterator[bytes | None]:
-    """Lines without a byte order mark; None for one that is too long."""
-    first = True
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        if first:
-            _refuse_utf16(raw, shown)
-            raw, first = raw.removeprefix(b"\xef\xbb\xbf"), False
-        if len(raw) <= MAX_LINE_BYTES:
-            yield raw
-            continue
-        while raw and not raw.endswith(b"\n"):
-            raw = file.readline(MAX_LINE_BYTES)
-        yield None
-
-
 def _refuse_utf16(start: bytes, shown: str) -> None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ManifestError(f"{shown}: is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
@@ -95,31 +84,49 @@ def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
         raise ManifestError(f"{shown}: no column is called image, audio or text; the first line names the columns")
     if len(names) > MAX_COLUMNS:
         raise ManifestError(f"{shown}: has {len(names):,} columns, over the limit of {MAX_COLUMNS:,}; leave some out")
-    reader = csv.reader(lines, delimiter=delimiter)
-    at = 1
+    reader, before = csv.reader(lines, delimiter=delimiter), 1
     while True:
-        line = at + 1
-        lines.row_chars = 0
+        lines.begin_row()
+        line = before + reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             yield line, BadRow(f"is not CSV ({one_line(error)}); check the quotes")
-            at = reader.line_num + 1
             continue
-        at = reader.line_num + 1
-        if not any(cell.strip() for cell in cells):
-            continue
+        wrong = None
         if len(cells) != len(names):
-            yield (
-                line,
-                BadRow(f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"),
-            )
+            wrong = f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"
+        elif lines.ended or len(lines.row) > 1:
+            wrong = _quotes_wrong(lines.row, delimiter)
+        if wrong is not None and any(cell.strip() for cell in cells):
+            yield line, BadRow(wrong)
+            swallowed = len(lines.row) - 1
+            if 0 < swallowed <= _MOST_SWALLOWED:  # the lines behind the quote may be rows of their own
+                before += reader.line_num - swallowed
+                lines.give_back(lines.row[1:])
+                reader = csv.reader(lines, delimiter=delimiter)
+            elif swallowed:
+                yield line, BadRow(f"and {swallowed:,} lines after it are not read: they stand in its quotes")
+        elif not any(cell.strip() for cell in cells):
+            continue
         elif not _is_unicode("".join(cells)):
             yield line, BadRow("is not UTF-8; save the manifest as UTF-8")
         else:
             yield line, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True) if name}
+
+
+def _quotes_wrong(row: list[str], delimiter: str) -> str | None:
+    """What is wrong with the quotes of a row that has several lines: Python's reader says so when it is strict."""
+    try:
+        for _ in csv.reader(row, delimiter=delimiter, strict=True):
+            pass
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            return "opens a quote that is never closed; close it, or write it twice"
+        return "has quotes that do not match over its lines; close them, or write them twice"
+    return None
 
 
 def _is_unicode(text: str) -> bool:
@@ -132,22 +139,68 @@ def _is_unicode(text: str) -> bool:
 
 
 class _CsvLines:
-    """The lines of a CSV; a row of it may have several, in quotes."""
+    r"""The lines of a CSV, which end in ``\n``, ``\r\n`` or ``\r``; a row of it may have several, in quotes."""
 
     def __init__(self, file: BinaryIO, shown: str) -> None:
-        self._lines = _lines(file, shown)
-        self.row_chars = 0
-        """Of the row that is being read; whoever reads rows puts it to 0."""
+        self._lines = _any_lines(file, shown)
+        self._again: deque[str] = deque()
+        self._chars = 0
+        self.row: list[str] = []
+        """The lines of the row that is being read."""
+        self.ended = False
+        """Whether there are no more lines."""
+
+    def begin_row(self) -> None:
+        """To be called before a row is read: what a row may have is counted from here."""
+        self.row, self._chars = [], 0
+
+    def give_back(self, lines: list[str]) -> None:
+        """Lines to be read again, as other rows."""
+        self._again.extendleft(reversed(lines))
+        self.ended = False
 
     def __iter__(self) -> _CsvLines:
         return self
 
     def __next__(self) -> str:
-        raw = next(self._lines)
-        if raw is None or self.row_chars + len(raw) > MAX_LINE_BYTES:
+        line = self._again.popleft() if self._again else self._fresh()
+        if self._chars + len(line) > MAX_LINE_BYTES:
             raise csv.Error(f"a row of over {MAX_LINE_BYTES // 1_000_000} MB")
-        self.row_chars += len(raw)
+        self._chars += len(line)
+        self.row.append(line)
+        return line
+
+    def _fresh(self) -> str:
+        try:
+            raw = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        if raw is None:
+            raise csv.Error(f"a row of over {MAX_LINE_BYTES // 1_000_000} MB")
         return raw.decode("utf-8", "surrogateescape")
+
+
+def _any_lines(file: BinaryIO, shown: str) -> Iterator[bytes | None]:
+    """Lines with any of the three ends, without a byte order mark; None for one that is too long."""
+    rest, first, too_long = b"", True, False
+    while chunk := file.read(_CHUNK_BYTES):
+        if first:
+            _refuse_utf16(chunk, shown)
+            chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
+        parts = (rest + chunk).splitlines(keepends=True)
+        # the last may go on in the next chunk, and a carriage return at the end may have its line feed there
+        rest = b"" if parts[-1].endswith(b"\n") else parts.pop()
+        for part in parts:
+            if not too_long:
+                yield part if len(part) <= MAX_LINE_BYTES else None
+            too_long = False
+        if len(rest) > MAX_LINE_BYTES:
+            if not too_long:
+                yield None
+            rest, too_long = rest[-1:], True
+    if rest and not too_long:
+        yield from rest.splitlines(keepends=True)
 
 
 def _cell(name: str, cell: str) -> Any:

@@ -25,6 +25,7 @@ from indexer.items import Modality
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets import Benchmark
 from retrieval.evaluation.layouts import LAYOUTS, open_dataset
+from retrieval.evaluation.layouts.rows import read_csv
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -405,3 +406,18 @@ def test_an_id_of_coco_that_is_a_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "captions_val2017.json").write_text(json.dumps(document))
     with pytest.raises(ManifestError, match="is none of COCO's caption files"):
         open_dataset(f"coco-captions:{tmp_path / 'captions_val2017.json'}", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r", "\r\n"])
+def test_a_csv_of_captions_is_read_with_any_line_ends(ends: str, tmp_path: Path) -> None:
+    lines = ["file_name,caption_1", "a.wav,rain \u2028 on a roof", "b.wav,a dog"]
+    (tmp_path / "clotho_captions_evaluation.csv").write_bytes(ends.join(lines).encode())
+    rows, _ = read_csv(tmp_path / "clotho_captions_evaluation.csv", ("file_name", "caption_1"), "there")
+    assert [row["caption_1"] for row in rows] == ["rain \u2028 on a roof", "a dog"]
+
+
+def test_an_unclosed_quote_in_a_csv_of_captions_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_text('file_name,caption_1\na.wav,"rain\nb.wav,a dog\n')
+    with pytest.raises(ManifestError, match="line 2 opens a quote that is never closed"):
+        read_csv(path, ("file_name", "caption_1"), "there")

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from indexer import tables
 from indexer.corpus import read_manifest
 from indexer.errors import ManifestError
+from indexer.tables import READERS, BadRow
 
 
 def jsonl(folder: Path, *rows: object) -> Path:
@@ -253,3 +254,53 @@ def test_a_relative_manifest_path_is_shown_as_given_and_kept_absolute(
     assert manifest.path == media / "manifest.jsonl"
     assert manifest.rows[0].image == media / "a.png"
     assert manifest.skipped[0].path == "manifest.jsonl:2"
+
+
+# -- every row of a table is read or named ----------------------------------------------------------------------------
+
+HEAD = b"text,id\n"
+
+
+def rows_and_bad(content: bytes, tmp_path: Path, suffix: str = ".csv") -> tuple[list[str], list[int]]:
+    """Texts of the rows that are read, and lines of those that are named."""
+    path = tmp_path / f"table{suffix}"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        found = list(READERS[suffix](file, path.name))
+    good = [str(values["text"]) for _, values in found if not isinstance(values, BadRow)]
+    return good, [line for line, values in found if isinstance(values, BadRow)]
+
+
+@pytest.mark.parametrize(
+    ("content", "good", "bad"),
+    [
+        (HEAD + b'one,1\ntwo,"2\nthree,3\nfour,4\nfive,5\n', ["one", "three", "four", "five"], [3]),
+        (HEAD + b'one,1\ntwo,"2', ["one"], [3]),
+        (HEAD + b'one,1\n"two\nand more",2\nthree,3\n', ["one", "two\nand more", "three"], []),
+        (HEAD + b'"one,1\ntwo,2\nthree,3\n', ["two", "three"], [2]),
+        (HEAD + b'one,"1\ntwo,2\nthree,"3"\nfour,4\n', ["two", "three", "four"], [2]),
+        (b"text,id\rone,1\rtwo,2\r", ["one", "two"], []),
+        (b"text,id\r\none,1\rtwo,2\nthree,3\r\n", ["one", "two", "three"], []),
+        (HEAD + "a\u2028b,1\nc\x85d,2\n".encode(), ["a\u2028b", "c\x85d"], []),
+    ],
+)
+def test_every_row_of_a_csv_is_read_or_named(content: bytes, good: list[str], bad: list[int], tmp_path: Path) -> None:
+    """Before, an unclosed quote took in the rows behind it, and carriage returns alone were a traceback."""
+    assert rows_and_bad(content, tmp_path) == (good, bad)
+
+
+def test_lines_of_json_may_end_in_carriage_returns(tmp_path: Path) -> None:
+    content = b'{"text": "a"}\r{"text": "b"}\r\n{"text": "c"}'
+    assert rows_and_bad(content, tmp_path, ".jsonl") == (["a", "b", "c"], [])
+
+
+def test_a_line_end_between_two_chunks_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.tables._CHUNK_BYTES", 7)
+    content = b"text,id\r\n" + b"".join(b"row %d,%d\r\n" % (n, n) for n in range(50))
+    good, bad = rows_and_bad(content, tmp_path)
+    assert good == [f"row {n}" for n in range(50)] and bad == []
+
+
+def test_odd_quotes_in_every_row_take_linear_time(tmp_path: Path) -> None:
+    good, bad = rows_and_bad(HEAD + b'x,"1\n' * 20_000, tmp_path)
+    assert len(good) + len(bad) >= 10_000

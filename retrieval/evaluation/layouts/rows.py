@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,18 +110,41 @@ def read_json(path: Path, source: str) -> tuple[Mapping[str, Any], str]:
 def read_csv(path: Path, columns: Sequence[str], source: str) -> tuple[list[dict[str, str]], str]:
     """Rows of a CSV that has ``columns``, cells stripped, and the sha256 of its bytes."""
     data = read_bytes(path, source)
-    lines = data.decode("utf-8-sig", "replace").splitlines(keepends=True)
-    reader = csv.DictReader(lines, restval="", strict=False)
-    names = [name.strip() for name in reader.fieldnames or ()]
+    # lines end in \n, \r\n or \r; a separator of Unicode within a caption ends none
+    lines = io.StringIO(data.decode("utf-8-sig", "replace"), newline=None).readlines()
+    try:
+        csv.field_size_limit(max(csv.field_size_limit(), len(data) + 1))
+        reader = csv.DictReader(lines, restval="", strict=False)
+        names = [name.strip() for name in reader.fieldnames or ()]
+        table = list(reader)
+    except csv.Error as error:
+        raise ManifestError(
+            f"{display_path(path)}: is not CSV ({one_line(error)}); get it again from {source}"
+        ) from error
+    if len(lines) > 1 and any('"' in line for line in lines):
+        _refuse_open_quote(path, lines, source)
     missing = [column for column in columns if column not in names]
     if missing:
         raise ManifestError(
             f"{display_path(path)}: has no column {', '.join(missing)} (it has {one_line(', '.join(names), 100)}); "
             f"get it from {source}"
         )
-    reader.fieldnames = names
-    rows = [{name: (cell or "").strip() for name, cell in row.items() if isinstance(name, str)} for row in reader]
+    rows = [
+        {name.strip(): (cell or "").strip() for name, cell in row.items() if isinstance(name, str)} for row in table
+    ]
     return rows, hashlib.sha256(data).hexdigest()
+
+
+def _refuse_open_quote(path: Path, lines: Sequence[str], source: str) -> None:
+    """Raise where the last quote is never closed: it takes in every row behind it."""
+    opened = 0
+    try:
+        reader = csv.reader(lines, strict=True)
+        for _ in reader:
+            opened = reader.line_num
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise wrong(path, f"line {opened + 1} opens a quote that is never closed", source) from error
 
 
 def wrong(path: Path, what: str, source: str) -> ManifestError:
