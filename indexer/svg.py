@@ -162,7 +162,7 @@ def _element(drawing: _Drawing, name: str, attributes: dict[str, str]) -> None:
         if key.rpartition(":")[2] != "href" or not address or address.startswith("#"):
             continue
         if not address.lower().startswith("data:"):
-            raise _Refused(f"takes in another file ({one_line(address, 80)}), which is not opened")
+            raise _Refused(f"takes in another file ({_end_of(address)}), which is not opened")
         drawing.pictures.append(address)
 
 
@@ -221,3 +221,8 @@ def _size(attributes: dict[str, str]) -> tuple[float, float]:
             except (IndexError, ValueError):
                 sizes.append(1.0)
     return sizes[0], sizes[1]
+
+
+def _end_of(address: str) -> str:
+    """The end of an address tells more than its beginning: the file's name is there."""
+    return one_line(address if len(address) <= 80 else f"...{address[-77:]}", 80)

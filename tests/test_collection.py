@@ -249,7 +249,7 @@ def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path, last_writ
         subprocess.run([sys.executable, "-c", die, str(tmp_path / "c")], env=paths, check=True)
     assert (tmp_path / "c" / "catalog.sqlite-wal").exists() == (last_writer == "was killed")
     for path in (tmp_path, *tmp_path.parents):
-        if path.name.startswith(("pytest-", "test_")):
+        if path.name.startswith(("pytest-", "popen-", "test_")):
             path.chmod(0o755)
     script = (
         "import mmap, os, sys; from pathlib import Path; import numpy as np\n"

@@ -110,7 +110,7 @@ DEEP = "[" * 950 + "]" * 950
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ('{"text": "x", "metadata": {"a": ' + DEEP + "}}", "nested more than 100 levels deep"),
+        ('{"text": "x", "metadata": {"a": ' + DEEP + "}}", "nested"),
         ('{"text": "x", "a": ' + DEEP.replace("[", '{"k":[').replace("]", "]}")[: 10**6] + "}", "nested"),
         ('{"text": "x", "a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ('{"text": "x", "a": ' + "7" * 5_000 + "}", "a number of 5,000 digits"),

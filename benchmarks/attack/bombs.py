@@ -8,6 +8,7 @@ the same program takes for good files alone. The makers are in ``bomb_pictures.p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -201,11 +202,10 @@ class _Watch(threading.Thread):
 def _tree(pid: int) -> list[int]:
     found, at = [pid], 0
     while at < len(found):
-        for task in Path(f"/proc/{found[at]}/task").glob("*/children"):
-            try:
-                found += [int(one) for one in task.read_text().split()]
-            except OSError:
-                continue
+        with contextlib.suppress(OSError):  # a process that has just ended has no tasks
+            for task in list(Path(f"/proc/{found[at]}/task").glob("*/children")):
+                with contextlib.suppress(OSError):
+                    found += [int(one) for one in task.read_text().split()]
         at += 1
     return found
 

@@ -22,7 +22,6 @@ def cases() -> list[Case]:
         Case("a drawing that takes in files and addresses", _drawing),
         Case("a playlist called a sound", _playlist),
         Case("recipe: a text tower with code", partial(_recipe, "directory")),
-        Case("recipe: a text tower of the hub", partial(_recipe, "hub:evil/model")),
         Case("recipe: a GGUF beside code", partial(_recipe, "gguf")),
         Case("recipe: a picture trunk whose weights are a pickle", _recipe_trunk),
         Case("recipe: a CLIP model with code", _recipe_clip),

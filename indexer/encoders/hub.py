@@ -18,16 +18,18 @@ TOKENIZER_FILES = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tok
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
-def hub_directory(source: str) -> Path:
+def hub_directory(source: str, *, fetch: bool = True) -> Path:
     """Directory of a language model's snapshot: configuration, tokenizer and safetensors of the top folder.
 
-    Raises :class:`WeightsMissing` in one line that says what was tried and where the files could be put instead.
+    Without ``fetch`` the hub's cache alone is looked at. Raises :class:`WeightsMissing` in one line that says what
+    was tried and where the files could be put instead.
     """
     name, _, revision = source.removeprefix(PREFIX).partition("@")
     return hub_snapshot(
         name, revision, patterns=_PATTERNS, what=f"language model {source}",
         whole=lambda found: (found / "config.json").is_file() and any(found.glob("*.safetensors")),
         remedy="put its config.json, *.safetensors and tokenizer files into a directory and give that as the source",
+        fetch=fetch,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders import KINDS, starter_directory
+from indexer.encoders.hub import PREFIX, hub_directory
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
 from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.errors import ModelError
@@ -100,7 +101,11 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
         raise ModelError(
             f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again"
         )
-    return {name: pull(name, on_stage) for name in base_weights(config)}
+    found = {name: pull(name, on_stage) for name in base_weights(config)}
+    for source in dict.fromkeys(tower.source for tower in config.text if tower.source.startswith(PREFIX)):
+        on_stage(f"fetching {source}")
+        found[source] = hub_directory(source)
+    return found
 
 
 def model_directory(spec: str) -> Path:

@@ -34,16 +34,17 @@ if TYPE_CHECKING:
     from indexer.encoders.clap import ClapTower
 
 
-def language_model_directory(source: str) -> Path:
+def language_model_directory(source: str, *, fetch: bool = True) -> Path:
     """Directory of a text tower's language model, in transformers' layout.
 
     ``source``: base weights by name, a directory, a ``.gguf`` file (converted once into the user's cache) or
-    ``hub:NAME`` (downloaded into the hub's own cache). Raises :class:`WeightsMissing` or :class:`ModelError`.
+    ``hub:NAME`` (with ``fetch`` downloaded into the hub's own cache). Raises :class:`WeightsMissing` or
+    :class:`ModelError`.
     """
     if source in BASE_WEIGHTS:
         return base_directory(source)
     if source.startswith(PREFIX):
-        return hub_directory(source)
+        return hub_directory(source, fetch=fetch)
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -77,12 +78,14 @@ def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) ->
             raise WeightsCorrupt(f"{path}: {CONFIG} promises no sha256 of it; fetch the model again")
         check_sha256(path, sha256[spec.adapter], "fetch the model again")
     promised = sha256.get(f"language model {spec.source}")
+    # what a model's file names is not fetched by itself: `trimodal models pull` does that
+    where = language_model_directory(spec.source, fetch=False)
     if promised is not None and not spec.source.endswith(".gguf") and model_digest(spec.source) != promised:
         raise WeightsCorrupt(
             f"language model {spec.source}: is not the one that this model was trained with, or is damaged; "
             f"fetch it again, or train {directory} again"
         )
-    tower = TextTower(spec, language_model_directory(spec.source))
+    tower = TextTower(spec, where)
     if spec.adapter:
         tower.load_adapter(path)
     return tower

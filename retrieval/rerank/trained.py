@@ -257,7 +257,7 @@ class TrainedReranker:
     @cached_property
     def _language(self) -> tuple[Reader, Scorer]:
         said = dict(self.config.language_model)
-        reader = Reader(language_model_directory(said.pop("source")), **said, dtype=self._dtype)
+        reader = Reader(language_model_directory(said.pop("source"), fetch=False), **said, dtype=self._dtype)
         if self.config.lora is not None:
             reader.add_lora(LoraSpec(**{**self.config.lora, "targets": tuple(self.config.lora["targets"])}))
             fill_part(self._model, self.config, LORA, reader.upper_layers)
