@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,16 @@ from retrieval.rerank.stage import RERANK_DEPTH, Judged, Plan
 _GROWTH = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Cohort:
+    """The fixed cohort of a modality, as it was last read: within a generation a vector never changes."""
+
+    generation: int
+    ids: NDArray[np.int64]
+    rows: NDArray[np.float32]
+    """``(n, d)``, in the order of ``ids``."""
+
+
 class Searcher:
     """A collection and the encoder that made it. Sees the commit that was the last when it was opened.
 
@@ -72,6 +82,7 @@ class Searcher:
         self._device = device
         self._limits = limits
         self._given = reranker
+        self._cohorts: dict[Modality, _Cohort] = {}
 
     @cached_property
     def reranker(self) -> Reranker | None:
@@ -264,7 +275,11 @@ class Searcher:
     def _cohort_cosines(self, modality: Modality, vector: Vector) -> NDArray[np.float32]:
         """The query's cosines with the fixed cohort of a modality; see ``retrieval.merge``."""
         ids = cohort_ids(self.collection.catalog.vector_ids(modality))
-        return np.asarray(self.collection.vectors.get(ids) @ vector)  # (n, d) @ (d,) -> (n,)
+        vectors = self.collection.vectors
+        cohort = self._cohorts.get(modality)
+        if cohort is None or cohort.generation != vectors.generation or not np.array_equal(cohort.ids, ids):
+            cohort = self._cohorts[modality] = _Cohort(vectors.generation, ids, vectors.get(ids))
+        return np.asarray(cohort.rows @ vector)  # (n, d) @ (d,) -> (n,)
 
     def _same_items(self, query: Query) -> set[int]:
         """item_ids of the pictures and sounds of the collection that are what the query draws towards.

@@ -529,6 +529,30 @@ def test_what_is_added_meanwhile_is_found_after_a_refresh(media: Path, tmp_path:
         assert names(searcher.search("blue")) == ["blue", "red"]
 
 
+def test_cohorts_are_read_once_and_are_the_present_ones_after_a_change_and_a_compaction(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = indexed(tmp_path / "c", media)
+
+    def scores(searcher: Searcher) -> list[float | None]:
+        return [hit.standard_score for hit in searcher.search("blue", k=15)]
+
+    with Searcher.open(where) as searcher:
+        before = scores(searcher)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(searcher.collection.vectors), "get", None)  # a read would fail
+            assert scores(searcher) == before
+        with Collection.open(where, writable=True) as collection:
+            assert collection.remove([str(media / "red.png"), str(media / "low.wav")]) == 2
+        assert searcher.refresh()
+        removed = scores(searcher)
+        with Collection.open(where, writable=True) as collection:
+            collection.compact()
+        assert searcher.refresh()
+        with Searcher.open(where) as fresh:
+            assert removed != before and scores(searcher) == scores(fresh)
+
+
 # ------------------------------------------------------------------------------------------------- imports
 
 
