@@ -95,21 +95,15 @@ def ellipsis_of(encoding: str) -> str:
 
 
 def _head(text: str, width: int) -> str:
-    return _some(clusters(text), width)
+    return "".join(_fitting(clusters(text), width))
 
 
 def _tail(text: str, width: int) -> str:
-    taken: list[str] = []
-    used = 0
-    for cluster in reversed(list(clusters(text))):
-        used += cell_len(cluster)
-        if used > width:
-            break
-        taken.append(cluster)
-    return "".join(reversed(taken))
+    return "".join(reversed(_fitting(reversed(list(clusters(text))), width)))
 
 
-def _some(found: Iterator[str], width: int) -> str:
+def _fitting(found: Iterator[str], width: int) -> list[str]:
+    """The first of ``found`` that take at most ``width`` cells together."""
     taken: list[str] = []
     used = 0
     for cluster in found:
@@ -117,7 +111,7 @@ def _some(found: Iterator[str], width: int) -> str:
         if used > width:
             break
         taken.append(cluster)
-    return "".join(taken)
+    return taken
 
 
 def _is_mark(char: str) -> bool:
