@@ -22,8 +22,11 @@ from retrieval import output
 if TYPE_CHECKING:
     from indexer.collection import Collection
     from indexer.items import Skipped
+    from retrieval.hits import SearchResult
+    from retrieval.listing import Listing
 
 _SHOWN_SKIPS = 20
+_SORT_WITH_A_QUERY = "--sort is for a list without a query; hits are sorted by how well they match"
 
 
 class _Group(typer.core.TyperGroup):
@@ -310,7 +313,7 @@ def search(
         if text is not None or image or audio:
             raise UsageError("--queries asks with a file; leave out the words, --image and --audio")
         if sort is not None:
-            raise UsageError("--sort is for a list without a query; hits are sorted by how well they match")
+            raise UsageError(_SORT_WITH_A_QUERY)
         _search_all(queries, out, options, _place(collection), model, device, rerank, rerank_depth)
         return
     if out is not None:
@@ -322,7 +325,7 @@ def search(
         _list(_place(collection), where, sort, k, modality, as_json, paths, table)
         return
     if sort is not None:
-        raise UsageError("--sort is for a list without a query; hits are sorted by how well they match")
+        raise UsageError(_SORT_WITH_A_QUERY)
     query = build_query(text, images=image or (), sounds=audio or (), **options)
     from retrieval.search import Searcher
 
@@ -330,44 +333,44 @@ def search(
     result = searcher.search(query, rerank=rerank, rerank_depth=rerank_depth)
     for warning in result.warnings:
         output.warn(f"trimodal: {warning}")
-    if as_json:
-        output.print_json(result.to_json())
-    elif paths:
-        from retrieval.present import path_lines
-
-        for path in path_lines(result):
-            output.path_line(path)
-    else:
-        from retrieval.present import hits_table, plain_rows
-
-        if output.to_a_terminal() if table is None else table:
-            output.show(hits_table(result, mixed=mixed))
-        else:
-            for row in plain_rows(result, mixed=mixed):
-                output.tab_separated(row)
+    _print_found(result, as_json, paths, table, mixed)
 
 
 def _list(
-    place: Path, where: str | None, sort: str | None, k: int, modality: list[str] | None, as_json: bool, paths: bool,
+    place: Path,
+    where: str | None,
+    sort: str | None,
+    k: int,
+    modality: list[str] | None,
+    as_json: bool,
+    paths: bool,
     table: bool | None,
-) -> None:  # fmt: skip
+) -> None:
     """``search`` without a query: what passes the filter."""
     from retrieval.listing import list_items
-    from retrieval.present import list_rows, list_table, path_lines
 
     listing = list_items(place, where=where, sort=sort, k=k, modalities=_modalities(modality))
-    if as_json:
-        output.print_json(listing.to_json())
-    elif paths:
-        for path in path_lines(listing):
-            output.path_line(path)
-    elif output.to_a_terminal() if table is None else table:
-        output.show(list_table(listing))
-    else:
-        for row in list_rows(listing):
-            output.tab_separated(row)
+    _print_found(listing, as_json, paths, table)
     if listing.total > len(listing.items) and not as_json:
         output.warn(f"trimodal: {len(listing.items):,} of {listing.total:,} items; -k shows more")
+
+
+def _print_found(
+    found: SearchResult | Listing, as_json: bool, paths: bool, table: bool | None, mixed: bool = False
+) -> None:
+    """Hits or a list: as JSON, as paths, as a table, or as lines for a pipe."""
+    from retrieval.present import hits_table, path_lines, plain_rows
+
+    if as_json:
+        output.print_json(found.to_json())
+    elif paths:
+        for path in path_lines(found):
+            output.path_line(path)
+    elif output.to_a_terminal() if table is None else table:
+        output.show(hits_table(found, mixed=mixed))
+    else:
+        for row in plain_rows(found, mixed=mixed):
+            output.tab_separated(row)
 
 
 def _search_all(

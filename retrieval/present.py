@@ -95,38 +95,25 @@ class HitsTable:
             yield Text(line, style="" if number else "bold", no_wrap=True, overflow="ignore", end="\n")
 
 
-def hits_table(result: SearchResult, *, cwd: Path | None = None, mixed: bool = False) -> RenderableType:
-    """The hits of each kind as a table for rich to print, or a line that there are none; ``mixed``: one ranking."""
+def hits_table(found: SearchResult | Listing, *, cwd: Path | None = None, mixed: bool = False) -> RenderableType:
+    """The hits of each kind as a table for rich to print, or a line that there are none; ``mixed``: one ranking.
+
+    A list without a query is one group; its time is that of the picture or file, and its match is empty.
+    """
     from rich.text import Text
 
-    if not result.hits:
-        return Text(_nothing(result))
-    return HitsTable(*_shown(result, mixed), cwd=cwd)
+    groups = _shown(found, mixed)
+    return HitsTable(*groups, cwd=cwd) if any(groups) else Text(_nothing(found))
 
 
-def plain_rows(result: SearchResult, *, cwd: Path | None = None, mixed: bool = False) -> list[list[str]]:
+def plain_rows(found: SearchResult | Listing, *, cwd: Path | None = None, mixed: bool = False) -> list[list[str]]:
     """For a pipe: :data:`COLUMNS`, then a row a hit, in the order of the table; nothing cut and nothing padded.
 
     The first row is never a hit: without any it says so.
     """
-    if not result.hits:
-        return [[_nothing(result)]]
-    rows = [_row(hit, cwd) for hits in _shown(result, mixed) for hit in hits]
-    return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
-
-
-def list_table(listing: Listing, *, cwd: Path | None = None) -> RenderableType:
-    """A list without a query as a table like that of hits, its time that of the picture or file."""
-    from rich.text import Text
-
-    return HitsTable(listing.items, cwd=cwd) if listing.items else Text("nothing found")
-
-
-def list_rows(listing: Listing, *, cwd: Path | None = None) -> list[list[str]]:
-    """The same for a pipe, with the columns of :func:`plain_rows`; the match is empty."""
-    if not listing.items:
-        return [["nothing found"]]
-    rows = [_row(one, cwd) for one in listing.items]
+    rows = [_row(one, cwd) for group in _shown(found, mixed) for one in group]
+    if not rows:
+        return [[_nothing(found)]]
     return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
 
 
@@ -194,14 +181,18 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _nothing(result: SearchResult) -> str:
-    judged = result.query.min_probability is not None and result.timings_ms.get("rerank") is not None
+def _nothing(found: SearchResult | Listing) -> str:
+    if isinstance(found, Listing):
+        return "nothing found"
+    judged = found.query.min_probability is not None and found.timings_ms.get("rerank") is not None
     return "nothing matches" if judged else "nothing found"
 
 
-def _shown(result: SearchResult, mixed: bool) -> Sequence[Sequence[Hit]]:
+def _shown(found: SearchResult | Listing, mixed: bool) -> Sequence[Sequence[Hit | Listed]]:
     """The lists that people see: one a kind, or one."""
-    return [result.hits] if mixed or not result.groups else [group.hits for group in result.groups]
+    if isinstance(found, Listing):
+        return [found.items]
+    return [found.hits] if mixed or not found.groups else [group.hits for group in found.groups]
 
 
 def _row(one: Hit | Listed, cwd: Path | None) -> _Row:
