@@ -15,8 +15,9 @@ from indexer.encoders.digests import known_sha256, remember_sha256
 from indexer.encoders.models import LIBRARIES, base_weights, model_directory
 from indexer.encoders.specs import HEADS, read_config
 from indexer.encoders.tokenizer import FOLDER, WEIGHTS, read_reranker
-from indexer.encoders.weights import BASE_WEIGHTS, check_base, is_pulled, sha256_of
-from indexer.errors import ModelError
+from indexer.encoders.weights import BASE_WEIGHTS, check_base, is_pulled
+from indexer.encoders.weights_record import require_sha256
+from indexer.errors import ModelError, WeightsCorrupt
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _file(path: Path, promised: str | None, remedy: str) -> Checked:
         return Checked(str(path), f"{path}: is missing; {remedy}")
     if promised is None:
         return Checked(str(path), f"{path}: the model says no sha256 of it; {remedy}")
-    found = sha256_of(path)
-    if found != promised:
-        return Checked(str(path), f"{path}: is damaged (sha256 {found[:12]}…, was {promised[:12]}…); {remedy}")
+    try:
+        require_sha256(path, promised, remedy)
+    except WeightsCorrupt as error:
+        return Checked(str(path), str(error))
     return Checked(str(path))

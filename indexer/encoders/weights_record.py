@@ -65,15 +65,20 @@ def check_installed(directory: Path, remedy: str, *, known: Mapping[str, str], w
         same = isinstance(one, dict) and one.get("stamp") == stamp
         if same and not whole:
             continue
-        found = sha256_of(path)
-        promised = str(one.get("sha256")) if isinstance(one, dict) else "?"
-        if found != promised:
-            raise WeightsCorrupt(f"{path}: is damaged (sha256 {found[:12]}…, was {promised[:12]}…); {remedy}")
+        found = require_sha256(path, str(one.get("sha256")) if isinstance(one, dict) else "?", remedy)
         if not same:
             files[name], moved = {"sha256": found, "stamp": stamp}, True
     if moved:
         with contextlib.suppress(StorageError):  # a cache that is read-only is checked again next time
             replace_text(directory / RECORD, json.dumps(document, indent=1) + "\n")
+
+
+def require_sha256(path: Path, promised: str, remedy: str) -> str:
+    """The sha256 of a file, in hexadecimal; raise :class:`WeightsCorrupt` where it is not ``promised``."""
+    found = sha256_of(path)
+    if found != promised:
+        raise WeightsCorrupt(f"{path}: is damaged (sha256 {found[:12]}…, was {promised[:12]}…); {remedy}")
+    return found
 
 
 def _adopt(directory: Path, document: Mapping[str, Any], known: Mapping[str, str], remedy: str) -> None:
@@ -82,9 +87,7 @@ def _adopt(directory: Path, document: Mapping[str, Any], known: Mapping[str, str
         path = directory / name
         if not path.is_file():
             raise WeightsMissing(f"{path}: is missing; {remedy}")
-        found = sha256_of(path)
-        if found != promised:
-            raise WeightsCorrupt(f"{path}: is damaged (sha256 {found[:12]}…, should be {promised[:12]}…); {remedy}")
+        require_sha256(path, promised, remedy)
     with contextlib.suppress(StorageError):
         write_record(directory, document)
 
