@@ -37,6 +37,7 @@ from indexer.integers import fits
 from indexer.items import Scalar, Skipped
 from indexer.limits import TABLE_BYTES, TABLE_FACTOR
 from indexer.names import DiskNames
+from indexer.nesting import is_deeper
 from indexer.tables import CAPTION_KEY, MAX_LINE_BYTES, NAMED_KEYS, READERS, BadRow, type_name
 
 _FILES = ("image", "audio")
@@ -307,7 +308,7 @@ def _scalar(value: Any, name: Any) -> Scalar:
         return value.total_seconds()
     if isinstance(value, bytes):
         return _bytes_as_text(value)
-    if _is_deep(value):
+    if is_deeper(value, MAX_DEPTH):
         raise BadRow(
             f'the value of "{one_line(_key(name), 60)}" is nested more than {MAX_DEPTH} levels deep; '
             "flatten it or leave it out"
@@ -325,21 +326,6 @@ def _bytes_as_text(value: bytes) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return value.hex()
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether lists and objects stand more than ``MAX_DEPTH`` deep in each other; a loop, since they may be deep."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, list | tuple | Mapping)
-            for inner in (one.values() if isinstance(one, Mapping) else one)
-        ]
-        if not level:
-            return False
-    return any(isinstance(one, list | tuple | Mapping) for one in level)
 
 
 def _storable(text: str) -> str:

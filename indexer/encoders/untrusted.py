@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import ModelError
+from indexer.nesting import is_deeper
 from indexer.reading import failed_reads
 
 #: Names for what runs a model's own code, passed to every call of transformers that opens something.
@@ -83,7 +84,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise ValueError("is nested too deep") from None
     if not isinstance(document, dict):
         raise ValueError("is no JSON object")
-    if _depth_over(document, _MAX_DEPTH):
+    if is_deeper(document, _MAX_DEPTH):
         raise ValueError(f"is nested deeper than {_MAX_DEPTH} levels")
     return document
 
@@ -293,18 +294,3 @@ def _class_of(kind: object) -> Any:
         return CONFIG_MAPPING[kind] if isinstance(kind, str) else None
     except KeyError:
         return None
-
-
-def _depth_over(value: Any, limit: int) -> bool:
-    """Whether lists and objects are nested deeper than ``limit``; without recursion."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return False
-    return True
