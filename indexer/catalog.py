@@ -1121,9 +1121,8 @@ def _connect(path: Path, mode: str) -> sa.Connection:
         raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         try:
             raw.create_function("nfc", 1, _nfc, deterministic=True)
-            raw.execute(
-                "PRAGMA trusted_schema = OFF"
-            )  # the file may be a stranger's: its views and triggers call nothing
+            # The file may be a stranger's: its views and triggers call nothing.
+            raw.execute("PRAGMA trusted_schema = OFF")
             if not mode.startswith("ro"):
                 raw.execute("PRAGMA journal_mode = WAL")
                 raw.execute("PRAGMA synchronous = FULL")

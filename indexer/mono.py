@@ -19,12 +19,8 @@ from indexer.stopwatch import Stopwatch
 #: Telephones have 8,000 Hz, the finest studio files 768,000 Hz; beyond these a header is damaged.
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 64
-
-
 #: A sound up to this long is kept while it is decoded; a longer one is decoded twice, for its peak and its windows.
 KEPT_S = 600.0
-
-
 #: Of the energy of the loudest channel (-40 dB).
 _LEAST_KEPT = 1e-4
 

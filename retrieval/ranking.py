@@ -71,9 +71,8 @@ def rank(
     hits = _hits(kept, query.k, told, same)
     groups: list[HitGroup] = []
     taken: set[int] = set()
-    for (
-        modality
-    ) in Modality:  # pictures first: one that is also found by the words that a model said of it is a picture
+    # Pictures first: one that is also found by the words that a model said of it is a picture.
+    for modality in Modality:
         some, _ = _kept(own.get(modality, []), query)
         best = _hits([entry for entry in some if entry[1].row.item_id not in taken], query.k, told, same)
         shown = {hit.vector_id for hit in best}
