@@ -25,11 +25,30 @@ IGNORE_FILE = ".trimodalignore"
 #: Patterns, and the folder as seen from where they start: empty, or ``a/b/``.
 _From = tuple["GitIgnoreSpec", str]
 #: Left out in either case of letters: thumbnails, bins, snapshots and caches of systems, servers and tools.
-DEFAULTS = frozenset((
-    "thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "recycler", "system volume information", "lost+found",
-    "found.000", "lost.dir", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
-    "node_modules", "bower_components", "__pycache__", "ipod photo cache", "lightroom previews.lrdata",
-))  # fmt: skip
+DEFAULTS = frozenset(
+    (
+        "thumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+        "found.000",
+        "lost.dir",
+        "@eadir",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "@recycle",
+        "@recently-snapshot",
+        "node_modules",
+        "bower_components",
+        "__pycache__",
+        "ipod photo cache",
+        "lightroom previews.lrdata",
+    )
+)
 #: A folder with this file is a cache: https://bford.info/cachedir/
 CACHE_TAG = "CACHEDIR.TAG"
 _CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"

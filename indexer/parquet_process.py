@@ -31,9 +31,12 @@ def read_batches(file: BinaryIO, shown: str, check: Callable[[Any, str], None]) 
     # The system's allocator gives back what is freed and reserves nothing, so that the limit means what it says.
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
     command = [sys.executable, str(_WORKER), str(TABLE_BYTES), str(TABLE_S), str(_BATCH_BYTES)]
-    with tempfile.TemporaryFile() as complaint, subprocess.Popen(
-        command, stdin=file.fileno(), stdout=subprocess.PIPE, stderr=complaint, env=environment
-    ) as worker:  # fmt: skip
+    with (
+        tempfile.TemporaryFile() as complaint,
+        subprocess.Popen(
+            command, stdin=file.fileno(), stdout=subprocess.PIPE, stderr=complaint, env=environment
+        ) as worker,
+    ):
         assert worker.stdout is not None
         failure: Exception | None = None
         try:

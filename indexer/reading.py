@@ -28,10 +28,24 @@ _REMEDIES = {
     errno.ESTALE: "the network disk was mounted anew; run the same command again",
 }
 #: The system has the file and did not give it.
-_FAILURES = frozenset((
-    errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
-    errno.ENODEV, errno.ENXIO, errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENOTCONN,
-))  # fmt: skip
+_FAILURES = frozenset(
+    (
+        errno.EIO,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ENETDOWN,
+        errno.ENOTCONN,
+    )
+)
 _can_preadv = hasattr(os, "preadv")
 
 

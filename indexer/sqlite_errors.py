@@ -22,10 +22,14 @@ _STOPPED = frozenset((sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ABORT))
 #: A value or a statement that SQLite does not take.
 _REFUSED = frozenset(
     (
-        sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_RANGE, sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_MISUSE,
     )
-)  # fmt: skip
+)
 #: SQLite has read the file, and the table is not in it.
 _LACKS = ("no such table", "no such column")
 #: Of Python's module, for a text that is no UTF-8; what is no UTF-8 is stored as bytes.

@@ -38,17 +38,23 @@ _KINDS: dict[str, UnreadKind] = {
         (_SOUND, "ape wv mpc ra tta shn dsf dff dts spx mp2 mp1 tak gsm voc adx aa aax opx"),
         (UnreadKind("notes for instruments, not sound", "render it: fluidsynth FILE -F sound.wav"), "mid midi kar"),
         (_RAW, "cr2 cr3 crw nef nrw arw srf sr2 dng raf orf rw2 rwl pef srw x3f 3fr fff iiq mrw erf kdc dcr mef mos"),
-        (_GRAPHIC, "psd psb ai eps xcf kra cdr indd jxl jp2 j2k jpf jpx jxr wdp hdp exr hdr tga dds emf wmf djvu djv"
-         " pcx sgi xpm xbm cur icns afphoto afdesign clip procreate sketch fig flif qoi bpg"),
-        (_DOCUMENT, "pdf ps doc docx docm dot dotx odt ott rtf pages wpd wps ppt pptx pptm odp key xls xlsx xlsm ods"
-         " numbers xps oxps one pub vsd vsdx"),
+        (
+            _GRAPHIC,
+            "psd psb ai eps xcf kra cdr indd jxl jp2 j2k jpf jpx jxr wdp hdp exr hdr tga dds emf wmf djvu djv"
+            " pcx sgi xpm xbm cur icns afphoto afdesign clip procreate sketch fig flif qoi bpg",
+        ),
+        (
+            _DOCUMENT,
+            "pdf ps doc docx docm dot dotx odt ott rtf pages wpd wps ppt pptx pptm odp key xls xlsx xlsm ods"
+            " numbers xps oxps one pub vsd vsdx",
+        ),
         (_MARKUP, "html htm xhtml mhtml epub mobi azw azw3 fb2 tex chm"),
         (_MAIL, "eml msg mbox pst ost"),
         (_ARCHIVE, "zip 7z rar tar gz tgz bz2 tbz xz txz zst cbz cbr iso dmg"),
         (UnreadKind("a table", "index it by name: trimodal index FILE, where it is a manifest"), "jsonl csv parquet"),
     )
     for suffix in (f".{one}" for one in suffixes.split())
-}  # fmt: skip
+}
 
 
 def unread_kind(suffix: str) -> UnreadKind | None:

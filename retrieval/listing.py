@@ -20,9 +20,26 @@ from indexer.rows import ItemRow
 #: The default order: when a picture was taken, where it says so, else when the file was changed.
 NEWEST = "date:desc"
 _COLUMNS = (
-    "key", "path", "name", "folder", "suffix", "modality", "size_bytes", "mtime_ns", "caption", "text", "manifest",
-    "row_id", "split", "added_at", "width_px", "height_px", "duration_s", "taken_at", "content_hash",
-)  # fmt: skip
+    "key",
+    "path",
+    "name",
+    "folder",
+    "suffix",
+    "modality",
+    "size_bytes",
+    "mtime_ns",
+    "caption",
+    "text",
+    "manifest",
+    "row_id",
+    "split",
+    "added_at",
+    "width_px",
+    "height_px",
+    "duration_s",
+    "taken_at",
+    "content_hash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +87,13 @@ class Listing:
 
 
 def list_items(
-    place: Path, *, where: str | None = None, sort: str | None = None, k: int = 10,
+    place: Path,
+    *,
+    where: str | None = None,
+    sort: str | None = None,
+    k: int = 10,
     modalities: Many[Modality] | None = None,
-) -> Listing:  # fmt: skip
+) -> Listing:
     """The items of the collection at ``place`` that pass, by ``sort``: ``FIELD``, ``FIELD:asc`` or ``FIELD:desc``.
 
     ``FIELD`` is ``date``, a column or a key of the metadata. Items that lack it come last; numbers come before texts;

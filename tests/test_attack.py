@@ -18,9 +18,22 @@ from indexer.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TEXT_SUFFIXES
 
 #: Formats for which there is no encoder here, and other names for formats that have a seed.
 _WITHOUT_SEED = {
-    ".amr", ".apng", ".dib", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".m4b", ".markdown", ".oga", ".pnm", ".tiff",
-    ".aif", ".wave",
-}  # fmt: skip
+    ".amr",
+    ".apng",
+    ".dib",
+    ".heif",
+    ".hif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".m4b",
+    ".markdown",
+    ".oga",
+    ".pnm",
+    ".tiff",
+    ".aif",
+    ".wave",
+}
 
 
 @pytest.fixture(scope="module")

@@ -111,8 +111,9 @@ def test_caption_prints_unsure_and_gives_null_in_json(media: Path, monkeypatch: 
     assert lines[0].endswith("red.png: a red picture") and lines[1].endswith("blue.png: unsure")
     rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["captions"]
     assert [(row["caption"], row.get("unsure"), row["probability"]) for row in rows] == [
-        ("a red picture", None, 0.9), (None, True, 0.2),
-    ]  # fmt: skip
+        ("a red picture", None, 0.9),
+        (None, True, 0.2),
+    ]
 
 
 def test_index_stores_no_caption_that_is_unsure_or_unwanted(media: Path, tmp_path: Path) -> None:
@@ -128,8 +129,9 @@ def test_index_stores_no_caption_that_is_unsure_or_unwanted(media: Path, tmp_pat
     assert fill(Doubts()) == (1, 1)
     with Collection.open(tmp_path / "home") as collection:
         assert {row.path.name: row.caption for row in collection.catalog.items()} == {
-            "red.png": "a red picture", "blue.png": None,
-        }  # fmt: skip
+            "red.png": "a red picture",
+            "blue.png": None,
+        }
 
 
 # -- files of names ---------------------------------------------------------------------------------------------

@@ -82,16 +82,22 @@ def test_no_command_fails_because_of_the_outputs_encoding(
     c = ["-c", str(made / "c")]
     media = str(made / "media")
     tried = commands(
-        variables, tmp_path,
+        variables,
+        tmp_path,
         ["search", "red", *c, "-k", "20", "--no-rerank", "--paths"],
         ["search", "red", *c, "-k", "20", "--no-rerank", "--json"],
         ["search", "red", *c, "-k", "20", "--no-rerank"],
-        ["duplicates", *c, "--json"], ["duplicates", *c, "--paths"], ["duplicates", *c],
-        ["info", *c, "--json"], ["info", *c], ["verify", *c], ["models", "list"],
+        ["duplicates", *c, "--json"],
+        ["duplicates", *c, "--paths"],
+        ["duplicates", *c],
+        ["info", *c, "--json"],
+        ["info", *c],
+        ["verify", *c],
+        ["models", "list"],
         ["index", media, "-c", str(tmp_path / "new"), "--model", "fake", "--json"],
         ["index", media, "-c", str(tmp_path / "new"), "--model", "fake"],
         ["remove", f"{media}/none", *c],
-    )  # fmt: skip
+    )
     assert [code for code, _ in tried] == [0] * 12 + [1]
     paths = tried[0][1]
     for name in (os.fsencode(path.name) for path in (made / "media").iterdir()):
@@ -106,9 +112,12 @@ def test_no_command_fails_because_of_the_outputs_encoding(
 def test_words_that_are_no_text_are_a_usage_error_in_every_form() -> None:
     bad = os.fsdecode(b"caf\xe9")
     for ask in (
-        lambda: Query.text(bad), lambda: build_query("a", plus=[bad]), lambda: parse_part(f"0.5:text:{bad}"),
-        lambda: Query.text("a", where=f"name = '{bad}'"), lambda: Query.text("half \ud83d"),
-    ):  # fmt: skip
+        lambda: Query.text(bad),
+        lambda: build_query("a", plus=[bad]),
+        lambda: parse_part(f"0.5:text:{bad}"),
+        lambda: Query.text("a", where=f"name = '{bad}'"),
+        lambda: Query.text("half \ud83d"),
+    ):
         with pytest.raises(UsageError, match="is no text"):
             ask()
     assert QueryPart("image", bad + ".png").value == Path(bad + ".png")  # type: ignore[arg-type]
@@ -118,9 +127,12 @@ def test_words_that_are_no_text_are_a_usage_error_in_every_form() -> None:
 def test_a_query_with_bytes_that_are_no_text_exits_with_2(made: Path, query: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from trimodal.cli import app; app()", "search", *query, "-c", str(made / "c")],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}, capture_output=True,
-        check=False, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"is no text" in done.stderr
     assert len(done.stderr.splitlines()) == 1

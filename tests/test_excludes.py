@@ -29,9 +29,21 @@ def found(folder: Path, corpus: Corpus) -> list[str]:
 
 
 NOBODY_MEANS = [
-    "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", ".thumbnails", "node_modules", "lost+found",
-    "__pycache__", ".git", ".cache", ".Trash-1000", ".venv", "@Recycle", "LOST.DIR",
-]  # fmt: skip
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    ".thumbnails",
+    "node_modules",
+    "lost+found",
+    "__pycache__",
+    ".git",
+    ".cache",
+    ".Trash-1000",
+    ".venv",
+    "@Recycle",
+    "LOST.DIR",
+]
 
 
 @pytest.mark.parametrize("name", NOBODY_MEANS)
@@ -118,8 +130,11 @@ def test_an_ignore_file_that_cannot_be_used_is_reported_and_leaves_nothing_out(t
     corpus = find_items([tmp_path])
     assert len(corpus.items) == 4
     assert [skipped.path.removeprefix(f"{tmp_path}/") for skipped in corpus.skipped] == [
-        "a/.trimodalignore:2", "b/.trimodalignore", "c/.trimodalignore", "d/.trimodalignore",
-    ]  # fmt: skip
+        "a/.trimodalignore:2",
+        "b/.trimodalignore",
+        "c/.trimodalignore",
+        "d/.trimodalignore",
+    ]
 
 
 def test_rows_of_a_manifest_and_files_given_by_name_are_left_out_by_exclude_only(tmp_path: Path) -> None:
@@ -198,11 +213,19 @@ def test_the_counts_are_one_line_with_known_kinds_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("a.pdf", "export its text"), ("a.DOCX", "export its text"), ("a.mov", "ffmpeg -i FILE -vn sound.flac"),
-        ("a.MP4", "ffmpeg"), ("a.cr2", "convert it to JPEG"), ("a.dng", "convert it to JPEG"), ("a.psd", "as PNG"),
-        ("a.zip", "unpack it"), ("a.mid", "render it"), ("a.ape", "convert it: ffmpeg"), ("a.html", "export its text"),
+        ("a.pdf", "export its text"),
+        ("a.DOCX", "export its text"),
+        ("a.mov", "ffmpeg -i FILE -vn sound.flac"),
+        ("a.MP4", "ffmpeg"),
+        ("a.cr2", "convert it to JPEG"),
+        ("a.dng", "convert it to JPEG"),
+        ("a.psd", "as PNG"),
+        ("a.zip", "unpack it"),
+        ("a.mid", "render it"),
+        ("a.ape", "convert it: ffmpeg"),
+        ("a.html", "export its text"),
     ],
-)  # fmt: skip
+)
 def test_a_path_given_by_name_gets_the_remedy_for_its_kind(tmp_path: Path, name: str, remedy: str) -> None:
     touch(tmp_path, name)
     (skipped,) = find_items([tmp_path / name]).skipped

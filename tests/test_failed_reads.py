@@ -26,9 +26,15 @@ from indexer.rows import Place
 from indexer.vanished import is_gone
 
 PARTS = [
-    "collection.json", "catalog.sqlite", "catalog.sqlite.crc", "vectors/000001-000000.f32",
-    "vectors/000001-000000.crc", "tokens/000001-000000.u8", "tokens/000001-000000.crc", "index.faiss",
-]  # fmt: skip
+    "collection.json",
+    "catalog.sqlite",
+    "catalog.sqlite.crc",
+    "vectors/000001-000000.f32",
+    "vectors/000001-000000.crc",
+    "tokens/000001-000000.u8",
+    "tokens/000001-000000.crc",
+    "index.faiss",
+]
 
 
 def made(path: Path, n: int = 6) -> Path:

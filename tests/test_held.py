@@ -119,8 +119,9 @@ def test_a_large_file_that_changed_while_it_was_read_is_skipped_and_read_by_the_
         assert collection.catalog.bad_files() == {}
         assert index(collection, media).added == 1
         assert snapshot(collection)[str(media / "a.bmp")][::2] == (
-            content_hash(item_of(media / "a.bmp")), vector_of(media / "a.bmp"),
-        )  # fmt: skip
+            content_hash(item_of(media / "a.bmp")),
+            vector_of(media / "a.bmp"),
+        )
 
 
 def test_damage_that_comes_from_a_change_is_not_recorded_as_a_bad_file(
@@ -226,9 +227,13 @@ def test_training_keeps_no_features_under_another_contents_key(tmp_path: Path) -
     picture(path, 2)
     cache = FeatureCache(tmp_path / "features", 2)
     complaints = fill(
-        cache, {key: path}, lambda _: 0, lambda rows: np.zeros((len(rows), 2), np.float32),
-        stage="", on_progress=lambda *_: None,
-    )  # fmt: skip
+        cache,
+        {key: path},
+        lambda _: 0,
+        lambda rows: np.zeros((len(rows), 2), np.float32),
+        stage="",
+        on_progress=lambda *_: None,
+    )
     assert complaints == [f"{path}: changed while it was read; it is read again on the next run"]
     assert cache.missing([key]) == [key]
 

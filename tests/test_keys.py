@@ -143,8 +143,13 @@ def test_ids_that_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
 
 
 def test_an_id_that_is_there_twice_is_reported_and_the_first_stays(tmp_path: Path) -> None:
-    place = manifest(tmp_path / "m.jsonl", {"id": "1", "text": "first"}, {"id": 1, "text": "second"}, {"text": "third"},
-                     {"id": "3", "text": "fourth"})  # fmt: skip
+    place = manifest(
+        tmp_path / "m.jsonl",
+        {"id": "1", "text": "first"},
+        {"id": 1, "text": "second"},
+        {"text": "third"},
+        {"id": "3", "text": "fourth"},
+    )
     with new_collection(tmp_path / "c") as collection:
         report = index(collection, place)
         assert [skip.path for skip in report.skipped] == [f"{place}:2", f"{place}:4"]

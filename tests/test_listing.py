@@ -153,8 +153,12 @@ def test_the_columns_that_can_be_filtered_are_named_with_counts_and_examples(hom
     columns = json.loads(run(home, "info", "--columns", "--json").stdout)["columns"]
     by_name = {column["where"]: column for column in columns}
     assert by_name["taken_at"] | {"example": None} == {
-        "name": "taken_at", "where": "taken_at", "metadata": False, "count": 1, "example": None,
-    }  # fmt: skip
+        "name": "taken_at",
+        "where": "taken_at",
+        "metadata": False,
+        "count": 1,
+        "example": None,
+    }
     assert by_name["year"]["count"] == 3 and by_name["year"]["metadata"]
     assert by_name['metadata."shot by"']["example"] == "Ann"
     assert by_name["width_px"]["example"] == 16

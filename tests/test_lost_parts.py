@@ -295,9 +295,13 @@ def test_rows_come_back_in_any_order_and_density(tmp_path: Path) -> None:
     written.append(rows, at=0)
     chance = np.random.default_rng(0)
     wanted = [
-        np.arange(5_000), np.arange(0, 5_000, 7), np.arange(100, 4_000, 90), chance.integers(0, 5_000, 3_000),
-        np.repeat(np.arange(1_200, 1_400), 2), np.concatenate([np.arange(70), np.arange(4_000, 4_100)]),
-    ]  # fmt: skip
+        np.arange(5_000),
+        np.arange(0, 5_000, 7),
+        np.arange(100, 4_000, 90),
+        chance.integers(0, 5_000, 3_000),
+        np.repeat(np.arange(1_200, 1_400), 2),
+        np.concatenate([np.arange(70), np.arange(4_000, 4_100)]),
+    ]
     for ids in wanted:
         assert np.array_equal(written.get(ids), rows[ids])
     assert written.get(np.zeros(0, np.int64)).shape == (0, 64)

@@ -28,9 +28,15 @@ from retrieval.query import Query
 ROOT = Path(__file__).resolve().parents[1]
 #: A terminal's title, C1 codes, a forged line, text turned round, a byte that is no UTF-8, a formula, marks of rich.
 HOSTILE = (
-    "\x1b]0;x\x07", "\x9b31m", "a\nskipped b", "\u202egpj.", os.fsdecode(b"\xff\xfe"), "=cmd|' !A0", "[red]x",
+    "\x1b]0;x\x07",
+    "\x9b31m",
+    "a\nskipped b",
+    "\u202egpj.",
+    os.fsdecode(b"\xff\xfe"),
+    "=cmd|' !A0",
+    "[red]x",
     "\ufeff\u2028\x7f",
-)  # fmt: skip
+)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -85,10 +91,15 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.txt").write_text(f"words {name}", encoding="utf-8", errors="replace")
         (folder / f"{name} broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     rows: list[dict[str, Any]] = [
-        {"id": f"{name} {n}", "text": f"{name} text {n}", "captions": [f"{name} said {n}", f"http://x.de/{name}"],
-         "split": "test", "metadata": {name: name}}
+        {
+            "id": f"{name} {n}",
+            "text": f"{name} text {n}",
+            "captions": [f"{name} said {n}", f"http://x.de/{name}"],
+            "split": "test",
+            "metadata": {name: name},
+        }
         for n, name in enumerate(("\x1b]0;x\x07", "\x9b31m", "=1+1", "<b>|`*", "\u202e"))
-    ]  # fmt: skip
+    ]
     rows.append({"image": "\x1b]0;x\x07.png", "captions": ["=HYPERLINK(\x1b)"], "id": "=id"})
     rows.append({"image": "\x9bnone.png"})
     (folder / "\x1bm.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -283,12 +294,25 @@ def test_json_has_no_word_for_nan_so_it_is_null() -> None:
 @pytest.mark.parametrize(
     ("value", "cell"),
     [
-        ("=1", "'=1"), ("+1", "'+1"), ("-1", "'-1"), ("@a", "'@a"), ("\ta", "'\ta"), ("\ra", r"'\ra"), ("＝1", "'＝1"),
-        (-1, -1), (-0.5, -0.5), (1e-9, 1e-9), (None, None), (True, True), ("a=b", "a=b"), ("", ""),
-        ("a\x1b\x9b\u202e\udcff", r"a\x1b\x9b\u202e\xff"), ("line\nbreak\tand\xa0space", "line\nbreak\tand\xa0space"),
+        ("=1", "'=1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@a", "'@a"),
+        ("\ta", "'\ta"),
+        ("\ra", r"'\ra"),
+        ("＝1", "'＝1"),
+        (-1, -1),
+        (-0.5, -0.5),
+        (1e-9, 1e-9),
+        (None, None),
+        (True, True),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("a\x1b\x9b\u202e\udcff", r"a\x1b\x9b\u202e\xff"),
+        ("line\nbreak\tand\xa0space", "line\nbreak\tand\xa0space"),
         (Path("=x"), "'=x"),
     ],
-)  # fmt: skip
+)
 def test_a_text_in_csv_is_no_formula_and_a_number_stays_one(value: object, cell: object) -> None:
     assert output.csv_cell(value) == cell and type(output.csv_cell(value)) is type(cell)
 
@@ -306,13 +330,24 @@ def test_a_score_below_zero_is_written_as_a_number() -> None:
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
-        ("a|b", r"a\|b"), ("`code`", r"\`code\`"), ("<script>", "&lt;script>"), ("[t](http://x)", r"[t\](http\://x)"),
-        ("![p](u)", r"![p\](u)"), ("&lt;", "&amp;lt;"), ("www.x.de", r"www\.x.de"), ("# head", r"\# head"),
-        ("@me", r"\@me"), ("a\n\nb", r"a\\n\\nb"), ("$x$", r"\$x\$"), ("R@1", "R@1"),
-        ("a->b [0.0, 1.0]", "a->b [0.0, 1.0]"), ("> quote", r"\> quote"), ("[a]: http://x", r"[a\]: http\://x"),
+        ("a|b", r"a\|b"),
+        ("`code`", r"\`code\`"),
+        ("<script>", "&lt;script>"),
+        ("[t](http://x)", r"[t\](http\://x)"),
+        ("![p](u)", r"![p\](u)"),
+        ("&lt;", "&amp;lt;"),
+        ("www.x.de", r"www\.x.de"),
+        ("# head", r"\# head"),
+        ("@me", r"\@me"),
+        ("a\n\nb", r"a\\n\\nb"),
+        ("$x$", r"\$x\$"),
+        ("R@1", "R@1"),
+        ("a->b [0.0, 1.0]", "a->b [0.0, 1.0]"),
+        ("> quote", r"\> quote"),
+        ("[a]: http://x", r"[a\]: http\://x"),
         ("\\", "\\\\"),
     ],
-)  # fmt: skip
+)
 def test_markdown_shows_a_text_as_it_stands(text: str, escaped: str) -> None:
     assert report._escaped(text) == escaped
 
@@ -344,9 +379,21 @@ def _names(tree: ast.AST) -> Iterator[str]:
 def test_one_file_prints_and_writes_csv() -> None:
     """Others may: processes that answer with what they read, a copy of a file's bytes, and ``as_text``, a string."""
     forbidden = {
-        "print", "pprint", "Console", "Markdown", "sys.stdout", "sys.stderr", "csv.writer", "csv.DictWriter",
-        "typer.echo", "typer.secho", "click.echo", "click.secho", "os.write", "warnings.warn",
-    }  # fmt: skip
+        "print",
+        "pprint",
+        "Console",
+        "Markdown",
+        "sys.stdout",
+        "sys.stderr",
+        "csv.writer",
+        "csv.DictWriter",
+        "typer.echo",
+        "typer.secho",
+        "click.echo",
+        "click.secho",
+        "os.write",
+        "warnings.warn",
+    }
     found = {}
     for path in (ROOT / "cli.py", *(ROOT / "retrieval").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")):
         names = forbidden & set(_names(ast.parse(path.read_text(encoding="utf-8"))))

@@ -84,10 +84,12 @@ def test_silence_and_sounds_that_differ_are_no_duplicates(tmp_path: Path) -> Non
     t = np.arange(3 * 16_000) / 16_000
     noise = np.random.default_rng(0).normal(size=len(t)) * np.exp(-3 * t)
     waves = {
-        "silence.wav": np.zeros(len(t)), "offset.wav": np.full(len(t), 0.3), 
+        "silence.wav": np.zeros(len(t)),
+        "offset.wav": np.full(len(t), 0.3),
         "low.wav": 0.4 * np.sin(440 * 2 * np.pi * t),
-        "clap.wav": noise / 4, "low.flac": 0.2 * np.sin(440 * 2 * np.pi * t),
-    }  # fmt: skip
+        "clap.wav": noise / 4,
+        "low.flac": 0.2 * np.sin(440 * 2 * np.pi * t),
+    }
     for name, wave in waves.items():
         soundfile.write(tmp_path / name, wave, 16_000)
     left_out = LeftOut()

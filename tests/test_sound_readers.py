@@ -63,12 +63,21 @@ def likeness(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 @pytest.mark.parametrize(
     "pairs",
     [
-        "g722: wav bw64 w64", "flac: wav bw64 w64 caf", "adpcm_ms: wav bw64 w64 caf",
-        "adpcm_ima_wav: wav bw64 w64 caf", "adpcm_yamaha: wav bw64 w64", "mp2: wav bw64 w64 caf",
-        "mp3: wav bw64 w64 caf", "alac: caf", "pcm_s24be: aiff caf au", "pcm_f32le: wav bw64 w64 caf",
-        "pcm_mulaw: wav bw64 w64 aiff caf au", "adpcm_g726: wav bw64 w64", "adpcm_ima_qt: aiff caf",
+        "g722: wav bw64 w64",
+        "flac: wav bw64 w64 caf",
+        "adpcm_ms: wav bw64 w64 caf",
+        "adpcm_ima_wav: wav bw64 w64 caf",
+        "adpcm_yamaha: wav bw64 w64",
+        "mp2: wav bw64 w64 caf",
+        "mp3: wav bw64 w64 caf",
+        "alac: caf",
+        "pcm_s24be: aiff caf au",
+        "pcm_f32le: wav bw64 w64 caf",
+        "pcm_mulaw: wav bw64 w64 aiff caf au",
+        "adpcm_g726: wav bw64 w64",
+        "adpcm_ima_qt: aiff caf",
     ],
-)  # fmt: skip
+)
 def test_a_codec_in_any_container_sounds_as_ffmpeg_alone_decodes_it(tmp_path: Path, pairs: str) -> None:
     codec, containers = pairs.split(": ")
     rate_hz = 8_000 if "g726" in codec else 16_000
@@ -126,8 +135,10 @@ def id3(content: bytes, *, footer: bool = False, states: int | None = None) -> b
 
 
 def ape(content: bytes) -> bytes:
-    ends = [b"APETAGEX" + b"".join(n.to_bytes(4, "little") for n in (2000, len(content) + 32, 1, flags, 0, 0))
-            for flags in (0xA000_0000, 0x8000_0000)]  # fmt: skip
+    ends = [
+        b"APETAGEX" + b"".join(n.to_bytes(4, "little") for n in (2000, len(content) + 32, 1, flags, 0, 0))
+        for flags in (0xA000_0000, 0x8000_0000)
+    ]
     return ends[0] + content + ends[1]
 
 

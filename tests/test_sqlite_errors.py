@@ -37,14 +37,20 @@ def put(catalog: Catalog, count: int, **metadata: Callable[[int], Scalar]) -> No
         [
             Record(
                 Item(
-                    f"/m/{i}.png", Modality.IMAGE, Path(f"/m/{i}.png"), size_bytes=i,
+                    f"/m/{i}.png",
+                    Modality.IMAGE,
+                    Path(f"/m/{i}.png"),
+                    size_bytes=i,
                     metadata={key: value(i) for key, value in metadata.items()},
                 ),
-                str(i), {"duration_s": i / 7}, (Segment(0),), i,
+                str(i),
+                {"duration_s": i / 7},
+                (Segment(0),),
+                i,
             )
             for i in range(count)
         ]
-    )  # fmt: skip
+    )
 
 
 def names(catalog: Catalog, where: str) -> list[str]:
@@ -90,7 +96,7 @@ def sqlite_error(name: str, words: str = "words of SQLite", kind: type[sqlite3.E
         ("SQLITE_SCHEMA", CollectionError, "trimodal verify"),
         ("SQLITE_INTERNAL", CollectionError, "trimodal verify"),
     ],
-)  # fmt: skip
+)
 def test_each_code_has_its_own_error_and_only_damage_is_answered_with_a_rebuild(
     name: str, kind: type[TrimodalError], remedy: str
 ) -> None:

@@ -65,18 +65,24 @@ def plant(directory: Path, canary: Path) -> None:
         "class EvilModel(BertModel): pass\n"
     )
     names = {
-        "AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "evil.EvilConfig",
-        "AutoModel": "evil.EvilModel", "AutoModelForCausalLM": "evil.EvilModel",
-    }  # fmt: skip
+        "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+        "AutoConfig": "evil.EvilConfig",
+        "AutoModel": "evil.EvilModel",
+        "AutoModelForCausalLM": "evil.EvilModel",
+    }
     change(directory / "tokenizer_config.json", auto_map=names, tokenizer_class="Evil", trust_remote_code=True)
     (directory / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base", "megatron_core": "evil"})
     )
     if (directory / "config.json").is_file():
         change(
-            directory / "config.json", auto_map=names, attn_implementation="evil/kernel", trust_remote_code=True,
-            quantization_config={"quant_method": "evil"}, custom_pipelines={"x": {"impl": "evil.Evil"}},
-        )  # fmt: skip
+            directory / "config.json",
+            auto_map=names,
+            attn_implementation="evil/kernel",
+            trust_remote_code=True,
+            quantization_config={"quant_method": "evil"},
+            custom_pipelines={"x": {"impl": "evil.Evil"}},
+        )
 
 
 def change(path: Path, **values: Any) -> None:
@@ -171,8 +177,13 @@ def test_a_setting_that_no_model_may_set_is_named(part: str, values: dict[str, A
 
 
 def test_a_text_tower_of_transformers_is_built_from_listed_settings(tmp_path: Path, canary: Path) -> None:
-    text = {"hf_model_name": "nobody/has-this", "hf_tokenizer_name": "nobody/has-this", "hf_proj_type": "linear",
-            "hf_pooler_type": "cls_pooler", "context_length": 12}  # fmt: skip
+    text = {
+        "hf_model_name": "nobody/has-this",
+        "hf_tokenizer_name": "nobody/has-this",
+        "hf_proj_type": "linear",
+        "hf_pooler_type": "cls_pooler",
+        "context_length": 12,
+    }
     directory = tmp_path / "model"
     save_language_model(directory, "roberta")
     (directory / "model.safetensors").unlink()
@@ -206,10 +217,13 @@ def test_a_further_repository_that_a_model_names_is_not_fetched(part: str, tmp_p
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"size": [10**6, 10**6]}, "size"), ({"mean": [0.5]}, "mean"), ({"std": "x"}, "std"),
-        ({"interpolation": "evil"}, "preprocessing"), ({"resize_mode": 7}, "preprocessing"),
+        ({"size": [10**6, 10**6]}, "size"),
+        ({"mean": [0.5]}, "mean"),
+        ({"std": "x"}, "std"),
+        ({"interpolation": "evil"}, "preprocessing"),
+        ({"resize_mode": 7}, "preprocessing"),
     ],
-)  # fmt: skip
+)
 def test_a_preprocessing_that_open_clip_has_not_is_named(values: dict[str, Any], said: str) -> None:
     settings = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "a key of another": 1}
     Pictures(settings)
@@ -389,11 +403,14 @@ def test_a_recipe_that_toml_cannot_hold_is_named(text: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("processor_config.json", "hop_length", "a"), ("processor_config.json", "hop_length", 0),
-        ("processor_config.json", "max_length_s", 1e300), ("tokenizer_config.json", "model_max_length", float("inf")),
-        ("tokenizer_config.json", "model_max_length", "\0"), ("tokenizer_config.json", "tokenizer_class", 7),
+        ("processor_config.json", "hop_length", "a"),
+        ("processor_config.json", "hop_length", 0),
+        ("processor_config.json", "max_length_s", 1e300),
+        ("tokenizer_config.json", "model_max_length", float("inf")),
+        ("tokenizer_config.json", "model_max_length", "\0"),
+        ("tokenizer_config.json", "tokenizer_class", 7),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_a_clap_cannot_have_is_named(name: str, key: str, value: object, tmp_path: Path) -> None:
     directory = tmp_path / "clap"
     save_clap(directory)
@@ -472,8 +489,10 @@ def test_another_model_in_a_confirmed_folder_has_to_be_confirmed_again(
 
 
 def test_a_repository_that_would_be_downloaded_is_asked_for_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hub: Path  # noqa: F811
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_hub: Path,  # noqa: F811
+) -> None:
     place, _ = collection_of_another_user(tmp_path, monkeypatch)
     for spec in ("openclip:hf-hub:someone/tiny", "openclip:ViT-B-32/openai", "clap:someone/clap", "openclip:nonsense"):
         monkeypatch.setattr(Collection, "encoder_spec", property(lambda _, spec=spec: spec))
@@ -483,8 +502,10 @@ def test_a_repository_that_would_be_downloaded_is_asked_for_first(
 
 
 def test_a_repository_in_the_hubs_cache_was_used_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hub: Path  # noqa: F811
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_hub: Path,  # noqa: F811
+) -> None:
     repository = no_hub / "models--someone--tiny"
     save_layout(repository / "snapshots" / COMMIT, SIGLIP)
     (repository / "refs").mkdir()

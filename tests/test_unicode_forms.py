@@ -80,11 +80,16 @@ def test_a_folder_is_listed_once_for_all_rows(disk: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "where",
     [
-        "name = '{name}.png'", "path like '%{name}.png'", "folder like '%/{name}' and name != 'b.png'",
-        "name in ('x', '{name}.png')", "lower(name) = lower('{name}.png')", "name like 'M_ller caf_.png'",
-        "not name = 'b.png' and key like '%{name}%'", "name between '{name}' and '{name}.pnh'",
+        "name = '{name}.png'",
+        "path like '%{name}.png'",
+        "folder like '%/{name}' and name != 'b.png'",
+        "name in ('x', '{name}.png')",
+        "lower(name) = lower('{name}.png')",
+        "name like 'M_ller caf_.png'",
+        "not name = 'b.png' and key like '%{name}%'",
+        "name between '{name}' and '{name}.pnh'",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", [NFC, NFD])
 def test_a_filter_in_either_form_finds_the_item(made: Collection, where: str, form: str) -> None:
     passing = made.catalog.items(made.catalog.compile_filter(where.format(name=form)))

@@ -147,16 +147,38 @@ def test_what_has_another_form_in_the_catalog_is_stored_in_it_and_found_there(
     assert (report.added, report.skipped) == (2, [])
     kept = collection.catalog.items()[0]
     assert dict(kept.metadata) == {
-        "big": "18446744073709551616", "small": "-9223372036854775809", "inf": None, "nan": None, "neg": None,
-        "half": "?x", "nul": "a\0b", "": "empty", "a.b": 1, "q\"u'o$te": 2, "twice": 2, "\0": 3, "?": 4, "path": "mine",
-        "list": '[1, [2, {"x": null}]]', "o.p": '{"q": 1}', "t": True,
-    }  # fmt: skip
+        "big": "18446744073709551616",
+        "small": "-9223372036854775809",
+        "inf": None,
+        "nan": None,
+        "neg": None,
+        "half": "?x",
+        "nul": "a\0b",
+        "": "empty",
+        "a.b": 1,
+        "q\"u'o$te": 2,
+        "twice": 2,
+        "\0": 3,
+        "?": 4,
+        "path": "mine",
+        "list": '[1, [2, {"x": null}]]',
+        "o.p": '{"q": 1}',
+        "t": True,
+    }
     assert kept.captions == ("first", "last")
     for where in (
-        "big = '18446744073709551616'", "big > 5", "inf is null and twice = 2", "half = '?x'",
-        'metadata."" = \'empty\'', "a.b = 1",
-        "metadata.\"q\"\"u'o$te\" = 2", "twice in (1, 2)", "metadata.path = 'mine'", "o.p like '%q%'", "t",
-    ):  # fmt: skip
+        "big = '18446744073709551616'",
+        "big > 5",
+        "inf is null and twice = 2",
+        "half = '?x'",
+        "metadata.\"\" = 'empty'",
+        "a.b = 1",
+        'metadata."q""u\'o$te" = 2',
+        "twice in (1, 2)",
+        "metadata.path = 'mine'",
+        "o.p like '%q%'",
+        "t",
+    ):
         assert stored(collection, where) == ["m.jsonl"], where
     assert run(collection, tmp_path / "m.jsonl").unchanged == 2
     json.loads(json.dumps(dict(kept.metadata), allow_nan=False))
@@ -184,8 +206,12 @@ def table(path: Path, **columns: pa.Array) -> Path:
         (pa.array([2**60, 0], pa.timestamp("ms")), [None, "1970-01-01T00:00:00"]),
         (pa.array([2**31 - 1, 0], pa.int32()).view(pa.date32()), [None, "1970-01-01"]),
         (pa.array([[2**60], [0]], pa.list_(pa.timestamp("ms"))), [None, '["1970-01-01 00:00:00"]']),
-        (pa.array([datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=2))), None], pa.timestamp("us", tz="+02:00")),
-         ["2020-01-01T00:00:00+02:00", ""]),
+        (
+            pa.array(
+                [datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=2))), None], pa.timestamp("us", tz="+02:00")
+            ),
+            ["2020-01-01T00:00:00+02:00", ""],
+        ),
         (pa.array([b"caf\xc3\xa9", b"\xff\x00"], pa.binary()), ["café", "ff00"]),
         (pa.array([2**64 - 1, 5], pa.uint64()), ["18446744073709551615", 5]),
         (pa.array([float("nan"), float("inf")]), ["", ""]),
@@ -195,7 +221,7 @@ def table(path: Path, **columns: pa.Array) -> Path:
         (pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())), ['[["k", 1]]', "[]"]),
     ],
     ids=("ns", "far", "far date", "far in a list", "zone", "bytes", "uint64", "nan", "decimal", "span", "dates", "map"),
-)  # fmt: skip
+)
 def test_a_cell_of_parquet_that_python_or_sqlite_has_no_value_for_costs_its_row_at_most(
     tmp_path: Path, collection: Collection, values: pa.Array, wanted: list[Any]
 ) -> None:
@@ -231,9 +257,13 @@ def test_a_table_that_its_library_chokes_on_is_one_skip(tmp_path: Path, monkeypa
 
 def test_a_query_that_is_none_is_one_error_and_the_others_are_asked(tmp_path: Path) -> None:
     path = lines(
-        tmp_path / "q.jsonl", '{"text": "a", "k": 1e400}', '{"text": "b", "id": ' + DEEP + "}",
-        '{"text": "c", "k": "' + "9" * 5_000 + '"}', '{"text": "d", "min_score": ' + "9" * 400 + "}", '{"text": "e"}',
-    )  # fmt: skip
+        tmp_path / "q.jsonl",
+        '{"text": "a", "k": 1e400}',
+        '{"text": "b", "id": ' + DEEP + "}",
+        '{"text": "c", "k": "' + "9" * 5_000 + '"}',
+        '{"text": "d", "min_score": ' + "9" * 400 + "}",
+        '{"text": "e"}',
+    )
 
     asked = list(read_queries(path, {}))
 
@@ -310,9 +340,15 @@ def test_words_that_the_catalog_refuses_leave_what_is_stored(tmp_path: Path, col
 def test_metadata_of_a_library_is_made_storable(tmp_path: Path) -> None:
     """Items need not come from a manifest: what is no JSON there would spoil every filter."""
     values: dict[str, Any] = {
-        "nan": float("nan"), "np": np.int64(5), "npf": np.float32(0.5), "big": 10**30, "when": date(2020, 1, 1),
-        "flag": True, "none": None, "half": "\ud800",
-    }  # fmt: skip
+        "nan": float("nan"),
+        "np": np.int64(5),
+        "npf": np.float32(0.5),
+        "big": 10**30,
+        "when": date(2020, 1, 1),
+        "flag": True,
+        "none": None,
+        "half": "\ud800",
+    }
     item = Item("/m/a", Modality.IMAGE, Path("/m/a"), metadata=values)
     made = Catalog.create(tmp_path / "catalog.sqlite")
     made.put([Record(item, "h", {}, (), 0)])
@@ -321,9 +357,15 @@ def test_metadata_of_a_library_is_made_storable(tmp_path: Path) -> None:
     made.close()
 
     assert dict(row.metadata) == {
-        "nan": None, "np": "5", "npf": "0.5", "big": str(10**30), "when": "2020-01-01", "flag": True, "none": None,
+        "nan": None,
+        "np": "5",
+        "npf": "0.5",
+        "big": str(10**30),
+        "when": "2020-01-01",
+        "flag": True,
+        "none": None,
         "half": "?",
-    }  # fmt: skip
+    }
     assert describes_same(item, row)
     assert all(clean(clean(value)) == clean(value) for value in values.values())
 
@@ -359,12 +401,14 @@ def test_the_depth_that_is_allowed_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE segments SET vector_id = 'x'", "UPDATE segments SET vector_id = x'00ff'",
+        "UPDATE segments SET vector_id = 'x'",
+        "UPDATE segments SET vector_id = x'00ff'",
         "UPDATE items SET metadata = '{'",
-        "UPDATE items SET captions = '5'", "UPDATE items SET modality = 'video'",
+        "UPDATE items SET captions = '5'",
+        "UPDATE items SET modality = 'video'",
         f"UPDATE items SET metadata = '{'[' * 5_000}'",
     ],
-)  # fmt: skip
+)
 def test_a_value_that_was_never_written_is_named_as_damage_and_not_a_traceback(tmp_path: Path, change: str) -> None:
     """SQLite holds any value in any column: a flipped bit or a stranger's collection shows when it is read."""
     made = Catalog.create(tmp_path / "catalog.sqlite")

@@ -100,9 +100,16 @@ def _tiff(bits: int, sample_format: int, samples: int) -> bytes:
     data = zeros(row * _SIDE)
     photometric = 2 if samples > 2 else 1
     entries = [
-        (256, 4, 1, _SIDE), (257, 4, 1, _SIDE), (259, 3, 1, 8), (262, 3, 1, photometric), (273, 4, 1, 300),
-        (277, 3, 1, samples), (278, 4, 1, _SIDE), (279, 4, 1, len(data)), (284, 3, 1, 1),
-    ]  # fmt: skip
+        (256, 4, 1, _SIDE),
+        (257, 4, 1, _SIDE),
+        (259, 3, 1, 8),
+        (262, 3, 1, photometric),
+        (273, 4, 1, 300),
+        (277, 3, 1, samples),
+        (278, 4, 1, _SIDE),
+        (279, 4, 1, len(data)),
+        (284, 3, 1, 1),
+    ]
     entries.append((258, 3, samples, bits) if samples == 1 else (258, 3, samples, 220))
     entries.append((339, 3, 1, sample_format) if samples == 1 else (339, 3, samples, 240))
     if samples == 4:
@@ -175,8 +182,11 @@ def _scans(jpeg: bytes) -> tuple[bytes, list[bytes]]:
             places.append((at, jpeg[at + 1]))
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
     starts = [place for n, (place, kind) in enumerate(places) if kind == 0xC4 or places[n - 1][1] == 0xDA or n == 0]
-    starts = [place for n, place in enumerate(starts) if n == 0 or any(
-        starts[n - 1] < scan < place for scan, kind in places if kind == 0xDA)]  # fmt: skip
+    starts = [
+        place
+        for n, place in enumerate(starts)
+        if n == 0 or any(starts[n - 1] < scan < place for scan, kind in places if kind == 0xDA)
+    ]
     ends = [*starts[1:], len(jpeg) - 2]
     return jpeg[: starts[0]], [jpeg[start:end] for start, end in zip(starts, ends, strict=True)]
 

@@ -39,7 +39,7 @@ def bombs() -> list[Bomb]:
         "M4A, 2**32 samples in a table": ("m4a", _m4a),
         "Matroska, an element of 2**56": ("mka", _matroska),
         "AC-3, 3 MB of frames": ("ac3", lambda: with_ffmpeg("ac3", "ac3", rate_hz=48_000) * 2_000),
-    }  # fmt: skip
+    }
     made = [
         Bomb(name, partial(_write, suffix, make), seconds=SOUND_S if "hour" in name or "655" in name else FILE_S)
         for name, (suffix, make) in files.items()

@@ -50,7 +50,7 @@ def bombs() -> list[Bomb]:
         "parquet, 20,000,000 captions in a cell": ("m.parquet", partial(_parquet_list, 20_000_000)),
         "parquet, 1,000 rows of 2 MB": ("m.parquet", _parquet_rows),
         "parquet, 20,000 columns": ("m.parquet", _parquet_columns),
-    }  # fmt: skip
+    }
     found += [
         Bomb(f"table: {name}", partial(_write, file, make), alone=False, seconds=TABLE_LIMIT_S, run_mb=TABLE_MB)
         for name, (file, make) in tables.items()
@@ -77,9 +77,23 @@ def _nested(depth: int) -> bytes:
 
 def _awkward() -> bytes:
     """A row for every value that some column may not take."""
-    values = ("1e400", "-1e400", "NaN", "9223372036854775808", "-9223372036854775809", "1" + "0" * 400, '"\\ud800"',
-              '"\\u0000"', "true", "[[[1]]]", '{"": 1}', '{"a.b": {"c": {"d": 1}}}', '"\\u009b31m"', "1e-400",
-              "0.1e1")  # fmt: skip
+    values = (
+        "1e400",
+        "-1e400",
+        "NaN",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1" + "0" * 400,
+        '"\\ud800"',
+        '"\\u0000"',
+        "true",
+        "[[[1]]]",
+        '{"": 1}',
+        '{"a.b": {"c": {"d": 1}}}',
+        '"\\u009b31m"',
+        "1e-400",
+        "0.1e1",
+    )
     names = ("year", "", "a b", "\\u0000", "\\ud800", "metadata.x", "caption_" + "9" * 30, "Year", "key", "x" * 9_000)
     rows = [f'{{"text": "row {n}", "id": "i{n}", "k": {value}}}' for n, value in enumerate(values)]
     rows += [f'{{"text": "row", "id": "n{n}", "{name}": "v"}}' for n, name in enumerate(names)]
@@ -127,7 +141,17 @@ def _dated(seconds: int, folder: Path) -> None:
 
 
 def _names(folder: Path) -> None:
-    for name in ("a" * 251 + ".txt", "\x1b[2J.txt", "=cmd|' /C calc'!A0.txt", "a\nb.txt", "\u009b31m.txt",
-                 "<script>.txt", os.fsdecode(b"\xff\xfe.txt"), "%s%n.txt", " .txt", "-rf.txt",
-                 "'; drop table items;--.txt"):  # fmt: skip
+    for name in (
+        "a" * 251 + ".txt",
+        "\x1b[2J.txt",
+        "=cmd|' /C calc'!A0.txt",
+        "a\nb.txt",
+        "\u009b31m.txt",
+        "<script>.txt",
+        os.fsdecode(b"\xff\xfe.txt"),
+        "%s%n.txt",
+        " .txt",
+        "-rf.txt",
+        "'; drop table items;--.txt",
+    ):
         (folder / name).write_bytes(name.encode("utf-8", "replace"))

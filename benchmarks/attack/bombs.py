@@ -148,12 +148,23 @@ def _in_a_child(make: Callable[[Path], None], folder: Path) -> None:
 
 def _measured(arguments: list[str], work: Path) -> dict[str, Any]:
     """Run this module with ``arguments``; its answer with peak MB of the process tree and processor seconds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(work), "PYTHONFAULTHANDLER": "1",
-                   "TRIMODAL_CACHE": str(work / "cache")}  # fmt: skip
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(work),
+        "PYTHONFAULTHANDLER": "1",
+        "TRIMODAL_CACHE": str(work / "cache"),
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.attack.bombs", *arguments], cwd=ROOT, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "benchmarks.attack.bombs", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     watch = _Watch(process.pid)
     watch.start()
     started = time.monotonic()
@@ -171,8 +182,12 @@ def _measured(arguments: list[str], work: Path) -> dict[str, Any]:
         answer = {"outcome": "hang", "said": f"no end in {_WALL_S} s"}
     elif process.returncode == 0 and lines:
         answer = json.loads(lines[-1])
-    return {"cpu_s": round(watch.cpu_s, 1), **answer, "wall_s": round(time.monotonic() - started, 1),
-            "memory_mb": round(max(watch.peak_mb, answer.get("own_mb", 0.0)))}  # fmt: skip
+    return {
+        "cpu_s": round(watch.cpu_s, 1),
+        **answer,
+        "wall_s": round(time.monotonic() - started, 1),
+        "memory_mb": round(max(watch.peak_mb, answer.get("own_mb", 0.0))),
+    }
 
 
 class _Watch(threading.Thread):
@@ -267,10 +282,11 @@ def _index(folder: Path, good: Path, place: Path) -> dict[str, Any]:
         names = {Path(key).name for key in list(opened.catalog.keys())}
     reasons = [skip["reason"] for skip in document["skipped"]]
     return {
-        "outcome": "read", "said": f"{document['added']} added, {len(reasons)} skipped{': ' if reasons else ''}"
+        "outcome": "read",
+        "said": f"{document['added']} added, {len(reasons)} skipped{': ' if reasons else ''}"
         + "; ".join(reasons[:2])[:300],
         "good_missing": sorted({path.name for path in good.iterdir()} - names),
-    }  # fmt: skip
+    }
 
 
 def _slower() -> None:

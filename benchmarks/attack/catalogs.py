@@ -8,8 +8,30 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-_VALUES = (None, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 1.5, 1e308, "", "x", "\0", b"", b"\0\1\2", "x" * 5000, "[", "{}",
-           "../../etc/passwd", "\x1b[31m", "image", "[[1]]", "NaN")  # fmt: skip
+_VALUES = (
+    None,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63 - 1,
+    -(2**63),
+    1.5,
+    1e308,
+    "",
+    "x",
+    "\0",
+    b"",
+    b"\0\1\2",
+    "x" * 5000,
+    "[",
+    "{}",
+    "../../etc/passwd",
+    "\x1b[31m",
+    "image",
+    "[[1]]",
+    "NaN",
+)
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:

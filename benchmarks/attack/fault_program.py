@@ -32,13 +32,19 @@ from indexer.errors import TrimodalError  # noqa: E402
 OPEN, READ, WRITE, SYNC, NAME, MAP = 1, 2, 4, 8, 16, 32
 #: (what, kinds of calls, errno; -1: half of what was wanted, lasting)
 FAULTS = (
-    ("EIO once while reading", READ | OPEN, errno.EIO, 0), ("EIO from then on while reading", READ, errno.EIO, 1),
-    ("EIO once while writing", WRITE | SYNC, errno.EIO, 0), ("full disk from then on", WRITE, errno.ENOSPC, 1),
-    ("half a write", WRITE, -1, 0), ("half a read", READ, -1, 0), ("EACCES once", OPEN | NAME, errno.EACCES, 0),
-    ("EMFILE once", OPEN, errno.EMFILE, 0), ("EINTR once", READ | WRITE, errno.EINTR, 0),
-    ("no memory to map", MAP, errno.ENOMEM, 0), ("EIO once while renaming", NAME, errno.EIO, 0),
+    ("EIO once while reading", READ | OPEN, errno.EIO, 0),
+    ("EIO from then on while reading", READ, errno.EIO, 1),
+    ("EIO once while writing", WRITE | SYNC, errno.EIO, 0),
+    ("full disk from then on", WRITE, errno.ENOSPC, 1),
+    ("half a write", WRITE, -1, 0),
+    ("half a read", READ, -1, 0),
+    ("EACCES once", OPEN | NAME, errno.EACCES, 0),
+    ("EMFILE once", OPEN, errno.EMFILE, 0),
+    ("EINTR once", READ | WRITE, errno.EINTR, 0),
+    ("no memory to map", MAP, errno.ENOMEM, 0),
+    ("EIO once while renaming", NAME, errno.EIO, 0),
     ("EROFS from then on", OPEN | WRITE | NAME, errno.EROFS, 1),
-)  # fmt: skip
+)
 
 _LIBRARY = ctypes.CDLL(None)
 
@@ -191,8 +197,20 @@ def main() -> None:
             done = in_a_child(ended)
             if done is None or done["problems"] or done["held"] != after:
                 problems.append(f"the work could not be ended: {done and (done['problems'] or 'another end')}")
-        print(json.dumps({"work": name, "fault": fault[0], "at": at, "of": counts[fault[0]], "status": status,
-                          "said": said[:200], "problems": problems}), flush=True)  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "work": name,
+                    "fault": fault[0],
+                    "at": at,
+                    "of": counts[fault[0]],
+                    "status": status,
+                    "said": said[:200],
+                    "problems": problems,
+                }
+            ),
+            flush=True,
+        )
     fresh()
 
 

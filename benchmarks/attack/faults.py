@@ -33,8 +33,15 @@ def inject(count: int, work: Path, *, seed: int = 0, on_line: OnLine = lambda li
         place = work / name
         source, pictures = _source(name, place)
         environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__).with_name("fault_program.py")), name, str(source), str(pictures),
-                   str(-(-count // len(WORKS))), str(seed)]  # fmt: skip
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("fault_program.py")),
+            name,
+            str(source),
+            str(pictures),
+            str(-(-count // len(WORKS))),
+            str(seed),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"work"')]
         results += lines
@@ -94,13 +101,27 @@ def _source(name: str, place: Path) -> tuple[Path, Path]:
     return collection, media
 
 
-def kills_and_flips(kills: int, flips: int, work: Path, *, seed: int = 0, on_line: OnLine = lambda line: None) -> (
-    dict[str, Any]
-):  # fmt: skip
+def kills_and_flips(
+    kills: int, flips: int, work: Path, *, seed: int = 0, on_line: OnLine = lambda line: None
+) -> dict[str, Any]:
     """Those of ``benchmarks/unkillable.py``, in its own process: it forks from a server that has run nothing."""
     out = work / "unkillable.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "unkillable.py"), "--part", "kills", "--part", "flips",
-               "--kills", str(kills), "--flips", str(flips), "--seed", str(seed), "--out", str(out)]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "unkillable.py"),
+        "--part",
+        "kills",
+        "--part",
+        "flips",
+        "--kills",
+        str(kills),
+        "--flips",
+        str(flips),
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     on_line(f"unkillable.py ended with {done.returncode}")
     if not out.is_file():

@@ -34,9 +34,16 @@ OnDone = Callable[[int], None]
 
 
 def fuzz(
-    count: int, work: Path, *, run_seed: int = 0, pool: int = 2, groups: frozenset[str] | None = None,
-    numbers: Iterable[int] | None = None, seconds: float | None = None, on_done: OnDone = lambda n: None,
-) -> dict[str, Any]:  # fmt: skip
+    count: int,
+    work: Path,
+    *,
+    run_seed: int = 0,
+    pool: int = 2,
+    groups: frozenset[str] | None = None,
+    numbers: Iterable[int] | None = None,
+    seconds: float | None = None,
+    on_done: OnDone = lambda n: None,
+) -> dict[str, Any]:
     """Read ``count`` mutants, or those with the given ``numbers``; returns the figures of all that are in ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     seeds_file = work / "seeds.pickle"
@@ -74,9 +81,14 @@ def fuzz(
 
 
 def _serve(
-    todo: queue.SimpleQueue[int], seeds: list[Seed], seeds_file: Path, work: Path, run_seed: int, until: float | None,
+    todo: queue.SimpleQueue[int],
+    seeds: list[Seed],
+    seeds_file: Path,
+    work: Path,
+    run_seed: int,
+    until: float | None,
     keep: Callable[[dict[str, Any]], None],
-) -> None:  # fmt: skip
+) -> None:
     """One worker at a time, a new one for each that died."""
     worker: _Worker | None = None
     try:
@@ -106,8 +118,14 @@ class _Worker:
         work.mkdir(parents=True, exist_ok=True)
         self._stderr = (work / "stderr").open("w+b")
         # offline, and one thread: two of these share the machine with other work
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1",
-                       "HF_HOME": str(work / "hub"), "TMPDIR": str(work)}  # fmt: skip
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONFAULTHANDLER": "1",
+            "HF_HOME": str(work / "hub"),
+            "TMPDIR": str(work),
+        }
         command = [sys.executable, "-m", "benchmarks.attack.worker", str(seeds_file), str(work), str(run_seed)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment

@@ -20,9 +20,24 @@ _RATE_HZ = 16_000
 
 def make(work: Path) -> list[Seed]:
     """All of them. ``work`` is not needed."""
-    formats = {"jpe": "jpeg", "jpg": "jpeg", "tif": "tiff", "m4a": "bmff", "m4b": "bmff", "heic": "bmff",
-               "avif": "bmff", "wav": "riff", "webp": "riff", "aiff": "form", "aifc": "form", "opus": "ogg",
-               "svg": "xml", "md": "text", "txt": "text", "rst": "text"}  # fmt: skip
+    formats = {
+        "jpe": "jpeg",
+        "jpg": "jpeg",
+        "tif": "tiff",
+        "m4a": "bmff",
+        "m4b": "bmff",
+        "heic": "bmff",
+        "avif": "bmff",
+        "wav": "riff",
+        "webp": "riff",
+        "aiff": "form",
+        "aifc": "form",
+        "opus": "ogg",
+        "svg": "xml",
+        "md": "text",
+        "txt": "text",
+        "rst": "text",
+    }
     found = []
     for name, content in {**pictures(), **sounds(), **texts()}.items():
         suffix = name.partition("-")[0]
@@ -36,8 +51,10 @@ def make(work: Path) -> list[Seed]:
 def _runs(media: list[Seed]) -> list[Seed]:
     """A folder to be indexed, of which one file is damaged: its neighbours must come out as if alone."""
     by_name = {seed.name: seed for seed in media}
-    good = {f"good/{name}{Path(by_name[name].target).suffix}": by_name[name].content
-            for name in ("png", "jpg", "wav", "txt")}  # fmt: skip
+    good = {
+        f"good/{name}{Path(by_name[name].target).suffix}": by_name[name].content
+        for name in ("png", "jpg", "wav", "txt")
+    }
     found = []
     for seed in media:
         if seed.weight == 1.0:
@@ -161,9 +178,17 @@ def _tiled_tiff(picture: Image.Image) -> bytes:
     tiles = b"".join(picture.crop((x, 0, x + 16, 16)).tobytes() for x in (0, 16))
     size = len(tiles) // 2
     entries = [
-        (256, 4, 1, 32), (257, 4, 1, 16), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2), (277, 3, 1, 3),
-        (322, 4, 1, 16), (323, 4, 1, 16), (324, 4, 2, 208), (325, 4, 2, 216),
-    ]  # fmt: skip
+        (256, 4, 1, 32),
+        (257, 4, 1, 16),
+        (258, 3, 3, 200),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (277, 3, 1, 3),
+        (322, 4, 1, 16),
+        (323, 4, 1, 16),
+        (324, 4, 2, 208),
+        (325, 4, 2, 216),
+    ]
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *one) for one in entries)
     head = (b"II*\0" + struct.pack("<I", 8) + table + bytes(4)).ljust(200, b"\0")
     values = struct.pack("<HHHxxIIII", 8, 8, 8, 300, 300 + size, size, size)
@@ -226,11 +251,17 @@ def sounds() -> dict[str, bytes]:
         "snd": sound("AU", "ULAW"),
     }
     for name, container, codec, rate_hz in (
-        ("m4a", "ipod", "aac", 16_000), ("m4a-alac", "ipod", "alac", 16_000), ("aac", "adts", "aac", 16_000),
-        ("mka", "matroska", "libopus", 48_000), ("weba", "webm", "libopus", 48_000),
-        ("mka-aac", "matroska", "aac", 16_000), ("wma", "asf", "wmav2", 16_000), ("ac3", "ac3", "ac3", 48_000),
-        ("eac3", "eac3", "eac3", 48_000), ("mp3-2", "mp2", "mp2", 16_000),
-    ):  # fmt: skip
+        ("m4a", "ipod", "aac", 16_000),
+        ("m4a-alac", "ipod", "alac", 16_000),
+        ("aac", "adts", "aac", 16_000),
+        ("mka", "matroska", "libopus", 48_000),
+        ("weba", "webm", "libopus", 48_000),
+        ("mka-aac", "matroska", "aac", 16_000),
+        ("wma", "asf", "wmav2", 16_000),
+        ("ac3", "ac3", "ac3", 48_000),
+        ("eac3", "eac3", "eac3", 48_000),
+        ("mp3-2", "mp2", "mp2", 16_000),
+    ):
         found[name] = with_ffmpeg(container, codec, rate_hz=rate_hz)
     return found
 

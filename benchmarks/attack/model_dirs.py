@@ -22,11 +22,18 @@ OPENCLIP: dict[str, Any] = {
     "embed_dim": 16,
     "vision_cfg": _VISION,
     "text_cfg": {
-        "context_length": 12, "vocab_size": 40, "width": 32, "heads": 2, "layers": 1, "no_causal_mask": True,
-        "pool_type": "last", "proj_bias": True, "hf_tokenizer_name": "nobody/has-this",
+        "context_length": 12,
+        "vocab_size": 40,
+        "width": 32,
+        "heads": 2,
+        "layers": 1,
+        "no_causal_mask": True,
+        "pool_type": "last",
+        "proj_bias": True,
+        "hf_tokenizer_name": "nobody/has-this",
     },
     "custom_text": True,
-}  # fmt: skip
+}
 
 
 @contextlib.contextmanager
@@ -89,16 +96,37 @@ def clap_directory(directory: Path) -> Path:
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     torch.manual_seed(1)
-    text = {"vocab_size": len(_WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 16, "max_position_embeddings": 20}  # fmt: skip
-    audio = {"num_mel_bins": 16, "spec_size": 32, "window_size": 4, "patch_size": 4, "patch_stride": [4, 4],
-             "depths": [1, 1], "num_attention_heads": [2, 2], "patch_embeds_hidden_size": 8, "hidden_size": 16,
-             "num_hidden_layers": 2, "fusion_type": None}  # fmt: skip
+    text = {
+        "vocab_size": len(_WORDS),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "max_position_embeddings": 20,
+    }
+    audio = {
+        "num_mel_bins": 16,
+        "spec_size": 32,
+        "window_size": 4,
+        "patch_size": 4,
+        "patch_stride": [4, 4],
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "patch_embeds_hidden_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "fusion_type": None,
+    }
     ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=12)).save_pretrained(directory)
     ClapFeatureExtractor(
-        feature_size=16, sampling_rate=16_000, hop_length=320, max_length_s=1, fft_window_size=1024,
-        frequency_max=7_000, truncation="rand_trunc",
-    ).save_pretrained(directory)  # fmt: skip
+        feature_size=16,
+        sampling_rate=16_000,
+        hop_length=320,
+        max_length_s=1,
+        fft_window_size=1024,
+        frequency_max=7_000,
+        truncation="rand_trunc",
+    ).save_pretrained(directory)
     save_tokenizer(directory)
     return directory
 

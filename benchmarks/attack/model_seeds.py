@@ -60,11 +60,14 @@ def _reranker() -> Seed:
 
     sizes = {"queries": 2, "summary": 1, "width": 8, "heads": 2, "whitened": 8, "hidden": 8}
     config = RerankerConfig(
-        encoder="0" * 32, sources={"image": MediaSources((8,), (0,), (4,), (8,))}, compressors={"image": sizes},
+        encoder="0" * 32,
+        sources={"image": MediaSources((8,), (0,), (4,), (8,))},
+        compressors={"image": sizes},
         language_model={"source": "smollm2", "layers": 2, "lower": 1, "prompt": "{text}", "max_tokens": 8},
         scorer={"inner": 8, "heads": 2, "joint": 8, "interaction": "one-way"},
-        calibration={"image": {"cosine_weight": 1.0, "slope": 1.0, "intercept": 0.0}}, sha256="0" * 64,
-    )  # fmt: skip
+        calibration={"image": {"cosine_weight": 1.0, "slope": 1.0, "intercept": 0.0}},
+        sha256="0" * 64,
+    )
     content = json.dumps({"format": 1, **asdict(config)}).encode()
     name = "m/reranker/reranker.json"
     return Seed("reranker", "reranker", name, {name: content}, "json", 1.0)

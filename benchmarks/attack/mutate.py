@@ -15,8 +15,34 @@ from benchmarks.attack import catalogs, shapes, words
 Way = Callable[[bytes, random.Random], bytes]
 
 #: What lengths, counts and offsets are set to.
-NUMBERS = (0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 255, 256, 32_767, 32_768, 65_535, 65_536, 2**24, 2**31 - 1, 2**31,
-           2**32 - 2, 2**32 - 1, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    15,
+    16,
+    127,
+    128,
+    255,
+    256,
+    32_767,
+    32_768,
+    65_535,
+    65_536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 2,
+    2**32 - 1,
+    2**32,
+    2**53,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 
 
 def mutate(content: bytes, format: str, chance: random.Random, other: bytes = b"") -> bytes:
@@ -116,5 +142,16 @@ def _joined(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 GENERIC: list[Way] = [
-    _bits, _bits, _bytes, _bytes, _number, _number, _without, _twice, _exchanged, _filled, _truncated, _extended,
-]  # fmt: skip
+    _bits,
+    _bits,
+    _bytes,
+    _bytes,
+    _number,
+    _number,
+    _without,
+    _twice,
+    _exchanged,
+    _filled,
+    _truncated,
+    _extended,
+]

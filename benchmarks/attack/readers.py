@@ -142,8 +142,15 @@ def _queries(folder: Path, target: str, detail: str) -> str:
     from retrieval.batch import ResultFile, read_queries, search_all
     from retrieval.search import Searcher
 
-    defaults = {"k": 3, "modalities": None, "where": None, "min_score": None, "min_probability": None,
-                "plus": (), "minus": ()}  # fmt: skip
+    defaults = {
+        "k": 3,
+        "modalities": None,
+        "where": None,
+        "min_score": None,
+        "min_probability": None,
+        "plus": (),
+        "minus": (),
+    }
     with Searcher(small_collection(), FakeEncoder()) as searcher:
         answers = list(search_all(searcher, read_queries(folder / target, defaults)))
     for name in ("out.jsonl", "out.csv"):
@@ -304,7 +311,17 @@ def _odd(folder: Path, target: str, detail: str) -> str:
 
 
 READERS: Mapping[str, Reader] = {
-    "media": _media, "run": _run, "manifest": _manifest, "queries": _queries, "dataset": _dataset, "recipe": _recipe,
-    "where": _where, "collection": _collection, "model": _model, "reranker": _reranker, "tensors": _tensors,
-    "gguf": _gguf, "odd": _odd,
-}  # fmt: skip
+    "media": _media,
+    "run": _run,
+    "manifest": _manifest,
+    "queries": _queries,
+    "dataset": _dataset,
+    "recipe": _recipe,
+    "where": _where,
+    "collection": _collection,
+    "model": _model,
+    "reranker": _reranker,
+    "tensors": _tensors,
+    "gguf": _gguf,
+    "odd": _odd,
+}

@@ -19,11 +19,20 @@ Found = Mapping[str, Any]
 """The document of attack.json, by part."""
 
 _READERS = {
-    "media": "pictures, sounds, texts: `decode`", "run": "a run over a folder or a manifest", "manifest": "manifests",
-    "queries": "tables of queries", "dataset": "layouts of benchmarks", "recipe": "recipes", "where": "`--where`",
-    "collection": "collections: open, verify, search, repair", "model": "model directories",
-    "reranker": "`reranker.json`", "tensors": "files of weights", "gguf": "GGUF files", "odd": "the fuzzer itself",
-}  # fmt: skip
+    "media": "pictures, sounds, texts: `decode`",
+    "run": "a run over a folder or a manifest",
+    "manifest": "manifests",
+    "queries": "tables of queries",
+    "dataset": "layouts of benchmarks",
+    "recipe": "recipes",
+    "where": "`--where`",
+    "collection": "collections: open, verify, search, repair",
+    "model": "model directories",
+    "reranker": "`reranker.json`",
+    "tensors": "files of weights",
+    "gguf": "GGUF files",
+    "odd": "the fuzzer itself",
+}
 
 
 def held(part: str, found: Mapping[str, Any]) -> bool:
@@ -75,8 +84,15 @@ def _fuzz(found: Mapping[str, Any]) -> str:
     rows = []
     for name, counts in found["by_reader"].items():
         other = sum(counts.values()) - counts.get("read", 0) - counts.get("refused", 0)
-        rows.append((_READERS[name], f"{sum(counts.values()):,}", f"{counts.get('read', 0):,}",
-                     f"{counts.get('refused', 0):,}", f"{other:,}"))  # fmt: skip
+        rows.append(
+            (
+                _READERS[name],
+                f"{sum(counts.values()):,}",
+                f"{counts.get('read', 0):,}",
+                f"{counts.get('refused', 0):,}",
+                f"{other:,}",
+            )
+        )
     rows.append(("all", f"{found['mutants']:,}", "", "", f"{found['foreign']:,}"))
     slow, large = found["slowest"], found["most_memory"]
     costs = (
@@ -92,11 +108,17 @@ def _bombs(found: Mapping[str, Any]) -> str:
     rows = []
     for bomb in found["bombs"]:
         alone, run = bomb.get("decode"), bomb["run"]
-        rows.append((
-            bomb["bomb"], f"{bomb['size_mb']:,.1f}", f"{alone['memory_mb']:,}" if alone else "-",
-            f"{alone['cpu_s']:.1f}" if alone else "-", f"{run['memory_mb']:,}", f"{run['cpu_s']:.1f}",
-            "held" if bomb["held"] else "; ".join(bomb["problems"]),
-        ))  # fmt: skip
+        rows.append(
+            (
+                bomb["bomb"],
+                f"{bomb['size_mb']:,.1f}",
+                f"{alone['memory_mb']:,}" if alone else "-",
+                f"{alone['cpu_s']:.1f}" if alone else "-",
+                f"{run['memory_mb']:,}",
+                f"{run['cpu_s']:.1f}",
+                "held" if bomb["held"] else "; ".join(bomb["problems"]),
+            )
+        )
     alone_all = [bomb for bomb in found["bombs"] if bomb.get("decode")]
     most = max(alone_all, key=lambda bomb: bomb["decode"]["memory_mb"], default=None)
     slowest = max(alone_all, key=lambda bomb: bomb["decode"]["cpu_s"], default=None)
@@ -143,8 +165,11 @@ def _faults(found: Mapping[str, Any]) -> str:
 
 
 TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "fuzz": _fuzz, "bombs": _bombs, "strangers": _strangers, "faults": _faults,
-}  # fmt: skip
+    "fuzz": _fuzz,
+    "bombs": _bombs,
+    "strangers": _strangers,
+    "faults": _faults,
+}
 
 
 if __name__ == "__main__":

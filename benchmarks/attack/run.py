@@ -73,8 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_bar(part: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(part, total=None)
 
@@ -147,8 +152,11 @@ def _faults(given: argparse.Namespace, work: Path, total: OnDone, done: OnDone, 
 
 
 _PARTS: dict[str, Callable[[argparse.Namespace, Path, OnDone, OnDone, OnLine], dict[str, Any]]] = {
-    "fuzz": _fuzz, "bombs": _bombs, "strangers": _strangers, "faults": _faults,
-}  # fmt: skip
+    "fuzz": _fuzz,
+    "bombs": _bombs,
+    "strangers": _strangers,
+    "faults": _faults,
+}
 
 
 def _again(given: argparse.Namespace, work: Path) -> int:

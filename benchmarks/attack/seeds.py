@@ -51,9 +51,11 @@ def makers() -> dict[str, Callable[[Path], list[Seed]]]:
     from benchmarks.attack import collection_seeds, media_seeds, model_seeds, table_seeds
 
     return {
-        "media": media_seeds.make, "tables": table_seeds.make, "models": model_seeds.make,
+        "media": media_seeds.make,
+        "tables": table_seeds.make,
+        "models": model_seeds.make,
         "collections": collection_seeds.make,
-    }  # fmt: skip
+    }
 
 
 GROUPS = ("media", "tables", "models", "collections")

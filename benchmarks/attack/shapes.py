@@ -106,8 +106,28 @@ def _png_rows(content: bytes, chance: random.Random) -> bytes:
 
 def _png_new_chunk(content: bytes, chance: random.Random) -> bytes:
     chunks = _png_chunks(content)
-    name = chance.choice((b"tRNS", b"PLTE", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tEXt", b"iTXt", b"zTXt",
-                          b"eXIf", b"acTL", b"fcTL", b"fdAT", b"tIME", b"bKGD", b"sBIT", b"CgBI"))  # fmt: skip
+    name = chance.choice(
+        (
+            b"tRNS",
+            b"PLTE",
+            b"gAMA",
+            b"cHRM",
+            b"sRGB",
+            b"iCCP",
+            b"pHYs",
+            b"tEXt",
+            b"iTXt",
+            b"zTXt",
+            b"eXIf",
+            b"acTL",
+            b"fcTL",
+            b"fdAT",
+            b"tIME",
+            b"bKGD",
+            b"sBIT",
+            b"CgBI",
+        )
+    )
     data = chance.randbytes(chance.choice((0, 1, 4, 9, 26, 768, 1024)))
     chunks.insert(chance.randrange(len(chunks) + 1), (name, data))
     return _png(chunks)
@@ -365,8 +385,38 @@ def _tiff_entry(content: bytes, chance: random.Random) -> bytes:
     raw = bytearray(content)
     name = "little" if order == "<" else "big"
     if field == 0:
-        tag = chance.choice((254, 256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 284, 292, 317, 318, 320, 322,
-                             323, 324, 325, 338, 339, 347, 529, 530, 34_665, 34_675))  # fmt: skip
+        tag = chance.choice(
+            (
+                254,
+                256,
+                257,
+                258,
+                259,
+                262,
+                266,
+                270,
+                273,
+                277,
+                278,
+                279,
+                284,
+                292,
+                317,
+                318,
+                320,
+                322,
+                323,
+                324,
+                325,
+                338,
+                339,
+                347,
+                529,
+                530,
+                34_665,
+                34_675,
+            )
+        )
         raw[at : at + 2] = tag.to_bytes(2, name)  # type: ignore[arg-type]
     elif field == 1:
         raw[at + 2 : at + 4] = chance.randrange(20).to_bytes(2, name)  # type: ignore[arg-type]

@@ -29,8 +29,14 @@ def cases() -> list[Case]:
 
 
 def _manifest(place: Place) -> list[str]:
-    rows = [{"image": f"../{BAIT}"}, {"image": str(place.root / BAIT)}, {"audio": "link.wav"}, {"text": "good"},
-            {"image": "http://127.0.0.1:9/a.png"}, {"image": "file:///etc/passwd"}]  # fmt: skip
+    rows = [
+        {"image": f"../{BAIT}"},
+        {"image": str(place.root / BAIT)},
+        {"audio": "link.wav"},
+        {"text": "good"},
+        {"image": "http://127.0.0.1:9/a.png"},
+        {"image": "file:///etc/passwd"},
+    ]
     (place.stranger / "link.wav").symlink_to(place.root / BAIT)
     (place.stranger / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ["index", str(place.stranger / "m.jsonl"), "-c", "collection", "--model", "fake"]
@@ -58,8 +64,10 @@ def _tar(place: Place) -> list[str]:
 
 
 def _karpathy(place: Place) -> list[str]:
-    images = [{"filename": name, "split": "test", "sentences": [{"raw": name}]}
-              for name in (f"../{BAIT}", str(place.root / BAIT), "a.png")]  # fmt: skip
+    images = [
+        {"filename": name, "split": "test", "sentences": [{"raw": name}]}
+        for name in (f"../{BAIT}", str(place.root / BAIT), "a.png")
+    ]
     (place.stranger / "a.png").write_bytes((place.media / "a.png").read_bytes())
     (place.stranger / "d.json").write_text(json.dumps({"images": images}))
     return ["bench", f"karpathy:{place.stranger / 'd.json'}", "--model", "fake"]
@@ -68,11 +76,14 @@ def _karpathy(place: Place) -> list[str]:
 def _drawing(place: Place) -> list[str]:
     bait = place.root / BAIT
     bodies = {
-        "image": f'<image href="{bait}"/>', "file": f'<image href="file://{bait}"/>',
-        "web": '<image href="http://127.0.0.1:9/a.png"/>', "css": f"<style>@import url({bait});</style><rect/>",
-        "use": f'<use href="{bait}#a"/>', "font": f"<style>@font-face{{src:url({bait})}}</style><text>a</text>",
+        "image": f'<image href="{bait}"/>',
+        "file": f'<image href="file://{bait}"/>',
+        "web": '<image href="http://127.0.0.1:9/a.png"/>',
+        "css": f"<style>@import url({bait});</style><rect/>",
+        "use": f'<use href="{bait}#a"/>',
+        "font": f"<style>@font-face{{src:url({bait})}}</style><text>a</text>",
         "feimage": f'<filter id="f"><feImage href="{bait}"/></filter><rect filter="url(#f)"/>',
-    }  # fmt: skip
+    }
     for name, body in bodies.items():
         text = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{body}</svg>'
         (place.stranger / f"{name}.svg").write_text(text)
@@ -83,9 +94,12 @@ def _drawing(place: Place) -> list[str]:
 
 def _playlist(place: Place) -> list[str]:
     bait = place.root / BAIT
-    lists = {"a.m4a": f"#EXTM3U\n#EXTINF:9,\n{bait}\n", "b.wav": f"ffconcat version 1.0\nfile '{bait}'\n",
-             "c.mp3": f"[playlist]\nFile1=http://127.0.0.1:9/a\nFile2={bait}\n",
-             "d.aac": f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n{bait}"}  # fmt: skip
+    lists = {
+        "a.m4a": f"#EXTM3U\n#EXTINF:9,\n{bait}\n",
+        "b.wav": f"ffconcat version 1.0\nfile '{bait}'\n",
+        "c.mp3": f"[playlist]\nFile1=http://127.0.0.1:9/a\nFile2={bait}\n",
+        "d.aac": f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n{bait}",
+    }
     for name, text in lists.items():
         (place.stranger / name).write_text(text)
     return ["index", str(place.stranger), "media", "-c", "collection", "--model", "fake"]

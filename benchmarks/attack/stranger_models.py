@@ -46,7 +46,7 @@ def cases() -> list[Case]:
         Case("a collection of another width than its model", partial(_collection, "clap", clap, width=99)),
         Case("a collection that names a repository nobody has", _collection_of_nobody),
         Case("index into a stranger's collection", partial(_collection, "openclip", worst, index=True)),
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -122,13 +122,20 @@ def _code(place: Place, folder: Path, *names: str) -> None:
 def _auto_map(place: Place, folder: Path) -> None:
     """Every configuration file of transformers names code beside it."""
     _code(place, folder)
-    _edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.EvilTokenizer", "evil.EvilTokenizer"]},
-          tokenizer_class="EvilTokenizer")  # fmt: skip
+    _edit(
+        folder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["evil.EvilTokenizer", "evil.EvilTokenizer"]},
+        tokenizer_class="EvilTokenizer",
+    )
     for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            maps = {"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel",
-                    "AutoProcessor": "evil.EvilProcessor",
-                    "AutoModelForCausalLM": "evil.EvilModel", "AutoFeatureExtractor": "evil.EvilProcessor"}  # fmt: skip
+            maps = {
+                "AutoConfig": "evil.EvilConfig",
+                "AutoModel": "evil.EvilModel",
+                "AutoProcessor": "evil.EvilProcessor",
+                "AutoModelForCausalLM": "evil.EvilModel",
+                "AutoFeatureExtractor": "evil.EvilProcessor",
+            }
             _edit(folder / name, auto_map=maps, trust_remote_code=True)
 
 
@@ -175,15 +182,21 @@ def _text_tower(place: Place, folder: Path) -> None:
     other.mkdir()
     _code(place, other)
     _edit(other / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.EvilConfig"}, trust_remote_code=True)
-    _text_cfg(folder, hf_model_name=str(other), hf_proj_type="mlp", hf_pooler_type="mean_pooler",
-              hf_model_pretrained=True)  # fmt: skip
+    _text_cfg(
+        folder, hf_model_name=str(other), hf_proj_type="mlp", hf_pooler_type="mean_pooler", hf_model_pretrained=True
+    )
 
 
 def _text_tower_beside(place: Place, folder: Path) -> None:
     _code(place, folder)
-    _edit(folder / "config.json", model_type="roberta",
-          auto_map={"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel"},
-          attn_implementation="evil/kernel", _attn_implementation="evil/kernel", trust_remote_code=True)  # fmt: skip
+    _edit(
+        folder / "config.json",
+        model_type="roberta",
+        auto_map={"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel"},
+        attn_implementation="evil/kernel",
+        _attn_implementation="evil/kernel",
+        trust_remote_code=True,
+    )
     _text_cfg(folder, hf_model_name="evil/model", hf_proj_type="mlp", hf_pooler_type="mean_pooler")
 
 
@@ -194,12 +207,24 @@ def _text_tower_of_the_hub(place: Place, folder: Path) -> None:
 def _timm(name: str, place: Place, folder: Path) -> None:
     other = place.stranger / "timm"
     other.mkdir()
-    (other / "config.json").write_text(json.dumps({"architecture": "resnet18", "num_classes": 0, "model_args": {},
-        "pretrained_cfg": {"custom_load": True, "url": "http://127.0.0.1:9/x",
-                           "file": str(place.root / BAIT)}}))  # fmt: skip
+    (other / "config.json").write_text(
+        json.dumps(
+            {
+                "architecture": "resnet18",
+                "num_classes": 0,
+                "model_args": {},
+                "pretrained_cfg": {"custom_load": True, "url": "http://127.0.0.1:9/x", "file": str(place.root / BAIT)},
+            }
+        )
+    )
     (other / "pytorch_model.bin").write_bytes(zipped_pickle(place))
-    vision = {"timm_model_name": name.format(dir=other), "timm_model_pretrained": True, "timm_pool": "avg",
-              "timm_proj": "linear", "image_size": 32}  # fmt: skip
+    vision = {
+        "timm_model_name": name.format(dir=other),
+        "timm_model_pretrained": True,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 32,
+    }
     _model_cfg(folder, vision_cfg=vision)
 
 
@@ -209,10 +234,19 @@ def _weights(name: str, make: Callable[[Place], bytes], place: Place, folder: Pa
 
 
 def _settings(place: Place, folder: Path) -> None:
-    settings = {"clean": "canonicalize", "strip_sep_token": True, "language": "x",
-                "cache_dir": str(place.root / "evil-cache"), "tokenizer_file": str(place.root / BAIT),
-                "gguf_file": str(place.root / BAIT), "proxies": {"https": "http://127.0.0.1:9"},
-                "token": "x", "use_auth_token": True, "local_files_only": False, "subfolder": ".."}  # fmt: skip
+    settings = {
+        "clean": "canonicalize",
+        "strip_sep_token": True,
+        "language": "x",
+        "cache_dir": str(place.root / "evil-cache"),
+        "tokenizer_file": str(place.root / BAIT),
+        "gguf_file": str(place.root / BAIT),
+        "proxies": {"https": "http://127.0.0.1:9"},
+        "token": "x",
+        "use_auth_token": True,
+        "local_files_only": False,
+        "subfolder": "..",
+    }
     _text_cfg(folder, tokenizer_kwargs=settings)
 
 
@@ -271,17 +305,28 @@ def _config(place: Place, folder: Path, **changes: Any) -> None:
 def _kernel(place: Place, folder: Path) -> None:
     document = json.loads((folder / "config.json").read_text())
     for part in (document, document["text_config"], document["audio_config"]):
-        part.update(attn_implementation="evil/kernel", _attn_implementation="evil/kernel",
-                    _attn_implementation_internal="evil/kernel", experts_implementation="evil/kernel")  # fmt: skip
+        part.update(
+            attn_implementation="evil/kernel",
+            _attn_implementation="evil/kernel",
+            _attn_implementation_internal="evil/kernel",
+            experts_implementation="evil/kernel",
+        )
     (folder / "config.json").write_text(json.dumps(document))
 
 
 def _adapter(place: Place, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(
-        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base", "task_type": "CAUSAL_LM", "r": 2,
-                    "target_modules": ["q_proj"],
-                    "auto_mapping": {"base_model_class": "EvilModel", "parent_library": "evil"}})
-    )  # fmt: skip
+        json.dumps(
+            {
+                "peft_type": "LORA",
+                "base_model_name_or_path": "evil/base",
+                "task_type": "CAUSAL_LM",
+                "r": 2,
+                "target_modules": ["q_proj"],
+                "auto_mapping": {"base_model_class": "EvilModel", "parent_library": "evil"},
+            }
+        )
+    )
     (folder / "adapter_model.bin").write_bytes(zipped_pickle(place))
 
 
@@ -502,8 +547,11 @@ def _ready(target: Path, kind: str) -> Path:
     import tempfile
 
     if kind not in _MADE:
-        make = {"openclip": model_dirs.openclip_directory, "clap": model_dirs.clap_directory,
-                "trained": model_dirs.small_model}[kind]  # fmt: skip
+        make = {
+            "openclip": model_dirs.openclip_directory,
+            "clap": model_dirs.clap_directory,
+            "trained": model_dirs.small_model,
+        }[kind]
         with model_dirs.quiet():
             _MADE[kind] = make(Path(tempfile.mkdtemp(prefix=f"{kind}-")) / "m")
     shutil.copytree(_MADE[kind], target)

@@ -27,13 +27,14 @@ BAIT = "bait.safetensors"
 _LIMIT_S = 120
 #: Runs the file of its first argument, and does what a case must not; the watch is tried with it.
 WATCHED_PROGRAM = [
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "import contextlib, runpy, socket, subprocess, sys, pathlib\n"
     "with contextlib.suppress(OSError): socket.create_connection(('example.invalid', 80))\n"
     "subprocess.run(['true'])\n"
     f"pathlib.Path({BAIT!r}).read_bytes()\n"
     "runpy.run_path(sys.argv[1])",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +90,32 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
         os.utime(bait, (0, time.time()))  # libraries in Rust and C open files unseen by Python; reading sets the time
         notes = place.root / "notes"
         environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join((str(WATCH), str(ROOT))), "ATTACK_NOTES": str(notes),
-            "STRANGER": str(place.stranger), "BAIT": BAIT, "HOME": work, "TRIMODAL_CACHE": str(place.root / "cache"),
-            "HF_HOME": str(place.root / "hf"), "HF_HUB_CACHE": str(place.hub), "OMP_NUM_THREADS": "1", "COLUMNS": "300",
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(WATCH), str(ROOT))),
+            "ATTACK_NOTES": str(notes),
+            "STRANGER": str(place.stranger),
+            "BAIT": BAIT,
+            "HOME": work,
+            "TRIMODAL_CACHE": str(place.root / "cache"),
+            "HF_HOME": str(place.root / "hf"),
+            "HF_HUB_CACHE": str(place.hub),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "300",
+        }
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             environment.pop(name, None)
         try:
             done = subprocess.run(
-                [*command, *arguments], capture_output=True, text=True, errors="replace", env=environment, cwd=work,
-                timeout=_LIMIT_S, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [*command, *arguments],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=environment,
+                cwd=work,
+                timeout=_LIMIT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
             status, output = done.returncode, f"{done.stdout}\n{done.stderr}"
         except subprocess.TimeoutExpired:
             status, output = -1, f"no end in {_LIMIT_S} s"
@@ -114,8 +130,13 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
         if "Traceback (most recent call last)" in output:
             found.append("a traceback")
         last = [line for line in output.strip().splitlines() if line.strip()][-1:] or [""]
-        return {"case": case.name, "held": not found, "notes": found[:6], "status": status,
-                "said": last[0].replace(work, "…")[:300]}  # fmt: skip
+        return {
+            "case": case.name,
+            "held": not found,
+            "notes": found[:6],
+            "status": status,
+            "said": last[0].replace(work, "…")[:300],
+        }
 
 
 def _media(folder: Path) -> None:

@@ -66,12 +66,14 @@ def _manifests() -> list[Seed]:
         "m.parquet": (parquet(flat), ""),
         "m2.parquet": (parquet(flat, compression="zstd", use_dictionary=False, data_page_version="2.0"), ""),
         "m3.parquet": (parquet(nested, compression="gzip"), ""),
-    }  # fmt: skip
+    }
     found = []
     for name, (content, format) in tables.items():
         files = {**media(), name: content}
-        found += [Seed(f"manifest-{name}", "manifest", name, files, format, 3.0),
-                  Seed(f"indexed-{name}", "run", name, files, format, 0.6)]  # fmt: skip
+        found += [
+            Seed(f"manifest-{name}", "manifest", name, files, format, 3.0),
+            Seed(f"indexed-{name}", "run", name, files, format, 0.6),
+        ]
     return found
 
 
@@ -120,8 +122,12 @@ def _layouts() -> list[Seed]:
 
 def _tar() -> bytes:
     file = io.BytesIO()
-    members = {"0001.png": media()["a.png"], "0001.txt": b"a caption\nanother\n", "0002.wav": media()["a.wav"],
-               "0002.json": b'{"captions": ["x", "y"]}'}  # fmt: skip
+    members = {
+        "0001.png": media()["a.png"],
+        "0001.txt": b"a caption\nanother\n",
+        "0002.wav": media()["a.wav"],
+        "0002.json": b'{"captions": ["x", "y"]}',
+    }
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)

@@ -16,18 +16,94 @@ Way = Callable[[bytes, random.Random], bytes]
 
 #: As JSON values.
 AWKWARD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 10**40, 1e308, -0.0, 1.5, float("nan"),
-    float("inf"), "", " ", "\0", "\ud800", "\x1b[31m", "\x9b2J", "a\nb", "../../etc/passwd", "/etc/passwd", "CON",
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63 - 1,
+    2**63,
+    -(2**63) - 1,
+    10**40,
+    1e308,
+    -0.0,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\x1b[31m",
+    "\x9b2J",
+    "a\nb",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "CON",
     "%s%n",
-    "=1+1", "'", '"', "\u202e", "x" * 300, "é" * 200, "http://127.0.0.1:9/", [], {}, [[]], [None], {"": None},
-    {"a": {"b": {"c": 1}}}, [1, "a", None], "true", "1e999", "NaN", "-", ".", "..", "a.png", "~", "nul\0byte",
-)  # fmt: skip
+    "=1+1",
+    "'",
+    '"',
+    "\u202e",
+    "x" * 300,
+    "é" * 200,
+    "http://127.0.0.1:9/",
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"a": {"b": {"c": 1}}},
+    [1, "a", None],
+    "true",
+    "1e999",
+    "NaN",
+    "-",
+    ".",
+    "..",
+    "a.png",
+    "~",
+    "nul\0byte",
+)
 
 _WRITTEN = (
-    "", "0", "-1", "9223372036854775807", "9223372036854775808", "1e999", "nan", "inf", "''", '""', "null", "true",
-    "[]", "{}", "../x", "\x00", "\x1b[31m", "'; drop table items; --", "=cmd()", "x" * 5000, "9" * 5000, "é", "\u2028",
-    "1979-05-27T07:32:00Z", '"""', "'''", "0x7fffffffffffffff", "1_0", "+", "%", ",", ";", "\\", "\ufeff",
-)  # fmt: skip
+    "",
+    "0",
+    "-1",
+    "9223372036854775807",
+    "9223372036854775808",
+    "1e999",
+    "nan",
+    "inf",
+    "''",
+    '""',
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "../x",
+    "\x00",
+    "\x1b[31m",
+    "'; drop table items; --",
+    "=cmd()",
+    "x" * 5000,
+    "9" * 5000,
+    "é",
+    "\u2028",
+    "1979-05-27T07:32:00Z",
+    '"""',
+    "'''",
+    "0x7fffffffffffffff",
+    "1_0",
+    "+",
+    "%",
+    ",",
+    ";",
+    "\\",
+    "\ufeff",
+)
 
 
 def json_changed(document: Any, chance: random.Random) -> Any:
@@ -101,8 +177,24 @@ def _json_text(content: bytes, chance: random.Random) -> bytes:
     if not values:
         raise ValueError("no value")
     one = chance.choice(values)
-    new = chance.choice(("9" * 5000, "-" + "1" * 4400, "1e99999", "NaN", "-Infinity", "[" * 3000, '{"a":' * 1500, "'x'",
-                         '"\\ud800"', '"\\u0000"', "{}, " + one[0], "01", "1.", '"' + "\x9b" + '"'))  # fmt: skip
+    new = chance.choice(
+        (
+            "9" * 5000,
+            "-" + "1" * 4400,
+            "1e99999",
+            "NaN",
+            "-Infinity",
+            "[" * 3000,
+            '{"a":' * 1500,
+            "'x'",
+            '"\\ud800"',
+            '"\\u0000"',
+            "{}, " + one[0],
+            "01",
+            "1.",
+            '"' + "\x9b" + '"',
+        )
+    )
     changed = text[: one.start()] + new + text[one.end() :]
     return changed.encode("utf-8", "surrogateescape")
 
@@ -147,14 +239,53 @@ def _token(content: bytes, chance: random.Random) -> bytes:
     if not tokens:
         raise ValueError("empty")
     at = chance.randrange(len(tokens))
-    new = chance.choice((
-        *_WRITTEN, "(", ")", "((((((((((", "not", "not not not", "and", "or", "in", "in ()", "like", "between", "is",
-        "null",
-        "select", "(select 1)", "--", "/*", "*", "||", "exists", "case when 1 then 2 end", "metadata.a.b.c", "rowid",
-        "items.key", "sqlite_master", "lower(", "length(1)", "cast(1 as text)", "escape", "''''", "x'00'", ":a",
-        "?", "@a",
-        "glob", "regexp", "collate nocase", "1e400", "0x10", "true", "and 1=1 " * 200, "(1, 2, 3)",
-    ))  # fmt: skip
+    new = chance.choice(
+        (
+            *_WRITTEN,
+            "(",
+            ")",
+            "((((((((((",
+            "not",
+            "not not not",
+            "and",
+            "or",
+            "in",
+            "in ()",
+            "like",
+            "between",
+            "is",
+            "null",
+            "select",
+            "(select 1)",
+            "--",
+            "/*",
+            "*",
+            "||",
+            "exists",
+            "case when 1 then 2 end",
+            "metadata.a.b.c",
+            "rowid",
+            "items.key",
+            "sqlite_master",
+            "lower(",
+            "length(1)",
+            "cast(1 as text)",
+            "escape",
+            "''''",
+            "x'00'",
+            ":a",
+            "?",
+            "@a",
+            "glob",
+            "regexp",
+            "collate nocase",
+            "1e400",
+            "0x10",
+            "true",
+            "and 1=1 " * 200,
+            "(1, 2, 3)",
+        )
+    )
     way = chance.randrange(4)
     tokens[at : at + 1] = [[f" {new} "], [tokens[at], " ", tokens[at]], [], [new, tokens[at]]][way]
     return "".join(tokens).encode("utf-8", "surrogatepass")
@@ -163,10 +294,26 @@ def _token(content: bytes, chance: random.Random) -> bytes:
 def _text(content: bytes, chance: random.Random) -> bytes:
     """Awkward characters put into a text."""
     at = chance.randrange(len(content) + 1)
-    new = chance.choice(("\0", "\ufeff", "\u2028", "\x85", "\r", "." * 3000, " " * 3000, "\n" * 3000, "a" * 3000,
-                         "\u202e",
-                         "\x1b]0;x\x07", "🧨" * 200, "e\u0301" * 500, "。" * 900, "?!" * 900,
-                         "\u200b" * 900))  # fmt: skip
+    new = chance.choice(
+        (
+            "\0",
+            "\ufeff",
+            "\u2028",
+            "\x85",
+            "\r",
+            "." * 3000,
+            " " * 3000,
+            "\n" * 3000,
+            "a" * 3000,
+            "\u202e",
+            "\x1b]0;x\x07",
+            "🧨" * 200,
+            "e\u0301" * 500,
+            "。" * 900,
+            "?!" * 900,
+            "\u200b" * 900,
+        )
+    )
     return content[:at] + new.encode() + content[at:]
 
 
@@ -178,9 +325,24 @@ def _xml(content: bytes, chance: random.Random) -> bytes:
     elements = list(re.finditer(r"<(\w+)[^<>]*/>", text))
     if way == 0 and values:
         one = chance.choice(values)
-        new = chance.choice(("", "0", "-1", "1e38", "nan", "9" * 400, "url(#g)", "#a", "data:image/png;base64,AAAA",
-                             "100%",
-                             "file:///etc/passwd", "M0 0" + "L1 1" * 2000, "1e-30", "&lt;"))  # fmt: skip
+        new = chance.choice(
+            (
+                "",
+                "0",
+                "-1",
+                "1e38",
+                "nan",
+                "9" * 400,
+                "url(#g)",
+                "#a",
+                "data:image/png;base64,AAAA",
+                "100%",
+                "file:///etc/passwd",
+                "M0 0" + "L1 1" * 2000,
+                "1e-30",
+                "&lt;",
+            )
+        )
         text = f'{text[: one.start()]}="{new}"{text[one.end() :]}'
     elif way == 1 and elements:
         one = chance.choice(elements)

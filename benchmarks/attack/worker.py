@@ -92,9 +92,10 @@ def measured() -> Iterator[dict[str, Any]]:
         # a child's highest counts from the fork on, where it is this process's
         child_mb = max(0.0, after.ru_maxrss / 1e3 - before / 1e6) if after.ru_maxrss > children.ru_maxrss else 0.0
         cost.update(
-            wall_s=round(time.monotonic() - started, 3), cpu_s=round(own + theirs, 3),
+            wall_s=round(time.monotonic() - started, 3),
+            cpu_s=round(own + theirs, 3),
             memory_mb=round(max(0, status_bytes("VmHWM") - before) / 1e6 + child_mb, 1),
-        )  # fmt: skip
+        )
 
 
 def status_bytes(name: str) -> int:

@@ -138,12 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         json.dumps(
             {
-                "pictures": len(labels), "right": float(labels.mean()), "given": int(given.sum()),
+                "pictures": len(labels),
+                "right": float(labels.mean()),
+                "given": int(given.sum()),
                 "right_of_given": float(labels[given].mean()) if given.any() else None,
-                "slope": slope, "intercept": intercept,
+                "slope": slope,
+                "intercept": intercept,
             }
         )
-    )  # fmt: skip
+    )
     return 0
 
 

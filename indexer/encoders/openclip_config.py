@@ -16,17 +16,33 @@ from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import TOKENIZER_KEYS, require_keys, require_size
 from indexer.errors import ModelError
 
-_MODEL = frozenset((
-    "embed_dim", "vision_cfg", "text_cfg", "multimodal_cfg", "quick_gelu", "custom_text", "init_logit_scale",
-    "init_logit_bias", "nonscalar_logit_scale", "pad_id",
-))  # fmt: skip
+_MODEL = frozenset(
+    (
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "multimodal_cfg",
+        "quick_gelu",
+        "custom_text",
+        "init_logit_scale",
+        "init_logit_bias",
+        "nonscalar_logit_scale",
+        "pad_id",
+    )
+)
 _NESTED = {"act_kwargs": frozenset(("approximate",)), "norm_kwargs": frozenset(("eps", "elementwise_affine", "bias"))}
 #: open_clip's own handling of a text, beside what transformers' tokenizers take.
 _TOKENIZER = TOKENIZER_KEYS | {"clean", "strip_sep_token"}
 _SIMPLE_TOKENIZER = frozenset(("clean", "additional_special_tokens", "reduction_mask"))
 #: No published model is near these; beyond them building the towers alone would take the machine's memory.
-_MOST = {"layers": 1_000, "width": 65_536, "vocab_size": 10_000_000, "context_length": 1_000_000, "embed_dim": 65_536,
-         "image_size": 8_192}  # fmt: skip
+_MOST = {
+    "layers": 1_000,
+    "width": 65_536,
+    "vocab_size": 10_000_000,
+    "context_length": 1_000_000,
+    "embed_dim": 65_536,
+    "image_size": 8_192,
+}
 
 
 def check_config(config: Mapping[str, Any], where: object) -> None:

@@ -31,31 +31,107 @@ _ENDLESS = 1e31
 #: Deeper configurations than this do not exist.
 _MAX_DEPTH = 12
 
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "sentencepiece.bpe.model",
-                 "spiece.model", "tokenizer.model", "source.spm", "target.spm")  # fmt: skip
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "bpe.codes",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "source.spm",
+    "target.spm",
+)
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 #: Of ``tokenizer_config.json`` and of open_clip's ``tokenizer_kwargs``: how a text is split, never where files are.
-TOKENIZER_KEYS = frozenset((
-    *_TOKENS, "add_bos_token", "add_eos_token", "add_prefix_space", "add_dummy_prefix_space", "added_tokens_decoder",
-    "additional_special_tokens", "clean_up_tokenization_spaces", "do_basic_tokenize", "do_lower_case", "errors",
-    "extra_ids", "extra_special_tokens", "fix_mistral_regex", "keep_accents", "language", "legacy", "max_length",
-    "model_input_names", "model_max_length", "model_specific_special_tokens", "never_split", "normalization",
-    "pad_to_multiple_of", "pad_token_type_id", "padding_side", "remove_space", "spaces_between_special_tokens",
-    "split_by_punct", "split_special_tokens", "strip_accents", "stride", "tokenize_chinese_chars", "tokenizer_class",
-    "trim_offsets", "truncation_side", "truncation_strategy", "use_default_system_prompt", "use_fast", "vocab_type",
-    "wordpieces_prefix",
-))  # fmt: skip
+TOKENIZER_KEYS = frozenset(
+    (
+        *_TOKENS,
+        "add_bos_token",
+        "add_eos_token",
+        "add_prefix_space",
+        "add_dummy_prefix_space",
+        "added_tokens_decoder",
+        "additional_special_tokens",
+        "clean_up_tokenization_spaces",
+        "do_basic_tokenize",
+        "do_lower_case",
+        "errors",
+        "extra_ids",
+        "extra_special_tokens",
+        "fix_mistral_regex",
+        "keep_accents",
+        "language",
+        "legacy",
+        "max_length",
+        "model_input_names",
+        "model_max_length",
+        "model_specific_special_tokens",
+        "never_split",
+        "normalization",
+        "pad_to_multiple_of",
+        "pad_token_type_id",
+        "padding_side",
+        "remove_space",
+        "spaces_between_special_tokens",
+        "split_by_punct",
+        "split_special_tokens",
+        "strip_accents",
+        "stride",
+        "tokenize_chinese_chars",
+        "tokenizer_class",
+        "trim_offsets",
+        "truncation_side",
+        "truncation_strategy",
+        "use_default_system_prompt",
+        "use_fast",
+        "vocab_type",
+        "wordpieces_prefix",
+    )
+)
 _ADDED_TOKEN_KEYS = frozenset(("__type", "content", "lstrip", "normalized", "rstrip", "single_word", "special"))
 #: What configurations of transformers read beside their declared fields: names of older versions of the same settings.
-_OLDER_KEYS = frozenset((
-    "attention_windows", "block_ff_dim", "dense_intermediate_size", "first_k_dense_replace", "full_attention_interval",
-    "global_attn_every_n_layers", "global_head_dim", "global_rope_theta", "hybrid_override_pattern", "layer_types",
-    "local_rope_theta", "max_position_embeddings", "model_type", "moe_layer_freq", "n_embed", "num_experts",
-    "num_global_key_value_heads", "num_labels", "pad_token_id", "partial_rotary_factor", "pooler_hidden_size",
-    "qk_rope_head_dim", "rope_local_base_freq", "rope_parameters", "rope_scaling", "rope_theta", "rotary_dim",
-    "rotary_emb_base", "rotary_pct", "sliding_window_pattern", "sliding_window_size", "swa_rope_theta",
-    "tie_embedding", "tie_word_embeddings", "tokenizer_class", "use_sliding_window",
-))  # fmt: skip
+_OLDER_KEYS = frozenset(
+    (
+        "attention_windows",
+        "block_ff_dim",
+        "dense_intermediate_size",
+        "first_k_dense_replace",
+        "full_attention_interval",
+        "global_attn_every_n_layers",
+        "global_head_dim",
+        "global_rope_theta",
+        "hybrid_override_pattern",
+        "layer_types",
+        "local_rope_theta",
+        "max_position_embeddings",
+        "model_type",
+        "moe_layer_freq",
+        "n_embed",
+        "num_experts",
+        "num_global_key_value_heads",
+        "num_labels",
+        "pad_token_id",
+        "partial_rotary_factor",
+        "pooler_hidden_size",
+        "qk_rope_head_dim",
+        "rope_local_base_freq",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "rotary_dim",
+        "rotary_emb_base",
+        "rotary_pct",
+        "sliding_window_pattern",
+        "sliding_window_size",
+        "swa_rope_theta",
+        "tie_embedding",
+        "tie_word_embeddings",
+        "tokenizer_class",
+        "use_sliding_window",
+    )
+)
 #: Their values are chosen here or not at all: a number format is ours, and tasks are not what a tower is for.
 _NOT_TAKEN = frozenset(("dtype", "torch_dtype", "task_specific_params", "label2id"))
 #: Bytes of towers in float32 for one of their file's, which may hold eight bits a number; small ones always pass.
