@@ -97,6 +97,7 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
 
 #: Filters whose rows are remembered until the next commit.
 _FILTERS_KEPT = 8
+_LOG = "PRAGMA journal_mode = WAL"
 #: Not in the migrations: a catalog that lacks it gets it with the next commit.
 _COUNT_COMMIT = sa.text("INSERT INTO meta VALUES ('commits', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
 _KEEP_DESCRIPTION = sa.text(
@@ -264,6 +265,7 @@ class Catalog:
                     )
                 if writable:
                     catalog._broken = is_broken(path, catalog._commits())
+                    catalog._use_log()
                     catalog._migrate(version)
             except BaseException:
                 catalog.close()
@@ -287,6 +289,7 @@ class Catalog:
             connection = _connect(path, "rwc")
             catalog = cls(path, connection, writable=True)
             try:
+                catalog._raw().execute(_LOG)
                 catalog._migrate(0)
                 catalog._broken = False
             except BaseException:
@@ -731,7 +734,7 @@ class Catalog:
             pass
         with self._lock, _stated(self.path):
             self._connection.rollback()
-            raw: Any = self._connection.connection.driver_connection
+            raw = self._raw()
             raw.execute("VACUUM")
             # a reader holds the log; then it is emptied when the last one closes, and is not waited for
             raw.execute("PRAGMA busy_timeout = 0")
@@ -826,6 +829,20 @@ class Catalog:
     def _schema_version(self) -> int:
         with self._reading() as connection:
             return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def _use_log(self) -> None:
+        """Have a catalog without a log, such as one from a disk that can't have one, written with it."""
+        self._connection.rollback()
+        if self._raw().execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return
+        with self.transaction():  # counted, so that the seal of before says nothing of the header that is coming
+            pass
+        self._connection.rollback()
+        self._raw().execute(_LOG)
+
+    def _raw(self) -> Any:
+        """The driver's connection, for what is no part of a transaction."""
+        return self._connection.connection.driver_connection
 
     def _migrate(self, version: int) -> None:
         for number, statements in MIGRATIONS:
@@ -1124,7 +1141,6 @@ def _connect(path: Path, mode: str) -> sa.Connection:
             # The file may be a stranger's: its views and triggers call nothing.
             raw.execute("PRAGMA trusted_schema = OFF")
             if not mode.startswith("ro"):
-                raw.execute("PRAGMA journal_mode = WAL")
                 raw.execute("PRAGMA synchronous = FULL")
                 raw.execute("PRAGMA foreign_keys = ON")
         except BaseException:

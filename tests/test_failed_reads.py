@@ -6,6 +6,7 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -23,6 +24,7 @@ from indexer.collection import Collection
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import CollectionError, IndexDamaged, StorageError, TrimodalError
 from indexer.rows import Place
+from indexer.seal import seal_of
 from indexer.vanished import is_gone
 
 PARTS = [
@@ -166,6 +168,28 @@ def test_one_failed_read_while_the_catalog_opens_leaves_no_wrong_checksum(
         opened.commit([])
     with Collection.open(path) as opened:
         assert opened.verify() == []
+
+
+def test_a_catalog_that_was_written_without_a_log_gets_one_and_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """As one is left by a disk that can't have a log, or that failed while the catalog was switched to it."""
+    path = made(tmp_path / "c")
+    with contextlib.closing(sqlite3.connect(path / "catalog.sqlite")) as raw:
+        assert raw.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    seal_of(path / "catalog.sqlite").unlink()
+    with contextlib.closing(Catalog.open(path / "catalog.sqlite", writable=True)) as catalog:
+        raw_connection: Any = catalog._connection.connection.driver_connection
+        raw_connection.execute("PRAGMA journal_mode = DELETE")
+        with catalog.transaction():
+            pass
+    assert seal_of(path / "catalog.sqlite").is_file()
+
+    for _ in range(2):
+        with Collection.open(path, writable=True) as opened:
+            assert opened.catalog.is_whole
+        with Collection.open(path) as opened:
+            assert opened.verify() == []
+    with contextlib.closing(sqlite3.connect(path / "catalog.sqlite")) as raw:
+        assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize("line", ["Tree 3 page 5: unable to get the page. error code=266", "error code 3082"])
