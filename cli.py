@@ -149,7 +149,11 @@ def index(
         float, typer.Option(min=1, help="Files that take more memory than this to read are skipped.")
     ] = 1000,
     max_seconds: Annotated[
-        float, typer.Option(min=0.001, help="Files that take longer to read are skipped; sounds: for each ten minutes.")
+        float,
+        typer.Option(
+            min=0.001,
+            help="Files that take longer to read are skipped (sounds: ten minutes of it, texts: a million letters).",
+        ),
     ] = 20,
     index_kind: Annotated[
         str | None, typer.Option(help="Flat (exact), HNSW or IVF; auto: what suits the number of vectors.")
@@ -176,6 +180,7 @@ def index(
     from indexer.index_plan import parse_wish
     from indexer.items import Modality
     from indexer.limits import MediaLimits
+    from indexer.token_passages import rule_of
     from retrieval.rerank.stage import require_captioner
 
     place = _place(collection)
@@ -194,6 +199,8 @@ def index(
     reranker = require_captioner(encoder, device) if caption else None
     maker = token_encoder(encoder)
     tokens = maker.token_spec if maker else None
+    passages = rule_of(encoder)
+    made_by = (encoder.spec, encoder.fingerprint, encoder.dim)
     limits = MediaLimits(
         max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
         max_audio_hours=max_audio_hours, max_decoded_mb=max_decoded_mb, max_seconds=max_seconds,
@@ -216,9 +223,9 @@ def index(
             return report.then(fill_captions(target, encoder, captioner, on_progress=tell))
 
     if rebuild and exists:
-        report = Collection.rebuild(place, encoder.spec, encoder.fingerprint, encoder.dim, run, tokens=tokens)
+        report = Collection.rebuild(place, *made_by, run, tokens, passages)
     else:
-        report = run(Collection.open_or_create(place, encoder.spec, encoder.fingerprint, encoder.dim, tokens=tokens))
+        report = run(Collection.open_or_create(place, *made_by, tokens, passages))
     if as_json:
         document = asdict(report)
         document["skipped"] = [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
@@ -575,6 +582,7 @@ def info(
 ) -> None:
     """What a collection holds, and which model made it."""
     from indexer.collection import Collection
+    from indexer.token_passages import passages_line
 
     if columns:
         with Collection.open(_place(collection)) as opened:
@@ -587,8 +595,10 @@ def info(
     with Collection.open(_place(collection)) as opened:
         found = opened.stats()
         told = opened.index_lines()
+        passages = passages_line(opened.passage_rule)
     if not as_json:
         del found["index_facts"]
+        found["passages"] = passages
     _facts(found, as_json)
     if not as_json and len(told) > 1:
         for line in ("", *told):

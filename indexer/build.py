@@ -48,6 +48,7 @@ from indexer.keys import APART, is_apart, key_apart, row_key
 from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
 from indexer.rows import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
+from indexer.token_passages import cut_by
 from indexer.vanished import Gone, Kept, Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
@@ -276,6 +277,7 @@ class _Build:
         self.keys_apart = self.catalog.keys_with(APART)
         """Of stored rows, from earlier runs."""
         self.reader = _reader(limits)
+        self.cut = cut_by(collection.passage_rule, encoder)
         self.skipped = list(corpus.skipped)
         self.remarks: dict[str, list[str]] = {}
         """What was wrong with files that could be read, and their keys."""
@@ -464,7 +466,7 @@ class _Build:
     def _decode(self, new: _NewContent, reserve: Reserve = no_reserve) -> Iterator[_Outcome]:
         """The parts of an item, prepared; ``_Failed`` in the place of the part that can't be read, and then no more."""
         decoding = decode_parts if new.held is None else new.held.decode
-        parts = decoding(new.item, self.limits, reserve)
+        parts = decoding(new.item, self.limits, reserve, self.cut)
         is_last = False
         try:
             while not is_last:

@@ -18,7 +18,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ from indexer.items import Embeddings, Item, Modality, Scalar, Segment
 from indexer.names import nfc
 from indexer.reading import lost_target, misplaced, read_errors, status
 from indexer.rows import BadFile, Record
+from indexer.token_passages import PassageRule
 from indexer.token_store import TokenStore
 from indexer.vectors import Checksums, RowStore, VectorStore, rows_per_shard
 
@@ -133,12 +134,14 @@ class Collection:
         fingerprint: str,
         dim: int,
         tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
         *,
         replace: bool = False,
     ) -> Collection:
         """Make an empty collection, open for writing; with ``replace`` in the place of the one that is there.
 
-        With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors.
+        With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors; its texts are cut
+        by ``passages``.
         ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
         there is one already, or when the folder holds other things, and ``IndexDamaged`` when it holds what is left
         of a collection whose description is gone.
@@ -155,14 +158,14 @@ class Collection:
                     f"{path}: is a collection already; add to it (trimodal index PATH...) "
                     "or make it anew (trimodal index --rebuild PATH...)"
                 )
-            made = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens)
+            made = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
             cleanup.pop_all()
             return made
 
     @classmethod
     def _make(
         cls, path: Path, lock: filelock.BaseFileLock, encoder_spec: str, fingerprint: str, dim: int,
-        tokens: TokenSpec | None,
+        tokens: TokenSpec | None, passages: PassageRule | None,
     ) -> Collection:  # fmt: skip
         """An empty collection in the place of what is there; ``lock`` is held, and becomes the collection's."""
         with storage_errors(path):
@@ -183,6 +186,7 @@ class Collection:
                 created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
                 tokens=tokens,
                 checksums=True,
+                passages=passages,
             )
             catalog.keep_description(description.text())
             replace_text(path / _DESCRIPTION, description.text())
@@ -266,15 +270,22 @@ class Collection:
 
     @classmethod
     def open_or_create(
-        cls, path: Path, encoder_spec: str, fingerprint: str, dim: int, tokens: TokenSpec | None = None
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
     ) -> Collection:
         """The collection at ``path``, open for writing; an empty one where there is none.
 
-        ``tokens`` is for a new one: a collection that was made without media tokens goes on without. One that holds
-        nothing belongs to no encoder: what a first run with a wrong model left is made anew for this one.
+        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens goes on without,
+        and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a wrong
+        model left is made anew for this one.
         """
         if not cls.exists(path):
-            return cls.create(path, encoder_spec, fingerprint, dim, tokens)
+            return cls.create(path, encoder_spec, fingerprint, dim, tokens, passages)
         found = cls.open(path, writable=True)
         lock = found._lock_file
         assert lock is not None
@@ -284,7 +295,7 @@ class Collection:
                 found.catalog.is_whole and found.holds_nothing
             ):
                 found.catalog.close()
-                found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens)
+                found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
             cleanup.pop_all()
             return found
 
@@ -297,11 +308,12 @@ class Collection:
         dim: int,
         run: Callable[[Collection], Rebuilt],
         tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
     ) -> Rebuilt:
         """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
 
         Until then the old one is searched as before. Interrupted or killed, the old one stays, and the next
-        rebuild with the same encoder and tokens continues where this one ended. Returns what ``run`` returns.
+        rebuild with the same encoder, tokens and passages continues where this one ended. Returns what ``run`` returns.
         """
         path = path.resolve()
         beside = path.with_name(path.name + _REBUILDING)
@@ -314,11 +326,12 @@ class Collection:
             if cls.exists(beside):
                 with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
                     found = unless_taken.enter_context(cls.open(beside, writable=True))
-                    if (found.fingerprint, found.token_spec) == (fingerprint, tokens) and not found.verify():
+                    same = (found.fingerprint, found.token_spec, found.passage_rule) == (fingerprint, tokens, passages)
+                    if same and not found.verify():
                         unless_taken.pop_all()
                         target = found
             if target is None:
-                target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, replace=True)
+                target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, passages, replace=True)
             with target:
                 result = run(target)
             if not result.interrupted:
@@ -376,6 +389,11 @@ class Collection:
     def token_spec(self) -> TokenSpec | None:
         """What the media tokens are that it keeps; ``None`` where it keeps none."""
         return self._description.tokens
+
+    @property
+    def passage_rule(self) -> PassageRule | None:
+        """How its texts are cut; ``None`` by characters."""
+        return self._description.passages
 
     @property
     def count(self) -> int:
@@ -463,6 +481,7 @@ class Collection:
                 "width": self.token_spec.width,
                 "bytes_per_item": self.token_spec.row_bytes,
             },
+            "passages": None if self.passage_rule is None else asdict(self.passage_rule),
             "index": None if facts is None else facts.kind,
             "index_facts": None if facts is None else facts.to_json(),
             "bytes": _size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),

@@ -13,6 +13,7 @@ from indexer.crc import crc32_of_json
 from indexer.encoders.media_tokens import TokenSpec
 from indexer.errors import CollectionError, CollectionMissing, IndexDamaged
 from indexer.reading import misplaced, read_small
+from indexer.token_passages import PassageRule
 
 DESCRIPTION_NAME = "collection.json"
 SCHEMA_VERSION = 1
@@ -38,6 +39,8 @@ class Description:
     """Absent from what was written before there were any."""
     checksums: bool = False
     """Whether every row of vectors and tokens has one; absent from what was written before there were any."""
+    passages: PassageRule | None = None
+    """How texts are cut. None, and absent from what was written before there were rules: by characters."""
 
     def text(self) -> str:
         """As it is written."""
@@ -78,11 +81,14 @@ def parse_description(data: bytes, file: Path) -> Description:
         check = values.pop(_CHECK, None)
         if check != crc32_of_json(values) and not (check is None and "checksums" not in values):
             raise ValueError  # what was written before there were checksums has neither
-        later = {"tokens", "checksums"}  # absent before collections had any
+        later = {"tokens", "checksums", "passages"}  # absent before collections had any
         known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
-        tokens = values.get("tokens")
+        tokens, rule = values.get("tokens"), values.get("passages")
         description = Description(
-            **known, tokens=None if tokens is None else TokenSpec(**tokens), checksums=values.get("checksums", False)
+            **known,
+            tokens=None if tokens is None else TokenSpec(**tokens),
+            checksums=values.get("checksums", False),
+            passages=None if rule is None else PassageRule(**rule),
         )
         if min(description.dim, description.rows_per_shard) < 1:
             raise ValueError

@@ -77,7 +77,7 @@ def find_duplicates(
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold is {threshold:g}; it is a cosine above 0 and up to 1")
     threshold = min(threshold, 1.0) - _ROUNDING
-    contents = Contents(partial(_text, collection), left_out or LeftOut())
+    contents = Contents(partial(_texts, collection), left_out or LeftOut())
     for modality in modalities:
         parts = _Parts(*collection.catalog.parts(modality))
         if len(parts.items):
@@ -172,8 +172,8 @@ def _rows(collection: Collection, parts: _Parts, places: set[int]) -> dict[int, 
     return {of_vector[vector_id]: row for vector_id, row in found.items()}
 
 
-def _text(collection: Collection, row: ItemRow) -> str:
-    return "\n".join(one.segment.text or row.text or "" for one in collection.catalog.segments_of(row.item_id))
+def _texts(collection: Collection, row: ItemRow) -> list[str]:
+    return [one.segment.text or row.text or "" for one in collection.catalog.segments_of(row.item_id)]
 
 
 def _told(collection: Collection, parts: _Parts, members: list[tuple[int, float, bool]]) -> tuple[Duplicate, ...]:

@@ -19,6 +19,7 @@ from indexer.files import display_path, file_id, instead, media_error, mtime_ns,
 from indexer.items import DecodedItem, Item
 from indexer.limits import MediaLimits, check_size
 from indexer.media import decode_parts
+from indexer.passages import Cut, passages
 
 #: A file up to this size is copied.
 COPIED_BYTES = 32_000_000
@@ -100,9 +101,11 @@ class Held:
         if digest != self.digest or not _same(self._status, os.fstat(self._handle)):
             raise ChangedWhileRead(display_path(self._item.path))
 
-    def decode(self, item: Item, limits: MediaLimits, reserve: Reserve = no_reserve) -> Iterator[DecodedItem]:
+    def decode(
+        self, item: Item, limits: MediaLimits, reserve: Reserve = no_reserve, cut: Cut = passages
+    ) -> Iterator[DecodedItem]:
         """As :func:`indexer.media.decode_parts`, of these bytes; the last part comes when they were checked."""
-        parts = decode_parts(item, limits, reserve)
+        parts = decode_parts(item, limits, reserve, cut)
         is_last = False
         while not is_last:
             try:

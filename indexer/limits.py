@@ -24,6 +24,8 @@ TABLE_S = 120
 READING_RULES = 2
 #: A sound may take ``max_seconds`` for every ten minutes of it.
 SOUND_SHARE_S = 600.0
+#: A text that is cut by a model's tokens may take ``max_seconds`` for every so many characters of it.
+TEXT_SHARE_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,12 @@ class MediaLimits:
     max_decoded_mb: float = 1000
     """Of memory that one file takes while it is read: by what comes out of it, not by its size on the disk."""
     max_seconds: float = 20
-    """Of processor time to read a picture or a text, or ten minutes of a sound."""
+    """Of processor time to read a picture, ten minutes of a sound, or a million characters of a text."""
     window_s: float = 10.0
     hop_s: float = 8.0
     """From the start of one window to the start of the next; below ``window_s``, so that they overlap."""
     passage_chars: int = 600
+    """Where the collection has no rule for passages, or the model can't say what it reads."""
 
 
 def limits_for(window_s: float, limits: MediaLimits | None = None) -> MediaLimits:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from indexer.ahead import Reserve, no_reserve
-from indexer.errors import MediaError
+from indexer.errors import TrimodalError
 from indexer.files import display_path, media_error, one_line
 from indexer.items import DecodedItem, DecodedSegment, Item, Modality, Scalar, Segment
-from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
+from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_memory
 from indexer.mono import KEPT_S
-from indexer.passages import passages, read_text
+from indexer.passages import Cut, passages, read_text
 from indexer.picture import open_picture, read_picture
 from indexer.sound import open_sound, read_sound, sound_windows
 from indexer.stopwatch import Stopwatch
@@ -42,23 +42,30 @@ _WINDOWS_AT_ONCE = 8
 _TEXT_FACTOR = 10
 
 
-def decode(item: Item, limits: MediaLimits = _DEFAULT) -> DecodedItem:
+def decode(item: Item, limits: MediaLimits = _DEFAULT, cut: Cut = passages) -> DecodedItem:
     """Read an item: at least one segment, and the facts learned. Deterministic and thread-safe.
 
-    Raises ``MediaError`` for whatever is wrong with the file, and nothing else. All of it is in memory, so that a
-    long sound takes much; see :func:`decode_parts`.
+    Raises ``MediaError`` for whatever is wrong with the file, and for a sound whose windows take more memory than one
+    file may, as all of them are given at once (see :func:`decode_parts`); ``ModelError`` where ``cut`` does.
     """
-    parts = list(decode_parts(item, limits))
+    parts: list[DecodedItem] = []
+    n_bytes = 0
+    for part in decode_parts(item, limits, cut=cut):
+        n_bytes += sum(getattr(one.payload, "nbytes", 0) for one in part.segments)
+        check_memory(item.path, n_bytes, limits)
+        parts.append(part)
     if len(parts) == 1:
         return parts[0]
     return replace(parts[-1], segments=tuple(segment for part in parts for segment in part.segments))
 
 
-def decode_parts(item: Item, limits: MediaLimits = _DEFAULT, reserve: Reserve = no_reserve) -> Iterator[DecodedItem]:
+def decode_parts(
+    item: Item, limits: MediaLimits = _DEFAULT, reserve: Reserve = no_reserve, cut: Cut = passages
+) -> Iterator[DecodedItem]:
     """The same as :func:`decode`, in parts that follow each other: of a long sound, some windows at a time.
 
-    ``reserve`` is called with the bytes that reading takes, before they are taken. Raises ``MediaError`` as
-    :func:`decode`, for most that can be wrong before the first part.
+    ``reserve`` is called with the bytes that reading takes, before they are taken; ``cut`` makes passages of a text.
+    Raises as :func:`decode`, for most that can be wrong before the first part.
     """
     try:
         if item.modality is Modality.IMAGE:
@@ -66,8 +73,8 @@ def decode_parts(item: Item, limits: MediaLimits = _DEFAULT, reserve: Reserve = 
         elif item.modality is Modality.AUDIO:
             yield from _sound(item, limits, reserve)
         else:
-            yield _text(item, limits, reserve)
-    except MediaError:
+            yield _text(item, limits, reserve, cut)
+    except TrimodalError:
         raise
     except Exception as error:
         raise media_error(item.path, f"cannot be read ({one_line(error)}); copy it again or remove it") from error
@@ -97,10 +104,10 @@ def _sound(item: Item, limits: MediaLimits, reserve: Reserve) -> Iterator[Decode
     yield DecodedItem(item, tuple(segments), facts)
 
 
-def _text(item: Item, limits: MediaLimits, reserve: Reserve) -> DecodedItem:
+def _text(item: Item, limits: MediaLimits, reserve: Reserve, cut: Cut) -> DecodedItem:
     reserve(item.size_bytes * _TEXT_FACTOR)
     watch = Stopwatch(item.path if item.text is None else item.key, limits)
-    found = passages(read_text(item.path, limits) if item.text is None else item.text, limits, watch)
+    found = cut(read_text(item.path, limits) if item.text is None else item.text, limits, watch)
     if not found:
         raise media_error(item.key, "holds only white space; remove it")
     reserve(0)  # the passages are counted as what comes out

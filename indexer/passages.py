@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,11 @@ _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+\s|[。！？｡]++[”’」』）]*+")
 _SPACE = re.compile(r"\s")
 #: Characters whose words are listed at once: a list of all words of a text takes twenty times the text.
-_BLOCK_CHARS = 1 << 16
+BLOCK_CHARS = 1 << 16
+
+
+#: Cuts a text into passages: :func:`passages`, or what :func:`indexer.token_passages.cut_by` gives.
+Cut = Callable[[str, MediaLimits, Stopwatch | None], list[str]]
 
 
 def read_text(path: Path, limits: MediaLimits) -> str:
@@ -97,11 +101,11 @@ def passages(text: str, limits: MediaLimits, watch: Stopwatch | None = None) -> 
     packed: list[str] = []
     room = 0  # characters that the last passage still takes
     looked_at = 0  # the place in the text up to which the time was looked at
-    for start, end in _paragraphs(text):
-        if watch is not None and end - looked_at > _BLOCK_CHARS:
+    for start, end in paragraphs(text):
+        if watch is not None and end - looked_at > BLOCK_CHARS:
             watch.check()
             looked_at = end
-        words = _words(text, start, end)
+        words = " ".join(words_of(text, start, end))
         if not words:
             continue
         if len(words) + 1 <= room:
@@ -112,7 +116,8 @@ def passages(text: str, limits: MediaLimits, watch: Stopwatch | None = None) -> 
     return packed
 
 
-def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+def paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Where each paragraph begins and ends."""
     start = 0
     for gap in _PARAGRAPH_END.finditer(text):
         yield start, gap.start()
@@ -120,18 +125,14 @@ def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
-def _words(text: str, start: int, end: int) -> str:
-    """``text[start:end]`` with single spaces."""
-    if end - start <= _BLOCK_CHARS:
-        return " ".join(text[start:end].split())
-    blocks: list[str] = []
+def words_of(text: str, start: int, end: int) -> Iterator[str]:
+    """``text[start:end]`` with single spaces, in blocks that a space belongs between; none for white space."""
     while start < end:
-        space = _SPACE.search(text, start + _BLOCK_CHARS, end)
+        space = _SPACE.search(text, start + BLOCK_CHARS, end) if end - start > BLOCK_CHARS else None
         stop = space.start() if space else end
         if words := text[start:stop].split():
-            blocks.append(" ".join(words))
+            yield " ".join(words)
         start = stop + 1 if space else end
-    return blocks[0] if len(blocks) == 1 else " ".join(blocks)
 
 
 def _cut(words: str, limit: int, watch: Stopwatch | None) -> Iterator[str]:

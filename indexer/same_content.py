@@ -1,14 +1,15 @@
 """Whether two things that a model finds equal are: by a small form of what is decoded from their files.
 
 A model sees a sheet of one colour in every picture that lost its content on the way, and one silence in every sound:
-their vectors are equal and say nothing of them. And what a tower does not read (the end of a long text) is in no
-vector. Knows nothing of vectors.
+their vectors are equal and say nothing of them. Two texts of the same beginning are near to each other, whatever their
+ends say. Knows nothing of vectors.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,12 @@ from indexer.picture import read_picture
 from indexer.rows import ItemRow
 from indexer.sound import open_sound
 
-#: From this cosine on two things are called the same only if what is decoded is like each other.
+#: From this cosine on two pictures or sounds are called the same only if what is decoded is like each other; texts are
+#: always compared.
 ALL_BUT_EQUAL = 0.999
 #: Correlation of the small forms. Chosen, not measured: well under what another size or compression leaves.
 LEAST_LIKENESS = 0.6
-#: Of two texts, the share of words that they have in common.
+#: Of two texts, the share of words that each pair of passages has in common.
 LEAST_COMMON_WORDS = 0.9
 #: A sound that stays below this (of full scale) beside its mean is silence.
 SILENCE = 1e-3
@@ -36,8 +38,13 @@ SILENCE = 1e-3
 _SIDE = 32
 _SOUND_S = 60.0
 
+#: Scripts without spaces: Chinese and Japanese, Thai and Lao, Burmese, Khmer.
+_NO_SPACES = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+#: A character of these is a word of its own; punctuation is none.
+_WORD = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+")
+
 #: The passages of an item of text.
-TextOf = Callable[[ItemRow], str]
+TextsOf = Callable[[ItemRow], Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ class LeftOut:
                 f"{len(self.blank):,} not compared: a picture of one colour or a silent sound has no content of its own"
             )
         if self.unlike:
-            found.append(f"{self.unlike:,} pairs left out: the model finds them equal, but their contents differ")
+            found.append(f"{self.unlike:,} pairs left out: the model finds them alike, but their contents differ")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -67,18 +74,18 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """``values`` float32 ``(n,)`` of zero mean and length 1, or the words of a text."""
+    """``values`` float32 ``(n,)`` of zero mean and length 1, or the words of each passage of a text."""
 
     values: NDArray[np.float32] | None = None
-    words: Counter[str] | None = None
+    words: tuple[Counter[str], ...] | None = None
     is_blank: bool = False
 
 
 class Contents:
     """The small forms of items; each file is read once. A file that cannot be read is like everything."""
 
-    def __init__(self, text_of: TextOf, left_out: LeftOut) -> None:
-        self._text_of = text_of
+    def __init__(self, texts_of: TextsOf, left_out: LeftOut) -> None:
+        self._texts_of = texts_of
         self._left_out = left_out
         self._forms: dict[str, _Form | None] = {}
 
@@ -89,7 +96,8 @@ class Contents:
         self._left_out.blank.update(blank)
         if blank:
             return False
-        if cosine < ALL_BUT_EQUAL or ours is None or theirs is None or _alike(ours, theirs):
+        is_compared = cosine >= ALL_BUT_EQUAL or one.modality is Modality.TEXT
+        if not is_compared or ours is None or theirs is None or _alike(ours, theirs):
             return True
         self._left_out.unlike += 1
         return False
@@ -109,16 +117,23 @@ class Contents:
             return _Form(_normal(np.asarray(small, dtype=np.float32)), is_blank=is_blank(picture))
         if row.modality is Modality.AUDIO:
             return _sound_form(row)
-        return _Form(words=Counter(self._text_of(row).split()))
+        return _Form(words=tuple(_words(text.casefold()) for text in self._texts_of(row)))
 
 
 def _alike(one: _Form, other: _Form) -> bool:
     if one.words is not None and other.words is not None:
-        most = max(one.words.total(), other.words.total())
-        return (one.words & other.words).total() >= LEAST_COMMON_WORDS * most
+        return len(one.words) == len(other.words) and all(map(_have_common_words, one.words, other.words))
     if one.values is None or other.values is None:
         return True
     return float(one.values @ other.values) >= LEAST_LIKENESS
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(_WORD.findall(text) or text.split())  # a text may be a row of signs
+
+
+def _have_common_words(ours: Counter[str], theirs: Counter[str]) -> bool:
+    return (ours & theirs).total() >= LEAST_COMMON_WORDS * max(ours.total(), theirs.total())
 
 
 def _sound_form(row: ItemRow) -> _Form:

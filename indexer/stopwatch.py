@@ -12,7 +12,7 @@ import time
 from typing import BinaryIO
 
 from indexer.files import media_error
-from indexer.limits import SOUND_SHARE_S, MediaLimits
+from indexer.limits import SOUND_SHARE_S, TEXT_SHARE_CHARS, MediaLimits
 
 HEADER_TOO_LARGE = "holds over {:,.0f} MB beside its pixels; save it again without its remarks"
 
@@ -26,11 +26,15 @@ class Stopwatch:
         self._started = time.thread_time()
         self.heard_s = 0.0
         """Of a sound, the seconds decoded so far: the limit grows with them."""
+        self.cut_chars = 0
+        """Of a text that is cut by tokens, the characters so far: the limit grows with them, too."""
 
     def check(self) -> None:
         """Raises ``MediaError`` when the time is up."""
-        if time.thread_time() - self._started > self._limit_s * (1.0 + self.heard_s / SOUND_SHARE_S):
+        shares = 1.0 + self.heard_s / SOUND_SHARE_S + self.cut_chars / TEXT_SHARE_CHARS
+        if time.thread_time() - self._started > self._limit_s * shares:
             per = " for every ten minutes" if self.heard_s else ""
+            per = " for every million characters" if self.cut_chars else per
             raise media_error(
                 self.path,
                 f"takes too long to read, over the {self._limit_s:g} s limit{per};"

@@ -18,7 +18,7 @@ from indexer.errors import FilterError, ManifestError, MediaError, ModelError, U
 from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
 from indexer.tables import READERS, BadRow
-from retrieval.embed import Vector
+from retrieval.embed import Vector, embed_texts
 from retrieval.hits import SearchResult
 from retrieval.output import CsvFile, json_text
 from retrieval.query import Query, build_query
@@ -181,5 +181,5 @@ def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector
             texts[place] = parts[0].value
     if not texts or Modality.TEXT not in searcher.encoder.modalities:
         return {}
-    vectors = searcher.encoder.encode_queries(list(texts.values()))
+    vectors = embed_texts(list(texts.values()), searcher.encoder)
     return dict(zip(texts, vectors, strict=True))

@@ -6,7 +6,7 @@ collections, indexes or hits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.encoders.text_measure import MeasuresTexts
 from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
 from indexer.limits import MediaLimits, limits_for
 from indexer.media import open_sound, read_picture, sound_windows
+from indexer.token_passages import PassageRule, token_passages
 from retrieval.query import Query, QueryPart
 
 #: A sum of unit vectors shorter than this share of its weights has no direction to speak of.
@@ -34,7 +36,8 @@ Vector = NDArray[np.float32]
 def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None = None) -> Vector:
     """The unit vector ``(dim,)`` of ``sum(weight * unit vector of part)``.
 
-    A sound longer than one window is the mean of its windows. Raises ``MediaError`` for a file that cannot be
+    A sound longer than one window is the mean of its windows, a text that is longer than the model reads at once that
+    of its parts. Raises ``MediaError`` for a file that cannot be
     read, ``ModelError`` for a missing tower, and ``UsageError`` when the parts cancel each other out.
     """
     limits = limits_for(encoder.window_s, limits)
@@ -46,6 +49,48 @@ def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None =
         parts = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
         raise UsageError(f"the parts of the query cancel each other out: {parts}; change a part or a weight")
     return np.asarray(total / norm, dtype=np.float32)
+
+
+def embed_texts(texts: Sequence[str], encoder: DualEncoder) -> list[Vector]:
+    """Vectors ``(dim,)`` of texts that ask, in one batch.
+
+    A text that is longer than the model reads at once is the mean of its parts, each counting by its length.
+    """
+    parts = text_parts(texts, encoder)
+    rows = iter(encoder.encode_queries([part for some in parts for part in some]) if texts else ())
+    vectors: list[Vector] = []
+    for some in parts:
+        own: Embeddings = np.stack([next(rows) for _ in some])
+        vectors.append(own[0] if len(some) == 1 else _weighted(own, [len(part) for part in some]))
+    return vectors
+
+
+def text_parts(texts: Sequence[str], encoder: DualEncoder) -> list[list[str]]:
+    """Of each text what the model reads at once: the text itself, or the parts of a longer one."""
+    if not texts or not isinstance(encoder, MeasuresTexts):
+        return [[text] for text in texts]
+    measure = encoder.open_text_measure()
+    rule = PassageRule(measure.max_tokens, overlap=0.0)
+    cut = [token_passages(text, rule, measure) for text in texts]
+    return [parts if len(parts) > 1 else [text] for text, parts in zip(texts, cut, strict=True)]
+
+
+def long_text_warnings(query: Query, encoder: DualEncoder) -> list[str]:
+    """A line for each text of ``query`` that is longer than the model reads at once."""
+    texts = [part.value for part in query.parts if isinstance(part.value, str)]
+    return [
+        f"{one_line(text, 40)!r}: {len(text):,} characters are more than the model reads at once; "
+        f"the query is the mean of {len(parts)} parts of it"
+        for text, parts in zip(texts, text_parts(texts, encoder), strict=True)
+        if len(parts) > 1
+    ]
+
+
+def _weighted(rows: Embeddings, weights: Sequence[float]) -> Vector:
+    """The unit vector of the weighted mean of unit rows ``(n, dim)``; the first row where they cancel each other."""
+    mean = np.asarray(weights, dtype=np.float64) @ rows / sum(weights)  # (n,) @ (n, dim)
+    norm = float(np.linalg.norm(mean))
+    return np.asarray(rows[0] if norm <= _LEAST_SHARE else mean / norm, dtype=np.float32)
 
 
 def mean_vector(segments: Embeddings) -> Vector | None:
@@ -65,7 +110,7 @@ def _embed_parts(parts: Sequence[QueryPart], encoder: DualEncoder, limits: Media
     for part in parts:
         require_tower(encoder, part.kind)
     texts = [part.value for part in parts if isinstance(part.value, str)]
-    encoded: Iterator[Vector] = iter(encoder.encode_queries(texts)) if texts else iter(())
+    encoded = iter(embed_texts(texts, encoder))
     vectors: list[Vector] = []
     for part in parts:
         if part.kind is Modality.TEXT:

@@ -30,7 +30,7 @@ from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
 from indexer.rows import Row
-from retrieval.embed import Vector
+from retrieval.embed import Vector, long_text_warnings
 from retrieval.hits import ScoreKind, SearchResult
 from retrieval.merge import cohort_ids
 from retrieval.query import Query, parse_modalities
@@ -186,6 +186,7 @@ class Searcher:
         tokens: TokenRows | None = None
         if vector is None:
             vector, tokens = stage.embed_with_tokens(query, self.encoder, self._limits, plan)
+        warnings += long_text_warnings(query, self.encoder)
         encoded = _since(started)
 
         started = time.perf_counter()

@@ -140,6 +140,19 @@ def test_a_text_does_not_depend_on_the_texts_beside_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(encoder.encode_queries([text])[0], row, atol=1e-5)
 
 
+def test_it_says_what_it_reads_of_a_text(tmp_path: Path) -> None:
+    save_clap(tmp_path / "clap")
+    encoder = open_encoder(f"clap:{tmp_path / 'clap'}")
+    measure = encoder.open_text_measure()  # type: ignore[attr-defined]
+    words, word, other = measure.max_tokens, WORDS[4], WORDS[5]
+    texts = [" ".join([word] * words), " ".join([word] * words + [other]), " ".join([word] * (words - 1) + [other])]
+    rows = encoder.encode_queries(texts)
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)  # the last word is not read
+    assert np.abs(rows[0] - rows[2]).max() > 1e-4
+    assert measure.read_chars(texts[0], 1_000) == len(texts[0])
+    assert measure.read_chars(texts[1], 1_000) <= len(texts[0]) + 1
+
+
 def test_the_hubs_older_layout_is_read_too(tmp_path: Path) -> None:
     """A pickled state dict with buffers that transformers no longer keeps."""
     directory = tmp_path / "clap"

@@ -23,6 +23,7 @@ from indexer.errors import ChangedWhileRead
 from indexer.held import Held
 from indexer.items import DecodedItem, Item, Modality
 from indexer.limits import MediaLimits
+from indexer.passages import passages
 
 
 def item_of(path: Path, modality: Modality = Modality.IMAGE) -> Item:
@@ -212,7 +213,7 @@ def test_a_benchmark_keeps_a_vector_by_what_was_decoded(tmp_path: Path, monkeypa
     monkeypatch.setattr(encoding._Reading, "_hashes", hashed)
     encoder = FakeEncoder()
     with BenchCache.open(tmp_path / "cache", encoder, encoder.fingerprint) as cache:
-        reading = encoding._Reading(encoder, Modality.IMAGE, MediaLimits(), 2, 1, False, cache)
+        reading = encoding._Reading(encoder, Modality.IMAGE, MediaLimits(), 2, 1, False, passages, cache)
         reading.run({0: item}, lambda *_: None)
         assert cache.known_items(Modality.IMAGE, {0: hashes}, encoder.dim, None) == {}
         found = cache.known_items(Modality.IMAGE, {0: content_hash(item)}, encoder.dim, None)

@@ -180,6 +180,15 @@ def test_siglips_texts_are_read_without_capitals_and_punctuation_and_clips_are_c
     clip = open_encoder(f"openclip:{save_layout(tmp_path / 'clip', NATIVE)}")
     cut, longer = clip.encode_queries(["word " * 18, "word " * 40])
     np.testing.assert_array_equal(cut, longer)
+    for encoder in (clip, siglip):
+        measure = encoder.open_text_measure()  # type: ignore[attr-defined]
+        words = measure.max_tokens
+        rows = encoder.encode_queries(["dog " * words, "dog " * words + "cat", "dog " * (words - 1) + "cat"])
+        np.testing.assert_array_equal(rows[0], rows[1])  # the last word is not read
+        assert np.abs(rows[0] - rows[2]).max() > 1e-4
+        assert measure.read_chars(" ".join(["dog"] * words), 1_000) == 4 * words - 1
+        assert measure.read_chars(" ".join(["dog"] * (words + 1)), 1_000) <= 4 * words
+        assert measure.read_chars("dog " * words, 3) <= 12
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])

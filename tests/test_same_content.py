@@ -114,6 +114,41 @@ def test_texts_that_differ_only_where_the_model_does_not_read_are_compared_by_th
     made.close()
 
 
+RUSSIAN = "Потом начался дождь, и мы ждали под дубом, пока он не кончился."
+CHINESE = "下午下起了大雨，我们躲在一棵老橡树下面等着。"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_same"),
+    [
+        ([RUSSIAN, "Ключ лежит под ковром."], [RUSSIAN, "Собака любит сыр."], False),
+        ([CHINESE, "大雨停了。钥匙在地毯下。"], [CHINESE, "大雨停了。狗喜欢奶酪。"], False),
+        ([CHINESE * 3], [CHINESE.replace("大雨", "小雨") + CHINESE * 2], True),
+        (["Gone for a walk - back at two."], ["gone for a walk, back at TWO"], True),
+        (["one"], ["one", "two"], False),
+        (["🎵"], ["🎉"], False),
+    ],
+)
+def test_texts_that_are_near_are_compared_passage_by_passage_at_any_cosine(
+    tmp_path: Path, ours: list[str], theirs: list[str], is_same: bool
+) -> None:
+    made = new_collection(tmp_path / "c")
+    near = np.asarray([[0.98, np.sqrt(1 - 0.98**2)]], np.float32)
+    entries, left_out = [], LeftOut()
+    for name, texts in (("a.txt", ours), ("b.txt", theirs)):
+        rows = np.zeros((len(texts), 64), np.float32)
+        rows[:, 0] = 1
+        if name == "b.txt":
+            rows[-1, :2] = near
+        one = entry(name, rows, modality=Modality.TEXT)
+        entries.append(replace(one, segments=tuple(Segment(n, text=text) for n, text in enumerate(texts))))
+    made.commit(entries)
+    made.save_index()
+    assert bool(list(find_duplicates(made, left_out=left_out))) is is_same
+    assert left_out.unlike == (not is_same and len(ours) == len(theirs))
+    made.close()
+
+
 def test_a_file_that_is_away_is_compared_by_its_vector_alone(tmp_path: Path) -> None:
     with collection_of(tmp_path / "c", [tmp_path / "away.png", tmp_path / "gone.png"]) as made:
         assert names(list(find_duplicates(made))) == [["away.png", "gone.png"]]

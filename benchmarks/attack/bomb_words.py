@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attack.bombs import TABLE_LIMIT_S, TABLE_MB, Bomb
+from benchmarks.attack.bombs import TABLE_LIMIT_S, TABLE_MB, TEXT_RUN_S, TEXT_S, Bomb
 from benchmarks.attack.media_seeds import pictures
 
 
@@ -30,7 +30,10 @@ def bombs() -> list[Bomb]:
         "combining marks, 6 MB": lambda: ("e" + "\u0301" * 1_000).encode() * 3_000,
         "separators that are spaces, 6 MB": lambda: "\u2028\u2029\u00a0".encode() * 700_000 + b"x",
     }
-    found = [Bomb(f"text: {name}", partial(_write, "bomb.txt", make)) for name, make in texts.items()]
+    found = [
+        Bomb(f"text: {name}", partial(_write, "bomb.txt", make), seconds=TEXT_S, run_s=TEXT_RUN_S)
+        for name, make in texts.items()
+    ]
     tables: dict[str, tuple[str, Callable[[], bytes]]] = {
         "JSONL, a line of 15 MB of brackets": ("m.jsonl", lambda: b"[" * 15_000_000),
         "JSONL, a line of 200 MB": ("m.jsonl", lambda: b'{"text": "' + b"a" * 200_000_000 + b'"}'),
@@ -144,7 +147,7 @@ def _names(folder: Path) -> None:
     for name in (
         "a" * 251 + ".txt",
         "\x1b[2J.txt",
-        "=cmd|' /C calc'!A0.txt",
+        "=cmd|'\\C calc'!A0.txt",
         "a\nb.txt",
         "\u009b31m.txt",
         "<script>.txt",

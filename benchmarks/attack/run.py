@@ -3,8 +3,8 @@
     python -m benchmarks.attack.run [--part fuzz|bombs|strangers|faults ...] [--mutants N] [--seconds S] [--only N]
 
 Writes ``docs/bench/attack.json`` and the tables of ``docs/reliability.md``. Exits with 1 where anything did not hold. A
-run that was interrupted continues with the mutants that are missing, if ``--work`` names its folder. Mutant N of a run
-is always the same: ``--only N`` reads it again and shows what came of it. About half an hour on two cores.
+run that was interrupted continues with the mutants and bombs that are missing, if ``--work`` names its folder. Mutant N
+of a run is always the same: ``--only N`` reads it again and shows what came of it. About half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -107,13 +107,20 @@ def _bombs(given: argparse.Namespace, work: Path, total: OnDone, done: OnDone, l
     total(len(every))
     with tempfile.TemporaryDirectory(prefix="base-") as place:
         base = bombs.baseline(Path(place))
+    kept, commit = work / "bombs.jsonl", _commit()
+    lines = [json.loads(text) for text in kept.read_text().splitlines()] if kept.is_file() else []
+    known = {one["bomb"]: one for one in lines if one["commit"] == commit}
 
     def one(bomb: bombs.Bomb) -> dict[str, Any]:
-        found = bombs.run_bomb(bomb, base)
+        found = known.get(bomb.name)
+        if found is None:
+            found = {**bombs.run_bomb(bomb, base), "commit": commit}
+            with kept.open("a") as file:
+                file.write(json.dumps(found) + "\n")
         done(1)
         if not found["held"]:
             line(f"{bomb.name}: {'; '.join(found['problems'])}")
-        return found
+        return {name: value for name, value in found.items() if name != "commit"}
 
     with ThreadPoolExecutor(given.pool) as pool:
         return {"base": base, "bombs": list(pool.map(one, every))}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from indexer.encoders.clap import ClapTower
+    from indexer.encoders.text_measure import TextMeasure
 
 PREFIX = "clap:"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -148,6 +149,19 @@ class ClapEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """The same as passages: CLAP reads both alike."""
         return self.encode_passages(texts)
+
+    def open_text_measure(self) -> TextMeasure:
+        """What the text tower reads of a text; loads it."""
+        from indexer.encoders.text_measure import CountMeasure
+
+        tokenizer, _ = self.text_tower
+
+        def count(text: str) -> int:
+            with self._reading:
+                return len(tokenizer(text, add_special_tokens=False, truncation=False, padding=False)["input_ids"])
+
+        special = int(tokenizer.num_special_tokens_to_add())
+        return CountMeasure(count, max(1, int(tokenizer.model_max_length) - special))
 
     def _read(self, texts: Sequence[str]) -> torch.Tensor:
         tokenizer, model = self.text_tower

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from indexer.encoders.openclip_pictures import Pictures
+    from indexer.encoders.text_measure import TextMeasure
 
 #: Of what is given at once, this many go through the tower together.
 _PICTURES_AT_ONCE, _TEXTS_AT_ONCE = 128, 256
@@ -137,6 +138,12 @@ class OpenClipEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """The same as passages: CLIP models read both alike."""
         return self.encode_passages(texts)
+
+    def open_text_measure(self) -> TextMeasure:
+        """What the text tower reads of a text."""
+        from indexer.encoders.openclip_texts import measure_of
+
+        return measure_of(self.tokenizer, self._reading)
 
     def _see(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         rows: torch.Tensor = self.model.encode_image(self.pictures.pixels(prepared, self.device, self._dtype))

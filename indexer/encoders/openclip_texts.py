@@ -6,11 +6,13 @@ ours, so that nothing is fetched and no code beside them is run. Knows nothing o
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from indexer.encoders.language_model import rust_panics_as_errors
 from indexer.encoders.openclip_source import OpenClipSource
 from indexer.encoders.tensor_files import first_line
+from indexer.encoders.text_measure import CountMeasure, TextMeasure
 from indexer.encoders.torchvision_ops import ensure_torchvision
 from indexer.encoders.untrusted import NO_REMOTE_CODE, clean_folder
 from indexer.errors import ModelError
@@ -39,3 +41,21 @@ def open_tokenizer(source: OpenClipSource) -> Any:
             f"model {source.spec}: its tokenizer {source.tokenizer or ''} can't be opened ({first_line(error)}); "
             f"fetch its files again"
         ) from error
+
+
+def measure_of(tokenizer: Any, lock: AbstractContextManager[Any]) -> TextMeasure:
+    """What is left of a text by a tokenizer that :func:`open_tokenizer` gave; it is used under ``lock``.
+
+    open_clip cleans a text before it reads it, so that a token's place in it is not known: tokens are counted.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:  # CLIP's own
+        return CountMeasure(lambda text: len(tokenizer.encode(text)), max(1, tokenizer.context_length - 2))
+
+    def count(text: str) -> int:
+        with lock:
+            return len(inner(tokenizer.clean_fn(text), add_special_tokens=False, truncation=False).input_ids)
+
+    # open_clip's mode "clips" puts three around a text, whatever the tokenizer would
+    special = 3 if tokenizer.tokenizer_mode == "clips" else int(inner.num_special_tokens_to_add())
+    return CountMeasure(count, max(1, tokenizer.context_length - special))

@@ -31,6 +31,7 @@ from indexer.encoders.adapter import (
 )
 from indexer.encoders.language_model import open_language_model, stated_errors
 from indexer.encoders.specs import LoraSpec, TextSpec
+from indexer.encoders.text_measure import LeastMeasure, TextMeasure, TokenizerMeasure
 from indexer.errors import ModelError, WeightsCorrupt
 
 _BATCH_TOKENS = 16_384  # of one inference batch: bounds memory, 1 GB for a model of width 576
@@ -84,11 +85,17 @@ class TextTower(nn.Module):
         Special tokens of the tokenizer, where it has any, stand around the whole. An empty text reads as a space, so
         that it has a state of its own.
         """
-        words = " ".join(text.split())
-        if self.spec.lowercase:
-            words = words.lower().rstrip(".")
+        words = self._words(text)
         ids = [*self.before, *self._tokenize(words or " ")[: self.spec.max_tokens], *self.after]
         return ids or [self._language_model.pad_id]  # a tokenizer may make nothing of a space
+
+    def measure(self) -> TextMeasure:
+        """What :meth:`token_ids` leaves of a text."""
+        return TokenizerMeasure(self.tokenizer, self.spec.max_tokens, self._words)
+
+    def _words(self, text: str) -> str:
+        words = " ".join(text.split())
+        return words.lower().rstrip(".") if self.spec.lowercase else words
 
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> float32 ``(n, width)``, not normalised, in input order; differentiable in what is unlocked.
@@ -315,6 +322,10 @@ class TextTowers(nn.Module):
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> float32 ``(n, width)``; see :meth:`TextTower.features`."""
         return np.concatenate([tower.features(texts) for tower in self], axis=1)
+
+    def measure(self) -> TextMeasure:
+        """What every tower reads of a text."""
+        return LeastMeasure([tower.measure() for tower in self])
 
     def __iter__(self) -> Iterator[TextTower]:
         for tower in self.towers:

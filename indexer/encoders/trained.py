@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from indexer.encoders.image import ImageTower
     from indexer.encoders.media_tokens import TokenRows, TokenSpec
     from indexer.encoders.text import TextTowers
+    from indexer.encoders.text_measure import TextMeasure
     from indexer.encoders.tokenizer import RerankerConfig
 
 
@@ -115,6 +116,10 @@ class TrainedDualEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """The same as passages: this tower reads both alike."""
         return self.encode_passages(texts)
+
+    def open_text_measure(self) -> TextMeasure:
+        """What the text towers read of a text; loads them."""
+        return self.text_tower.measure()
 
     @cached_property
     def token_spec(self) -> TokenSpec | None:

@@ -24,6 +24,8 @@ from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality, Skipped
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
 from indexer.media import decode_parts
+from indexer.passages import Cut
+from indexer.token_passages import cut_by, rule_of
 from retrieval.embed import mean_vector
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets import Benchmark
@@ -68,6 +70,7 @@ def encode_benchmark(
     """
     report = progress or silent
     limits = limits_for(encoder.window_s, limits)
+    cut = cut_by(rule_of(encoder), encoder)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
     tokens: dict[Modality, Mapping[int, TokenRows]] = {}
     skipped: list[Skipped] = []
@@ -75,7 +78,7 @@ def encode_benchmark(
         rows = {i: row.items[modality] for i, row in enumerate(benchmark.rows) if modality in row.items}
         if not rows or modality not in encoder.modalities:
             continue
-        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cache)
+        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cut, cache)
         items[modality], tokens[modality], failed = reading.run(rows, report)
         skipped += failed
     texts: list[str] = []
@@ -136,6 +139,7 @@ class _Reading:
     batch_size: int
     workers: int
     with_tokens: bool
+    cut: Cut
     cache: BenchCache | None = None
 
     def run(
@@ -172,7 +176,8 @@ class _Reading:
                         if one.tokens is not None:
                             tokens[rows[item.key]] = one.tokens[:1]
                         if self.cache is not None:  # by what was decoded, which may not be what was hashed before
-                            self.cache.keep_item(self.modality, one.prepared.content_hash, vector, one.tokens, spec)
+                            content = self._content(one.prepared.content_hash)
+                            self.cache.keep_item(self.modality, content, vector, one.tokens, spec)
                 if reason is not None:
                     skipped[rows[item.key]] = Skipped(_shown(item), reason)
             report(len(vectors) + len(skipped), total, self.modality.value)
@@ -202,15 +207,17 @@ class _Reading:
         """In a worker thread, part by part. One bad file, whatever it raises, is only itself skipped."""
         try:
             if item.text is not None:
-                for part in decode_parts(item, self.limits, reserve):
+                for part in decode_parts(item, self.limits, reserve, self.cut):
                     yield prepare(part, content_hash(item), self.encoder)
                 return
             with Held.hold(item, self.limits) as held:
-                for part in held.decode(item, self.limits, reserve):
+                for part in held.decode(item, self.limits, reserve, self.cut):
                     yield prepare(part, held.digest, self.encoder)
                     del part
         except MediaError as error:
             yield _Unread(item, error.reason)
+        except ModelError:
+            raise
         except Exception as error:
             yield _Unread(item, f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
@@ -225,7 +232,12 @@ class _Reading:
 
         with ThreadPoolExecutor(self.workers) as pool:
             found: Iterable[str | None] = pool.map(hash_of, items.values())
-            return {row: digest for row, digest in zip(items, found, strict=True) if digest is not None}
+            return {row: self._content(digest) for row, digest in zip(items, found, strict=True) if digest is not None}
+
+    def _content(self, digest: str) -> str:
+        """What the vectors of an item depend on: of a text also how it is cut."""
+        rule = rule_of(self.encoder) if self.modality is Modality.TEXT else None
+        return digest if rule is None else f"{digest} {rule}"
 
 
 def _size_bytes(read: Prepared | _Unread) -> int:
