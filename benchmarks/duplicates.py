@@ -4,8 +4,9 @@
 
 Each picture of the demo is copied as people's copies differ: saved as a small JPEG, made half as large, cut by a
 twentieth at every side, made lighter. Found is the share of copies whose cosine with their original is at least the
-threshold; wrongly told the share of pictures that have another picture of the demo as near. Writes ``duplicates.json``
-and ``duplicates.md`` into DIR (docs/bench).
+threshold; wrongly told the share of pictures that have another picture of the demo as near. The same for the likeness
+of small forms, by which pictures that the model finds equal are compared once more, of all pairs of pictures. Writes
+``duplicates.json`` and ``duplicates.md`` into DIR (docs/bench).
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from indexer.corpus import read_manifest
 from indexer.encoders import open_encoder
 from indexer.limits import MediaLimits
 from indexer.media import read_picture
+from indexer.same_content import picture_form
 
 ROOT = Path(__file__).resolve().parents[1]
+LIKENESSES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 THRESHOLDS = (0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 
 
@@ -83,8 +86,22 @@ def main() -> None:
     np.fill_diagonal(others, -1.0)
     nearest = others.max(axis=1)
     copies = {name: (encoded(change, name) * own).sum(axis=1) for name, change in COPIES.items()}
+    forms = np.stack([picture_form(one) for one in pictures])
+    pairs = (forms @ forms.T)[np.triu_indices(len(forms), 1)]
+    likenesses = {
+        name: (np.stack([picture_form(change(one)) for one in pictures]) * forms).sum(axis=1)
+        for name, change in COPIES.items()
+    }
     found = {
         "pictures": len(pictures),
+        "likenesses": [
+            {
+                "likeness": likeness,
+                "copies": {name: float((like >= likeness).mean()) for name, like in likenesses.items()},
+                "others": float((pairs >= likeness).mean()),
+            }
+            for likeness in LIKENESSES
+        ],
         "thresholds": [
             {
                 "threshold": threshold,
@@ -111,6 +128,15 @@ def page(found: dict) -> str:
     for one in found["thresholds"]:
         shares = [one["found"][name] for name in COPIES] + [one["wrongly_told"]]
         lines.append(f"| {one['threshold']:.2f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    lines += [
+        "", "## What the model finds equal", "",
+        "From a cosine of 0.999 on two pictures are compared by their contents, 32 x 32 pixels: copies, and all pairs "
+        "of two pictures, whose likeness is at least so much.", "",
+        "| likeness | " + " | ".join(COPIES) + " | two pictures |", "|---" * (len(COPIES) + 2) + "|",
+    ]  # fmt: skip
+    for one in found["likenesses"]:
+        shares = [one["copies"][name] for name in COPIES] + [one["others"]]
+        lines.append(f"| {one['likeness']:.1f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     return "\n".join(lines) + "\n"
 
 

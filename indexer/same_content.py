@@ -113,11 +113,16 @@ class Contents:
     def _read(self, row: ItemRow) -> _Form:
         if row.modality is Modality.IMAGE:
             picture = read_picture(row.path, MediaLimits())
-            small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-            return _Form(_normal(np.asarray(small, dtype=np.float32)), is_blank=is_blank(picture))
+            return _Form(picture_form(picture), is_blank=is_blank(picture))
         if row.modality is Modality.AUDIO:
             return _sound_form(row)
         return _Form(words=tuple(_words(text.casefold()) for text in self._texts_of(row)))
+
+
+def picture_form(picture: Image.Image) -> NDArray[np.float32]:
+    """An RGB picture, small: float32 ``(3072,)`` of mean 0 and length 1; two correlate by their product."""
+    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return _normal(np.asarray(small, dtype=np.float32))
 
 
 def _alike(one: _Form, other: _Form) -> bool:
