@@ -38,6 +38,8 @@ _DEFAULT = MediaLimits()
 #: What reading a sound takes: ten minutes at 16,000 Hz that are kept, or the blocks of a longer one.
 _SOUND_BYTES = round(KEPT_S * SAMPLE_RATE_HZ * 4) + 16_000_000
 _WINDOWS_AT_ONCE = 8
+#: Windows that are kept take half as much again: the memory between them is not given back.
+_KEPT = 1.5
 #: A byte of a text may become four of a string, which is there twice while it is cut.
 _TEXT_FACTOR = 10
 
@@ -52,7 +54,7 @@ def decode(item: Item, limits: MediaLimits = _DEFAULT, cut: Cut = passages) -> D
     n_bytes = 0
     for part in decode_parts(item, limits, cut=cut):
         n_bytes += sum(getattr(one.payload, "nbytes", 0) for one in part.segments)
-        check_memory(item.path, n_bytes, limits)
+        check_memory(item.path, _KEPT * n_bytes, limits)
         parts.append(part)
     if len(parts) == 1:
         return parts[0]
