@@ -29,7 +29,7 @@ types: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/trimodal models pull starter
 	-$(BIN)/python data/recipes/tuxpaint.py
-	-@$(BIN)/python -c 'from indexer.encoders.weights import cache_dir as c; exit(not (c() / "datasets/pool/manifest.jsonl").is_file())' \
+	-@$(BIN)/python -c 'from indexer.encoders.weights.base_weights import cache_dir as c; exit(not (c() / "datasets/pool/manifest.jsonl").is_file())' \
 		|| $(BIN)/python data/recipes/pool.py
 	$(BIN)/python benchmarks/starter.py --write
 

@@ -20,7 +20,7 @@ from indexer.errors import TrimodalError, UsageError
 from retrieval import output
 
 if TYPE_CHECKING:
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
     from indexer.items import Skipped
     from retrieval.hits import SearchResult
     from retrieval.listing import Listing
@@ -170,17 +170,17 @@ def index(
     """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
     from dataclasses import asdict
 
-    from indexer.build import build
-    from indexer.captioning import fill_captions, require_captionable
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.ann.plan import parse_wish
+    from indexer.build.captioning import fill_captions, require_captionable
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders import open_encoder
-    from indexer.encoders.media_tokens import token_encoder
+    from indexer.encoders.tokens.format import token_encoder
     from indexer.encoders.trust import require_confirmed
-    from indexer.index_plan import parse_wish
     from indexer.items import Modality
     from indexer.limits import MediaLimits
-    from indexer.token_passages import rule_of
+    from indexer.media.text.token_passages import rule_of
     from retrieval.rerank.stage import require_captioner
 
     place = _place(collection)
@@ -463,11 +463,11 @@ def bench(
     from contextlib import nullcontext
 
     from indexer.encoders import open_encoder
-    from indexer.encoders.weights import cache_dir
+    from indexer.encoders.weights.base_weights import cache_dir
     from retrieval.evaluation.benchmark import run_benchmark
     from retrieval.evaluation.cache import BenchCache
-    from retrieval.evaluation.layouts import open_dataset
-    from retrieval.evaluation.report import render, write_report
+    from retrieval.evaluation.datasets import open_dataset
+    from retrieval.evaluation.report.text import render, write_report
     from retrieval.rerank.reranker import open_reranker
     from retrieval.rerank.stage import require_reranker
 
@@ -517,15 +517,15 @@ def compare(
 ) -> None:
     """Compare runs of `bench --report` query by query: differences with intervals and p-values."""
     from retrieval.evaluation.compare import compare_runs, load_runs, to_json
-    from retrieval.evaluation.comparison_report import render, write_comparison
+    from retrieval.evaluation.report.comparison import render, write_comparison
 
     runs = load_runs(reports)
     comparisons = compare_runs(runs)
     benchmark = None
     if dataset is not None:
-        from indexer.encoders.weights import cache_dir
+        from indexer.encoders.weights.base_weights import cache_dir
         from retrieval.evaluation.compare import require_same
-        from retrieval.evaluation.layouts import open_dataset
+        from retrieval.evaluation.datasets import open_dataset
 
         place, split = str(_dataset(Path(dataset))), runs[0].document["split"]
         benchmark = require_same(open_dataset(place, split, cache=cache_dir() / "bench"), runs[0])
@@ -581,8 +581,8 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """What a collection holds, and which model made it."""
-    from indexer.collection import Collection
-    from indexer.token_passages import passages_line
+    from indexer.collection.collection import Collection
+    from indexer.media.text.token_passages import passages_line
 
     if columns:
         with Collection.open(_place(collection)) as opened:
@@ -612,7 +612,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that catalog, vectors and FAISS index agree. Exits with 1 where they do not."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     restored = Collection.restore(_place(collection)) if repair else []
     with Collection.open(_place(collection), writable=repair) as opened:
@@ -641,7 +641,7 @@ def remove(
     collection: CollectionOption = None,
 ) -> None:
     """Forget items. Files on disk are not touched."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     with Collection.open(_place(collection), writable=True) as opened:
         removed = opened.remove_under(paths)
@@ -663,11 +663,11 @@ def duplicates(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is there twice: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
-    from indexer.collection import Collection
-    from indexer.duplicates import find_duplicates
+    from indexer.collection.collection import Collection
+    from indexer.duplicates.groups import find_duplicates
+    from indexer.duplicates.same_content import LeftOut
     from indexer.files import display_path
     from indexer.items import Modality
-    from indexer.same_content import LeftOut
 
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
     with Collection.open(_place(collection)) as opened, output.progress() as bar:
@@ -702,7 +702,7 @@ def duplicates(
 @app.command()
 def compact(collection: CollectionOption = None) -> None:
     """Give back the space of what was removed or replaced."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     with Collection.open(_place(collection), writable=True) as opened:
         before, after = opened.compact()
@@ -712,7 +712,7 @@ def compact(collection: CollectionOption = None) -> None:
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
     """The models that can be named."""
-    from indexer.encoders.models import known_models
+    from indexer.encoders.registry import known_models
 
     models = known_models()
     if as_json:
@@ -731,7 +731,7 @@ def models_list(as_json: JsonOption = False) -> None:
 @models_app.command("show")
 def models_show(spec: Annotated[str, typer.Argument(help="What --model takes.")], as_json: JsonOption = False) -> None:
     """What a model is made of, what it can do, its licences and its card."""
-    from indexer.encoders.models import describe_model
+    from indexer.encoders.registry import describe_model
 
     model = describe_model(_absolute_spec(spec))
     _facts(model.to_json(), as_json)
@@ -742,7 +742,7 @@ def models_show(spec: Annotated[str, typer.Argument(help="What --model takes.")]
 @models_app.command("pull")
 def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")] = "starter") -> None:
     """Fetch what a model needs and this machine lacks."""
-    from indexer.encoders.models import pull_model
+    from indexer.encoders.registry import pull_model
 
     with output.status() as tell:
         directories = pull_model(_absolute_spec(spec), tell)
@@ -842,7 +842,7 @@ def train_rerank_command(
 ) -> None:
     """Train the reranker of a dual encoder: which text and picture match, and words for pictures."""
     from retrieval.rerank.naming import dropped_line
-    from retrieval.rerank.training import load_rerank_recipe, train_reranker
+    from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
 
     loaded = load_rerank_recipe(recipe)
     with output.progress() as bar:
@@ -940,8 +940,8 @@ def _show_skipped(skipped: list[Skipped]) -> None:
 
 
 def _report_lines(report: Any, place: Path) -> list[str]:
-    from indexer.unread import counts_line
-    from indexer.vanished import kept_line
+    from indexer.corpus.not_indexed import counts_line
+    from indexer.corpus.pruning import kept_line
 
     counts = {
         "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import provenance
 
-from indexer.corpus import read_manifest
+from indexer.corpus.walk import read_manifest
+from indexer.duplicates.same_content import picture_form
 from indexer.encoders import open_encoder
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
-from indexer.same_content import picture_form
+from indexer.media.decode import read_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 LIKENESSES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -24,8 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 
 TRIMODAL = [sys.executable, "-c", "from trimodal.cli import app; app()"]
 

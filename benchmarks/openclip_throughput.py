@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from indexer.encoders.devices import choose_device, choose_dtype
-from indexer.encoders.openclip_weights import PRECISIONS
-from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.openclip.weights import PRECISIONS
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
 ensure_torchvision()
 import open_clip  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from indexer.encoders.dual import DualEncoder
+from indexer.encoders.base import DualEncoder
 from retrieval.evaluation import provenance
 
 #: What the measurement itself writes; a change there does not change what was measured.

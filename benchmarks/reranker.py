@@ -33,21 +33,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import provenance
 
-from indexer.corpus import read_manifest
+from indexer.corpus.walk import read_manifest
 from indexer.encoders import open_encoder
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import token_encoder
-from indexer.encoders.weights import cache_dir
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.tokens.format import token_encoder
+from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import UsageError
 from indexer.items import Modality
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
+from indexer.media.decode import read_picture
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.cache import BenchCache
-from retrieval.evaluation.calibration import auroc, false_shows_at_recall
 from retrieval.evaluation.captioning import caption_benchmark
-from retrieval.evaluation.datasets import Benchmark, load_benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark, encode_captions
+from retrieval.rerank.calibration import auroc, false_shows_at_recall
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import RERANK_DEPTH, match_scores, require_reranker
 

@@ -36,12 +36,12 @@ import provenance
 from splits import TRAIN, head, normalise
 
 from indexer.encoders import open_encoder
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.weights import cache_dir
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import ManifestError, MediaError, TrimodalError, UsageError
 from indexer.items import Modality
 from retrieval.evaluation.benchmark import Comparison, comparisons, measure
-from retrieval.evaluation.datasets import Benchmark, load_benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, encode_captions
 from retrieval.evaluation.metrics import Relevance
 

@@ -31,14 +31,21 @@ sys.path.insert(0, str(ROOT))
 
 #: Children are forked from a server that has imported everything and run nothing.
 _SERVER = multiprocessing.get_context("forkserver")
-_PRELOADED = ["numpy", "PIL.Image", "indexer.build", "indexer.corpus", "indexer.collection", "indexer.encoders.fake"]
+_PRELOADED = [
+    "numpy",
+    "PIL.Image",
+    "indexer.build.run",
+    "indexer.corpus.walk",
+    "indexer.collection.collection",
+    "indexer.encoders.fake",
+]
 
 
 def index(place: str, media: str) -> None:
     """Bring the collection up to date with its folder, in small commits."""
-    from indexer.build import build
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     with Collection.open_or_create(Path(place), "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
@@ -47,7 +54,7 @@ def index(place: str, media: str) -> None:
 
 def remove(place: str, keys: list[str]) -> None:
     """Remove items."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     with Collection.open(Path(place), writable=True) as opened:
         for key in keys:
@@ -56,7 +63,7 @@ def remove(place: str, keys: list[str]) -> None:
 
 def compact(place: str) -> None:
     """Give the space of dead vectors back."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     with Collection.open(Path(place), writable=True) as opened:
         opened.compact()
@@ -64,8 +71,8 @@ def compact(place: str) -> None:
 
 def search(place: str, seconds: float, seed: int, results: Any) -> None:
     """Search again and again; each search must be of one commit: its ten best must be those of an exact search."""
-    from indexer.collection import Collection
-    from indexer.exact import exact_top
+    from indexer.ann.brute_force import exact_top
+    from indexer.collection.collection import Collection
 
     rng = np.random.default_rng(seed)
     done, wrong, commits, until = 0, [], set(), time.monotonic() + seconds
@@ -93,7 +100,7 @@ def search(place: str, seconds: float, seed: int, results: Any) -> None:
 
 def state(place: Path) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
     """Every item's hash and the bytes of its vectors, and what ``verify`` says."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     if not Collection.exists(place):
         return {}, []
@@ -192,7 +199,7 @@ def kills(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]
 
 def flips(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]) -> dict[str, Any]:
     """See the module's docstring."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
     from indexer.errors import TrimodalError
 
     folder, place = Folder(work / "flip-media", chance, 200), work / "flip"

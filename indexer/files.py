@@ -141,7 +141,8 @@ def not_a_file(mode: int) -> str | None:
 def instead(path: Path, handle: int) -> Iterator[None]:
     """While it lasts, :func:`open_file` gives this thread the open file ``handle`` for ``path``.
 
-    So a decoder that opens a file by its path, be it twice, reads the bytes that were hashed: see :mod:`indexer.held`.
+    So a decoder that opens a file by its path, be it twice, reads the bytes that were hashed: see
+    :mod:`indexer.media.held`.
     """
     before = getattr(_instead, "file", None)
     _instead.file = (path, handle)

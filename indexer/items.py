@@ -39,8 +39,8 @@ class Modality(StrEnum):
 class Item:
     """One file or one manifest row, before it is read.
 
-    ``key`` is its identity within a collection: the absolute path of the file, or
-    ``<absolute manifest path>#<row id>`` for a text that stands in the manifest itself (see :mod:`indexer.keys`).
+    ``key`` is its identity within a collection: the absolute path of the file, or ``<absolute manifest path>#<row id>``
+    for a text that stands in the manifest itself (see :mod:`indexer.corpus.keys`).
     """
 
     key: str

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from indexer.corpus.tables import READERS, BadRow
 from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
 from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
-from indexer.tables import READERS, BadRow
 from retrieval.embed import Vector, embed_texts
 from retrieval.hits import SearchResult
 from retrieval.output import CsvFile, json_text

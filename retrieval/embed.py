@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.dual import DualEncoder, require_tower
-from indexer.encoders.text_measure import MeasuresTexts
+from indexer.encoders.base import DualEncoder, require_tower
 from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
 from indexer.limits import MediaLimits, limits_for
-from indexer.media import open_sound, read_picture, sound_windows
-from indexer.token_passages import PassageRule, token_passages
+from indexer.media.decode import open_sound, read_picture, sound_windows
+from indexer.media.text.measure import MeasuresTexts
+from indexer.media.text.token_passages import PassageRule, token_passages
 from retrieval.query import Query, QueryPart
 
 #: A sum of unit vectors shorter than this share of its weights has no direction to speak of.

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 from indexer.items import Modality, Scalar
 from retrieval.query import Query
 
-#: What ``score`` is: the cosine itself, a standard score that compares modalities (``retrieval.merge``), or a
+#: What ``score`` is: the cosine itself, a standard score that compares modalities (``retrieval.fusion``), or a
 #: reranker's match logit plus the cosine (``retrieval.rerank.stage``).
 ScoreKind = Literal["cosine", "standard", "match"]
 #: What hits are sorted by: their score; or places: each modality has the places of its cosines' standard scores, and
@@ -49,7 +49,7 @@ class Hit:
     match_logit: float | None = None
     """The reranker's, raw; ``None`` for what none has judged."""
     standard_score: float | None = None
-    """How far the cosine stands out from the query's with its own kind (:mod:`retrieval.merge`): 0 is ordinary.
+    """How far the cosine stands out from the query's with its own kind (:mod:`retrieval.fusion`): 0 is ordinary.
 
     ``None`` where the collection holds one segment of that kind, which has nothing to stand out from.
     """

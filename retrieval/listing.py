@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.collection import Collection
+from indexer.collection.collection import Collection
+from indexer.collection.records import ItemRow
 from indexer.errors import UsageError
 from indexer.files import one_line
 from indexer.items import Modality, Scalar
-from indexer.rows import ItemRow
 
 #: The default order: when a picture was taken, where it says so, else when the file was changed.
 NEWEST = "date:desc"

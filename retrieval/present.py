@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.collection.records import ItemRow
 from indexer.files import printable
 from indexer.items import Modality
-from indexer.rows import ItemRow
 from retrieval.columns import GAP, cut_end, cut_middle, ellipsis_of, encodable_in, joined, widest
 from retrieval.hits import Hit, SearchResult
 from retrieval.listing import Listed, Listing, date_of

@@ -1,6 +1,6 @@
 """What was found of each modality -> one ranking, and the best of each modality by itself.
 
-Every hit has its own score. Among several modalities that is its standard score (:mod:`retrieval.merge`), and where a
+Every hit has its own score. Among several modalities that is its standard score (:mod:`retrieval.fusion`), and where a
 reranker judged one of them, its hits fill the places of that modality in the reranker's order: then the ranking is in
 the order of the places, not of the scores. Knows nothing of indexes, encoders, catalogs or the terminal.
 """
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.items import Modality
+from retrieval.fusion import Background, backgrounds, merge
 from retrieval.hits import Hit, HitGroup, Order, ScoreKind
-from retrieval.merge import Background, backgrounds, merge
 from retrieval.query import Query
 from retrieval.rerank import stage
 from retrieval.rerank.stage import Judged

@@ -20,19 +20,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.collection import Collection
-from indexer.corpus import content_hash
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import TokenRows
+from indexer.ann.index import VectorIndex
+from indexer.collection.collection import Collection
+from indexer.collection.records import Row
+from indexer.corpus.walk import content_hash
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MediaError, UsageError
-from indexer.faiss_index import VectorIndex
 from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.rows import Row
 from retrieval.embed import Vector, long_text_warnings
+from retrieval.fusion import cohort_ids
 from retrieval.hits import ScoreKind, SearchResult
-from retrieval.merge import cohort_ids
 from retrieval.query import Query, parse_modalities
 from retrieval.ranking import rank
 from retrieval.rerank import stage
@@ -274,7 +274,7 @@ class Searcher:
             fetch = min(len(allowed), fetch * _GROWTH)
 
     def _cohort_cosines(self, modality: Modality, vector: Vector) -> NDArray[np.float32]:
-        """The query's cosines with the fixed cohort of a modality; see ``retrieval.merge``."""
+        """The query's cosines with the fixed cohort of a modality; see ``retrieval.fusion``."""
         ids = cohort_ids(self.collection.catalog.vector_ids(modality))
         vectors = self.collection.vectors
         cohort = self._cohorts.get(modality)

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from small_media import index, new_collection, snapshot  # noqa: E402
 
-from indexer.collection import Collection  # noqa: E402
+from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders.fake import FakeEncoder  # noqa: E402
 from indexer.items import Embeddings  # noqa: E402
 
@@ -168,8 +168,8 @@ class SlowEncoder(FakeEncoder):
 
 
 def index_slowly(collection: Path, pictures: Path) -> None:
-    from indexer.build import build
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.corpus.walk import find_items
 
     _say("started")
     with Collection.open_or_create(collection, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.build import BuildReport, build
-from indexer.collection import Collection, Entry
-from indexer.corpus import find_items
+from indexer.build.run import BuildReport, build
+from indexer.collection.collection import Collection, Entry
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.media_tokens import TokenSpec
+from indexer.encoders.tokens.format import TokenSpec
 from indexer.items import Item, Modality, Scalar, Segment
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from indexer.encoders.audio import AudioTower
-from indexer.encoders.heads import ProjectionHead
-from indexer.encoders.image import ImageTower
-from indexer.encoders.specs import CONFIG, EncoderConfig, HeadSpec, TextSpec, TrunkSpec, WhisperSpec
-from indexer.encoders.torchvision_ops import ensure_torchvision
-from indexer.encoders.towers import save_heads
-from indexer.encoders.weights import sha256_of
+from indexer.encoders.towers.audio import AudioTower
+from indexer.encoders.towers.heads import ProjectionHead
+from indexer.encoders.towers.image import ImageTower
+from indexer.encoders.towers.load import save_heads
+from indexer.encoders.towers.specs import CONFIG, EncoderConfig, HeadSpec, TextSpec, TrunkSpec, WhisperSpec
+from indexer.encoders.weights.base_weights import sha256_of
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
 TRUNK = TrunkSpec("test_vit", "cls+mean", "image-test.safetensors", size_px=160)
 WHISPER = WhisperSpec("audio-test.safetensors", width=16, layers=2, heads=2, mel_bins=80, window_s=2.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer.ahead import ReadAhead, Reserve
+from indexer.build.prefetch import ReadAhead, Reserve
 
 
 def ahead(

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from indexer.ann.index import FLAT_LIMIT, index_of
 from indexer.encoders.fake import FakeEncoder
-from indexer.faiss_index import FLAT_LIMIT, index_of
 from indexer.items import Embeddings
 from retrieval.evaluation.ann import measure_ann, recall_of_neighbours
 from retrieval.evaluation.benchmark import run_benchmark
-from retrieval.evaluation.datasets import load_benchmark
+from retrieval.evaluation.datasets.benchmark import load_benchmark
 from retrieval.evaluation.metrics import Relevance, ranks_of_embeddings
 
 

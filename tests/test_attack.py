@@ -14,7 +14,7 @@ from benchmarks.attack import bomb_words, fuzz, media_seeds, mutate, report, str
 from benchmarks.attack.seeds import Seed
 from benchmarks.attack.stranger_models import OPENCLIP, _openclip
 from benchmarks.attack.worker import attempt, mutant
-from indexer.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TEXT_SUFFIXES
+from indexer.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TEXT_SUFFIXES
 
 #: Formats for which there is no encoder here, and other names for formats that have a seed.
 _WITHOUT_SEED = {
@@ -143,9 +143,9 @@ def test_rows_with_values_outside_of_a_column_are_skipped_alone(tmp_path: Path) 
 
 
 def _indexed(folder: Path) -> int:
-    from indexer.build import build
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     paths = [path for path in folder.iterdir() if path.suffix == ".jsonl"] or [folder]

@@ -24,12 +24,12 @@ from bad_files import (
 )
 
 from indexer import files
-from indexer.corpus import Corpus, content_hash, find_items
+from indexer.corpus.walk import Corpus, content_hash, find_items
 from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.media import decode
+from indexer.media.decode import decode
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -151,9 +151,9 @@ def test_another_users_files_and_folders_are_reported_and_the_rest_is_found() ->
     program = """
 import os, sys
 from pathlib import Path
-from indexer.corpus import find_items
+from indexer.corpus.walk import find_items
 from indexer.errors import MediaError
-from indexer.media import decode
+from indexer.media.decode import decode
 if os.getuid() == 0:  # root may read everything
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 corpus = find_items([Path(sys.argv[1])])

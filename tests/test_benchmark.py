@@ -18,10 +18,10 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.errors import MediaError, ModelError
 from indexer.items import Embeddings, Item, Modality
 from indexer.limits import MediaLimits
-from indexer.media import decode
+from indexer.media.decode import decode
 from retrieval.evaluation import benchmark as benchmark_module
 from retrieval.evaluation.benchmark import Comparison, comparisons, measure, run_benchmark
-from retrieval.evaluation.datasets import Benchmark, BenchmarkRow, load_benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
 
 IMAGE, AUDIO, TEXT = Modality.IMAGE, Modality.AUDIO, Modality.TEXT

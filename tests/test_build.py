@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_media import found_by_itself, index, new_collection, picture, pictures, snapshot
 
-from indexer.build import Progress, build
-from indexer.collection import Collection
-from indexer.corpus import Corpus, find_items
+from indexer.build.run import Progress, build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import EncoderMismatch, ModelError, StorageError
-from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality
 from indexer.limits import MediaLimits
+from indexer.media.held import Held
 
 
 class Watched(FakeEncoder):
@@ -403,7 +403,7 @@ def test_a_raised_limit_has_a_bad_file_read_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_the_system_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import indexer.build as build_module
+    import indexer.build.run as build_module
     from indexer.errors import MediaError
 
     path = picture(tmp_path / "m" / "a.png", 1)

@@ -12,12 +12,12 @@ from small_media import unit_rows
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.build import build
-from indexer.captioning import fill_captions
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.captioning import fill_captions
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder, FakeReranker
-from indexer.encoders.media_tokens import TokenRows
+from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.items import Embeddings
 from retrieval.rerank.captions import Captioned, caption_files

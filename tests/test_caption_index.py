@@ -15,16 +15,16 @@ from PIL import Image
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer import captioning
-from indexer.build import BuildReport, CaptionReport, build
-from indexer.captioning import fill_captions, require_captionable
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build import captioning
+from indexer.build.captioning import fill_captions, require_captionable
+from indexer.build.run import BuildReport, CaptionReport, build
+from indexer.collection.collection import Collection
+from indexer.collection.records import GENERATED_BY, ItemRow
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder, FakeReranker
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError
 from indexer.items import Embeddings, Modality
-from indexer.rows import GENERATED_BY, ItemRow
 from retrieval import Searcher
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer import catalog as catalog_module
-from indexer.catalog import MIGRATIONS, Catalog, Filter
+from indexer.collection import catalog as catalog_module
+from indexer.collection.catalog import MIGRATIONS, Catalog, Filter
+from indexer.collection.records import BadFile, Record
 from indexer.errors import CollectionError, FilterError, IndexDamaged
 from indexer.items import Item, Modality, Scalar, Segment
-from indexer.rows import BadFile, Record
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_catalog_on_a_read_only_folder_is_read(tmp_path: Path) -> None:
         if temporary in path.parents:
             path.chmod(0o755)
     script = (
-        "import sys, os; from pathlib import Path; from indexer.catalog import Catalog;"
+        "import sys, os; from pathlib import Path; from indexer.collection.catalog import Catalog;"
         "os.setgid(65534); os.setuid(65534); c = Catalog.open(Path(sys.argv[1])); print(c.keys()); c.close()"
     )
     command = [sys.executable, "-c", script, str(folder / "catalog.sqlite")]

@@ -14,14 +14,14 @@ import soxr
 import torch
 from safetensors.torch import load_file, save_file
 
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
-from indexer.encoders.clap_dual import ClapEncoder
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.models import describe_model, pull_model
-from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.clap.dual import ClapEncoder
+from indexer.encoders.registry import describe_model, pull_model
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality
 

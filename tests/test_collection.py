@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from small_media import entry, new_collection, snapshot, unit_rows
 
-from indexer import collection as collection_module
-from indexer import faiss_index, index_keeper, index_plan
-from indexer.collection import Collection
-from indexer.encoders.media_tokens import TokenSpec
+from indexer.ann import index as faiss_index
+from indexer.ann import plan as index_plan
+from indexer.collection import collection as collection_module
+from indexer.collection import index_file_manager as index_keeper
+from indexer.collection.collection import Collection
+from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
     CollectionLocked,
@@ -181,7 +183,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
     script = (
-        "import sys, time; from pathlib import Path; from indexer.collection import Collection;"
+        "import sys, time; from pathlib import Path; from indexer.collection.collection import Collection;"
         "c = Collection.open(Path(sys.argv[1]), writable=True); print('open', flush=True); time.sleep(60)"
     )
     writer = subprocess.Popen(
@@ -253,7 +255,7 @@ def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path, last_writ
             path.chmod(0o755)
     script = (
         "import mmap, os, sys; from pathlib import Path; import numpy as np\n"
-        "from indexer.collection import Collection\n"
+        "from indexer.collection.collection import Collection\n"
         "from indexer.errors import StorageError\n"
         "os.setgid(65534); os.setuid(65534); path = Path(sys.argv[1]); c = Collection.open(path)\n"
         "print(c.count, c.index('cpu').search(c.vectors.get(np.array([7])), 1)[1].tolist(), c.verify(), c.warnings)\n"

@@ -20,16 +20,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from studio import COLOURS, changed
 
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
-from indexer.encoders.image import ImageTower
-from indexer.encoders.models import describe_model
-from indexer.encoders.openclip_source import find_openclip
-from indexer.encoders.openclip_visual import clip_spec, visual_weights
-from indexer.encoders.specs import ClipSpec, EncoderConfig, TrunkSpec, read_config
-from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.openclip.source import find_openclip
+from indexer.encoders.openclip.visual import clip_spec, visual_weights
+from indexer.encoders.registry import describe_model
+from indexer.encoders.towers.image import ImageTower
+from indexer.encoders.towers.specs import ClipSpec, EncoderConfig, TrunkSpec, read_config
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality
 from indexer.training.dual import train_dual

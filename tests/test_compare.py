@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from indexer.errors import UsageError
 from retrieval.evaluation import metrics
 from retrieval.evaluation.compare import RunComparison, compare_runs, load_runs
-from retrieval.evaluation.comparison_report import as_csv, render, write_comparison
+from retrieval.evaluation.report.comparison import as_csv, render, write_comparison
 
 COUNT = 40
 SNAPSHOTS = Path(__file__).with_name("snapshots")

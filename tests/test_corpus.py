@@ -1,4 +1,4 @@
-"""indexer/corpus.py: which items a set of paths gives, in which order, and what is said of the rest."""
+"""indexer/corpus/walk.py: which items a set of paths gives, in which order, and what is said of the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bad_files import picture_bytes, sound_bytes
 
-from indexer.corpus import content_hash, find_items, modality_of
+from indexer.corpus.walk import content_hash, find_items, modality_of
 from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Item, Modality

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from small_media import found_by_itself, index, new_collection, picture, pictures
 
-from indexer.collection import Collection
+from indexer.collection.collection import Collection
 from indexer.encoders.fake import FakeEncoder
 
 CRASHING = str(Path(__file__).with_name("crashing.py"))

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.errors import ManifestError, UsageError
 from indexer.items import Modality
-from retrieval.evaluation.datasets import load_benchmark
+from retrieval.evaluation.datasets.benchmark import load_benchmark
 
 IMAGE, AUDIO, TEXT = Modality.IMAGE, Modality.AUDIO, Modality.TEXT
 

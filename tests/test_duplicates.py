@@ -13,8 +13,8 @@ from small_media import entry, new_collection, pictures, unit_rows
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.collection import Collection
-from indexer.duplicates import Duplicate, find_duplicates
+from indexer.collection.collection import Collection
+from indexer.duplicates.groups import Duplicate, find_duplicates
 from indexer.errors import UsageError
 from indexer.items import Modality
 

@@ -11,11 +11,11 @@ from small_media import index, new_collection, picture, pictures, snapshot
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.build import build
-from indexer.corpus import Corpus, find_items
+from indexer.build.run import build
+from indexer.corpus.not_indexed import counts_line, unread_kind
+from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import UsageError
-from indexer.unread import counts_line, unread_kind
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -234,7 +234,7 @@ def test_a_path_given_by_name_gets_the_remedy_for_its_kind(tmp_path: Path, name:
 
 
 def test_a_kind_that_is_read_has_no_remedy() -> None:
-    from indexer.kinds import known_suffixes
+    from indexer.media.formats import known_suffixes
 
     assert [suffix for suffix in known_suffixes().split() if unread_kind(suffix)] == []
 

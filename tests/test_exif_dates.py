@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer.exif_dates import taken_at
 from indexer.limits import MediaLimits
-from indexer.picture import open_picture
+from indexer.media.image.decode import open_picture
+from indexer.media.image.exif_dates import taken_at
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from small_media import entry, index, new_collection, picture, pictures, unit_rows
 
-from indexer.catalog import Catalog
-from indexer.collection import Collection
+from indexer.collection.catalog import Catalog
+from indexer.collection.checksum import seal_of
+from indexer.collection.collection import Collection
+from indexer.collection.records import Place
+from indexer.corpus.pruning import is_gone
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import CollectionError, IndexDamaged, StorageError, TrimodalError
-from indexer.rows import Place
-from indexer.seal import seal_of
-from indexer.vanished import is_gone
 
 PARTS = [
     "collection.json",

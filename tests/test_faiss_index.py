@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from small_media import unit_rows
 
-from indexer import faiss_index
+from indexer.ann import index as faiss_index
+from indexer.ann.brute_force import ArrayRows
+from indexer.ann.file import Tuning
+from indexer.ann.index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, index_of, load_index, read_facts
+from indexer.ann.plan import IndexPlan, IndexWish, plan_index
+from indexer.ann.tuning import own_vectors, tuned
 from indexer.errors import IndexDamaged, UsageError
-from indexer.exact import ArrayRows
-from indexer.faiss_index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, index_of, load_index, read_facts
-from indexer.index_file import Tuning
-from indexer.index_plan import IndexPlan, IndexWish, plan_index
-from indexer.index_tuning import own_vectors, tuned
 
 Rows = NDArray[np.float32]
 

@@ -18,22 +18,22 @@ from pyarrow import parquet
 from small_media import new_collection, snapshot
 from typer.testing import CliRunner
 
-import indexer.manifest
-import indexer.parquet_process
-import indexer.tables
+import indexer.corpus.manifest
+import indexer.corpus.parquet_process
+import indexer.corpus.tables
 from cli import app
-from indexer import shrink
-from indexer.build import build
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.corpus.manifest import read_manifest
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ManifestError, MediaError
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.manifest import read_manifest
-from indexer.media import decode, decode_parts
-from indexer.passages import passages
-from indexer.picture import MAX_SIDE_PX, open_picture, read_picture
-from indexer.sound import open_sound, read_sound, sound_windows
+from indexer.media.audio.decode import open_sound, read_sound, sound_windows
+from indexer.media.decode import decode, decode_parts
+from indexer.media.image import shrink
+from indexer.media.image.decode import MAX_SIDE_PX, open_picture, read_picture
+from indexer.media.text.decode import passages
 from retrieval.query import parse_part
 
 LIMITS = MediaLimits()
@@ -138,7 +138,7 @@ class TestLongSounds:
         assert path.stat().st_size < 1_000_000
         program = """
 from indexer.items import Item, Modality
-from indexer.media import decode_parts
+from indexer.media.decode import decode_parts
 path = Path(sys.argv[1])
 start()
 print(sum(len(part.segments) for part in decode_parts(Item("a", Modality.AUDIO, path))))
@@ -185,7 +185,7 @@ class TestPictures:
         program = """
 from PIL import TiffImagePlugin
 from indexer.limits import MediaLimits
-from indexer.picture import read_picture
+from indexer.media.image.decode import read_picture
 start()
 assert read_picture(Path(sys.argv[1]), MediaLimits()).getpixel((9, 9)) == (128, 128, 128)
 """
@@ -297,7 +297,7 @@ class TestTables:
     def test_a_text_that_a_dictionary_holds_once_counts_for_every_row(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(indexer.manifest, "TABLE_BYTES", 5_000_000)
+        monkeypatch.setattr(indexer.corpus.manifest, "TABLE_BYTES", 5_000_000)
         path = tmp_path / "m.parquet"
         parquet.write_table(pa.table({"text": ["x" * 100_000] * 1024}), path, compression="zstd")
         assert path.stat().st_size < 10_000
@@ -327,7 +327,7 @@ class TestTables:
     ) -> None:
         if not Path("/proc/self/statm").exists():
             pytest.skip("the limit is the system's")
-        monkeypatch.setattr(indexer.parquet_process, "TABLE_BYTES", 60_000_000)
+        monkeypatch.setattr(indexer.corpus.parquet_process, "TABLE_BYTES", 60_000_000)
         path = tmp_path / "m.parquet"
         table = pa.table({"text": ["x" * 120_000_000]})
         parquet.write_table(table, path, compression="zstd", use_dictionary=False)
@@ -337,7 +337,7 @@ class TestTables:
     def test_a_quote_that_is_never_closed_costs_its_row_and_not_the_table(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(indexer.tables, "MAX_LINE_BYTES", 1000)
+        monkeypatch.setattr(indexer.corpus.tables, "MAX_LINE_BYTES", 1000)
         lines = ["text,year", "one,1", '"two,2', *["more,0"] * 300, "last,3"]
         (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
         manifest = read_manifest(tmp_path / "m.csv")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.errors import FilterError
-from indexer.filters import (
+from indexer.collection.filters import (
     MAX_CHARACTERS,
     And,
     Between,
@@ -21,6 +20,7 @@ from indexer.filters import (
     Value,
     parse_filter,
 )
+from indexer.errors import FilterError
 
 
 def test_the_example_of_the_readme_is_read_with_sql_precedence() -> None:

@@ -10,8 +10,8 @@ import soundfile
 from PIL import Image, ImageDraw
 
 from indexer.limits import MediaLimits
-from indexer.picture import read_picture
-from indexer.sound import open_sound, read_sound
+from indexer.media.audio.decode import open_sound, read_sound
+from indexer.media.image.decode import read_picture
 
 LIMITS = MediaLimits()
 

@@ -13,17 +13,17 @@ import pytest
 import soundfile
 from small_media import found_by_itself, index, new_collection, picture, snapshot
 
-import indexer.build as build_module
-import indexer.held as held_module
-from indexer.build import BuildReport
-from indexer.collection import Collection
-from indexer.corpus import content_hash, find_items
+import indexer.build.run as build_module
+import indexer.media.held as held_module
+from indexer.build.run import BuildReport
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import content_hash, find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ChangedWhileRead
-from indexer.held import Held
 from indexer.items import DecodedItem, Item, Modality
 from indexer.limits import MediaLimits
-from indexer.passages import passages
+from indexer.media.held import Held
+from indexer.media.text.decode import passages
 
 
 def item_of(path: Path, modality: Modality = Modality.IMAGE) -> Item:
@@ -67,7 +67,7 @@ def same_size(folder: Path) -> tuple[bytes, bytes]:
 
 def vector_of(path: Path) -> bytes:
     """The vector that belongs to the picture in ``path``."""
-    from indexer.media import read_picture
+    from indexer.media.decode import read_picture
 
     encoder = FakeEncoder()
     prepared = encoder.prepare_image(read_picture(path, MediaLimits()))

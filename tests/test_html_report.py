@@ -23,14 +23,14 @@ from indexer.items import Item, Modality
 from retrieval.evaluation import details, metrics
 from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.compare import Run, compare_runs
-from retrieval.evaluation.datasets import Benchmark, BenchmarkRow, load_benchmark
-from retrieval.evaluation.html import plots
-from retrieval.evaluation.html.examples import Media, clip, files_of, thumbnail
-from retrieval.evaluation.html.page import page as page_of
+from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
 from retrieval.evaluation.metrics import Relevance, RelevantRanks
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
-from retrieval.evaluation.report import as_csv, as_document, as_html, json_text, write_report
+from retrieval.evaluation.report.html import plots
+from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail
+from retrieval.evaluation.report.html.page import page as page_of
+from retrieval.evaluation.report.text import as_csv, as_document, as_html, json_text, write_report
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'single' </title>\u202e"
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
@@ -471,9 +471,9 @@ def test_what_the_page_is_made_of_ships_in_the_wheel() -> None:
     root = Path(__file__).resolve().parents[1]
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     shipped = settings["tool"]["setuptools"]
-    assert "retrieval.evaluation.html" in shipped["packages"]
+    assert "retrieval.evaluation.report.html" in shipped["packages"]
     beside = [path for path in (root / "retrieval/evaluation/html").iterdir() if path.suffix not in (".py", "")]
     assert {path.name for path in beside} == {"template.html.j2", "style.css"}
-    patterns = shipped["package-data"]["retrieval.evaluation.html"]
+    patterns = shipped["package-data"]["retrieval.evaluation.report.html"]
     assert all(any(path.match(pattern) for pattern in patterns) for path in beside)
     assert any(name.startswith("jinja2") for name in settings["project"]["dependencies"])

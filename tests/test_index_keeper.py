@@ -13,13 +13,14 @@ from small_media import entry, unit_rows
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer import index_keeper, index_plan
-from indexer.collection import Collection
+from indexer.ann import plan as index_plan
+from indexer.ann.file import Tuning
+from indexer.ann.plan import IndexWish, outgrown, parse_wish, plan_index, smallest_plan
+from indexer.ann.tuning import Asking
+from indexer.build.tuning_queries import caption_queries
+from indexer.collection import index_file_manager as index_keeper
+from indexer.collection.collection import Collection
 from indexer.errors import ModelError, UsageError
-from indexer.index_file import Tuning
-from indexer.index_plan import IndexWish, outgrown, parse_wish, plan_index, smallest_plan
-from indexer.index_queries import caption_queries
-from indexer.index_tuning import Asking
 from indexer.items import Modality
 
 DIM = 64
@@ -77,7 +78,7 @@ def test_a_kind_that_is_none_is_told() -> None:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collection of some hundreds gets what one of many thousands gets."""
-    from indexer import faiss_index
+    from indexer.ann import index as faiss_index
 
     monkeypatch.setattr(index_plan, "FLAT_LIMIT", 300)
     monkeypatch.setattr(index_keeper, "FLAT_LIMIT", 300)

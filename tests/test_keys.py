@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from small_media import index, new_collection
 
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import Corpus, find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.keys import is_apart, key_apart, row_key
+from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Item, Modality
-from indexer.keys import is_apart, key_apart, row_key
 
 
 def manifest(path: Path, *rows: dict[str, Any]) -> Path:

@@ -23,9 +23,9 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ManifestError, TrimodalError, UsageError
 from indexer.items import Modality
 from retrieval.evaluation.benchmark import run_benchmark
-from retrieval.evaluation.datasets import Benchmark
-from retrieval.evaluation.layouts import LAYOUTS, open_dataset
-from retrieval.evaluation.layouts.rows import read_csv
+from retrieval.evaluation.datasets import LAYOUTS, open_dataset
+from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.datasets.rows import read_csv
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")

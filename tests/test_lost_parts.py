@@ -17,7 +17,7 @@ import pytest
 from small_media import index, new_collection, pictures, snapshot, unit_rows
 from test_vectors import store
 
-from indexer.collection import Collection
+from indexer.collection.collection import Collection
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import CollectionError, CollectionMissing, IndexDamaged, StorageError
 

@@ -1,4 +1,4 @@
-"""indexer/manifest.py and indexer/tables.py: rows of the three kinds, and rows that cannot be used."""
+"""indexer/corpus/manifest.py and indexer/corpus/tables.py: rows of the three kinds, and rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from bad_files import make_bad_manifest, picture_bytes, sound_bytes
 from pyarrow import parquet
 
-from indexer import tables
-from indexer.corpus import read_manifest
+from indexer.corpus import tables
+from indexer.corpus.tables import READERS, BadRow
+from indexer.corpus.walk import read_manifest
 from indexer.errors import ManifestError
-from indexer.tables import READERS, BadRow
 
 
 def jsonl(folder: Path, *rows: object) -> Path:
@@ -295,7 +295,7 @@ def test_lines_of_json_may_end_in_carriage_returns(tmp_path: Path) -> None:
 
 
 def test_a_line_end_between_two_chunks_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.tables._CHUNK_BYTES", 7)
+    monkeypatch.setattr("indexer.corpus.tables._CHUNK_BYTES", 7)
     content = b"text,id\r\n" + b"".join(b"row %d,%d\r\n" % (n, n) for n in range(50))
     good, bad = rows_and_bad(content, tmp_path)
     assert good == [f"row {n}" for n in range(50)] and bad == []

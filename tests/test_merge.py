@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from indexer.items import Modality
-from retrieval import merge as merge_module
-from retrieval.merge import Background, backgrounds, cohort_ids, merge
+from retrieval import fusion as merge_module
+from retrieval.fusion import Background, backgrounds, cohort_ids, merge
 
 IMAGE, AUDIO, TEXT = Modality.IMAGE, Modality.AUDIO, Modality.TEXT
 

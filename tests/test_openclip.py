@@ -17,18 +17,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
-from indexer.encoders.digests import cached_sha256
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.models import describe_model, pull_model
-from indexer.encoders.openclip import OpenClipEncoder
-from indexer.encoders.openclip_pictures import Pictures
-from indexer.encoders.openclip_weights import fitting_archs
-from indexer.encoders.torchvision_ops import ensure_torchvision
-from indexer.encoders.weights import sha256_of
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.openclip.dual import OpenClipEncoder
+from indexer.encoders.openclip.pictures import Pictures
+from indexer.encoders.openclip.weights import fitting_archs
+from indexer.encoders.registry import describe_model, pull_model
+from indexer.encoders.weights.base_weights import sha256_of
+from indexer.encoders.weights.digests import cached_sha256
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, UsageError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality
 
@@ -272,7 +272,7 @@ def test_the_fingerprint_is_of_weights_architecture_preprocessing_and_tokenizer_
 
 
 def test_a_files_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from indexer.encoders import digests
+    from indexer.encoders.weights import digests
 
     read: list[Path] = []
 

@@ -21,7 +21,7 @@ from small_model import save_small_model
 
 from retrieval import output
 from retrieval.batch import Answered, Asked, ResultFile
-from retrieval.evaluation import report
+from retrieval.evaluation.report import text as report
 from retrieval.hits import Hit, SearchResult
 from retrieval.query import Query
 
@@ -108,13 +108,13 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from indexer.build import build
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     place = tmp_path_factory.mktemp("collections") / "\x9bc"
     fake = FakeEncoder()
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     with Collection.create(place, fake.spec, fake.fingerprint, fake.dim) as collection:
         build(collection, find_items([media, media / "\x1bm.jsonl"]), fake)
@@ -401,10 +401,10 @@ def test_one_file_prints_and_writes_csv() -> None:
             found[path.relative_to(ROOT).as_posix()] = names
     assert {"sys.stdout", "sys.stderr", "csv.writer", "Console", "Markdown"} <= found.pop("retrieval/output.py")
     assert found == {
-        "indexer/svg_worker.py": {"sys.stdout", "sys.stderr"},
-        "indexer/held.py": {"os.write"},
-        "indexer/parquet_worker.py": {"sys.stderr"},
-        "retrieval/evaluation/report.py": {"Console"},
+        "indexer/media/image/svg_worker.py": {"sys.stdout", "sys.stderr"},
+        "indexer/media/held.py": {"os.write"},
+        "indexer/corpus/parquet_worker.py": {"sys.stderr"},
+        "retrieval/evaluation/report/text.py": {"Console"},
     }
 
 

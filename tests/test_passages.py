@@ -1,4 +1,4 @@
-"""indexer/passages.py: reading text files, and cutting text."""
+"""indexer/media/text/decode.py: reading text files, and cutting text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from indexer.errors import MediaError
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.media import decode
-from indexer.passages import passages, read_text
+from indexer.media.decode import decode
+from indexer.media.text.decode import passages, read_text
 
 
 def read(folder: Path, content: bytes, limits: MediaLimits | None = None) -> str:

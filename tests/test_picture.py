@@ -1,4 +1,4 @@
-"""indexer/picture.py and indexer/svg.py: every format to upright RGB, within limits."""
+"""indexer/media/image/decode.py and indexer/media/image/svg.py: every format to upright RGB, within limits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from bad_files import picture_bytes, png_bomb, svg_bytes
 from PIL import Image, ImageCms
 
-import indexer.svg
+import indexer.media.image.svg
 from indexer.errors import MediaError
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.media import decode
-from indexer.picture import MAX_SIDE_PX, open_picture, read_picture
+from indexer.media.decode import decode
+from indexer.media.image.decode import MAX_SIDE_PX, open_picture, read_picture
 
 LIMITS = MediaLimits()
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
@@ -213,7 +213,7 @@ def test_a_bomb_is_refused_before_anything_of_its_size_is_allocated(tmp_path: Pa
 import resource, sys
 from pathlib import Path
 from indexer.limits import MediaLimits
-from indexer.picture import read_picture
+from indexer.media.image.decode import read_picture
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
 try:
@@ -332,7 +332,7 @@ class TestDrawings:
         self.draw(tmp_path, svg_bytes('<a xlink:href="https://example.org"><rect width="9" height="9"/></a>'))
 
     def test_a_drawing_that_takes_too_long_is_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.svg, "DRAW_LIMIT_S", 1)
+        monkeypatch.setattr(indexer.media.image.svg, "DRAW_LIMIT_S", 1)
         noise = '<filter id="f"><feTurbulence numOctaves="100000000" baseFrequency="0.7"/></filter>'
         with pytest.raises(MediaError, match="cannot be drawn within 1 s and 1 GB; export it as PNG"):
             self.draw(tmp_path, svg_bytes(noise + '<rect width="40" height="30" filter="url(#f)"/>'))

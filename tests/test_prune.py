@@ -15,9 +15,9 @@ from small_media import index, new_collection, picture, pictures, snapshot
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.collection import Collection
-from indexer.rows import Place
-from indexer.vanished import Kept, Roots, is_gone, kept_line
+from indexer.collection.collection import Collection
+from indexer.collection.records import Place
+from indexer.corpus.pruning import Kept, Roots, is_gone, kept_line
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from indexer.errors import MediaError
 from indexer.limits import MediaLimits
-from indexer.picture import open_picture
+from indexer.media.image.decode import open_picture
 
 LIMITS = MediaLimits()
 

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation import calibration, metrics
+from retrieval.evaluation import metrics
 from retrieval.evaluation.benchmark import run_benchmark
-from retrieval.evaluation.datasets import Benchmark, load_benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.metrics import Relevance, RelevantRanks
-from retrieval.evaluation.report import as_markdown, as_text
+from retrieval.evaluation.report.text import as_markdown, as_text
 from retrieval.evaluation.reranking import Pairs, best_first, gains, judge_direction
+from retrieval.rerank import calibration
 
 IMAGE, TEXT = Modality.IMAGE, Modality.TEXT
 SPEC = TokenSpec(1, 2, "numbers")

@@ -18,25 +18,25 @@ from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
-from indexer.encoders.compressor import Compressor, CompressorSpec, fill_part
-from indexer.encoders.media_tokens import TokenSpec, token_encoder
-from indexer.encoders.specs import LoraSpec
-from indexer.encoders.tokenizer import read_reranker
-from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.tokens.compressor import Compressor, CompressorSpec, fill_part
+from indexer.encoders.tokens.config import read_reranker
+from indexer.encoders.tokens.format import TokenSpec, token_encoder
+from indexer.encoders.towers.specs import LoraSpec
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, UsageError, WeightsCorrupt
 from indexer.items import Modality
 from indexer.training.dual import train_dual
 from indexer.training.recipe import load_recipe
-from retrieval.evaluation.calibration import expected_calibration_error, platt
 from retrieval.rerank import open_reranker
+from retrieval.rerank.calibration import expected_calibration_error, platt
 from retrieval.rerank.captioning import beam_search, likeliest
 from retrieval.rerank.guesses import Guess
-from retrieval.rerank.heldout import best_cosine_weight, hit_rates
 from retrieval.rerank.names import NAMES, load_names
 from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 from retrieval.rerank.trained import TrainedReranker
-from retrieval.rerank.training import load_rerank_recipe, train_reranker
+from retrieval.rerank.training.heldout import best_cosine_weight, hit_rates
+from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
 
 PROMPT = 'It shows "{text}" in one word: "'
 TEXTS = ["red", "a red square", "a green square on a red one"]

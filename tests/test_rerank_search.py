@@ -17,11 +17,11 @@ from rich.console import Console
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError, UsageError
 from indexer.items import Embeddings, Modality, Skipped
 from retrieval import Query, QueryPart, Searcher, SearchResult

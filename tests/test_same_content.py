@@ -14,10 +14,10 @@ from small_media import entry, new_collection, unit_rows
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.collection import Collection
-from indexer.duplicates import find_duplicates
+from indexer.collection.collection import Collection
+from indexer.duplicates.groups import find_duplicates
+from indexer.duplicates.same_content import LeftOut
 from indexer.items import Modality, Segment
-from indexer.same_content import LeftOut
 
 
 def collection_of(place: Path, paths: list[Path], modality: Modality = Modality.IMAGE) -> Collection:

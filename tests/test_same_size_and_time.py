@@ -17,9 +17,9 @@ from small_media import new_collection, picture, snapshot
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.build import BuildReport, build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.run import BuildReport, build
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.files import FileId
 from indexer.items import Embeddings

@@ -15,9 +15,9 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.build import build
-from indexer.collection import Collection, Entry
-from indexer.corpus import find_items
+from indexer.build.run import build
+from indexer.collection.collection import Collection, Entry
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import (
     CollectionMissing,
@@ -29,7 +29,7 @@ from indexer.errors import (
 )
 from indexer.items import Embeddings, Item, Modality, Segment
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
+from indexer.media.decode import read_picture
 from retrieval import Query, QueryPart, Searcher, SearchResult
 from retrieval.embed import embed_query
 from retrieval.query import parse_part
@@ -560,7 +560,7 @@ def test_nothing_of_retrieval_imports_torch_and_the_package_alone_imports_next_t
     code = (
         "import sys, retrieval; heavy = {'numpy', 'faiss', 'sqlalchemy', 'PIL'} & set(sys.modules);"
         "assert not heavy, heavy;"
-        "import retrieval.search, retrieval.present, retrieval.evaluation.report;"
+        "import retrieval.search, retrieval.present, retrieval.evaluation.report.text;"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules;"
         "retrieval.Searcher, retrieval.Hit; assert 'Query' in dir(retrieval)"
     )

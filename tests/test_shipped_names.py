@@ -10,7 +10,7 @@ import pytest
 import wordnet_files
 import wordnet_visible
 
-from indexer.encoders.weights import sha256_of
+from indexer.encoders.weights.base_weights import sha256_of
 from indexer.unwanted_words import find_unwanted
 from retrieval.rerank.names import NAMES, load_names
 

@@ -1,4 +1,4 @@
-"""indexer/sound.py and indexer/sound_headers.py: every format to mono 16,000 Hz, and the windows of it."""
+"""Every format of sound to mono 16,000 Hz, and the windows of it: indexer/media/audio."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bad_files import sound_bytes, sound_samples, wav_bytes
 from indexer.errors import MediaError
 from indexer.items import Item, Modality
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
-from indexer.media import decode
-from indexer.sound import read_sound, sound_windows
+from indexer.media.audio.decode import read_sound, sound_windows
+from indexer.media.decode import decode
 
 LIMITS = MediaLimits()
 RATE = SAMPLE_RATE_HZ

@@ -1,4 +1,4 @@
-"""One decoder after another, tags around a sound, and several sounds in one file: indexer/sound.py and its helpers."""
+"""One decoder after another, tags around a sound, several sounds in one file: indexer/media/audio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer.errors import MediaError
 from indexer.items import Samples
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
-from indexer.sound import open_sound, read_sound
+from indexer.media.audio.decode import open_sound, read_sound
 
 LIMITS = MediaLimits()
 CONTAINERS = {"wav": "wav", "bw64": "wav", "w64": "w64", "aiff": "aiff", "caf": "caf", "au": "au"}

@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from indexer.encoders.audio import AudioTower, open_audio_tower
-from indexer.encoders.clap import ClapTower, clap_from_directory
-from indexer.encoders.specs import ClapSpec, EncoderConfig, WhisperSpec
-from indexer.encoders.torchvision_ops import ensure_torchvision
-from indexer.encoders.towers import load_audio_tower
-from indexer.encoders.weights import sha256_of
+from indexer.encoders.clap.tower import ClapTower, clap_from_directory
+from indexer.encoders.towers.audio import AudioTower, open_audio_tower
+from indexer.encoders.towers.load import load_audio_tower
+from indexer.encoders.towers.specs import ClapSpec, EncoderConfig, WhisperSpec
+from indexer.encoders.weights.base_weights import sha256_of
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 
 ensure_torchvision()

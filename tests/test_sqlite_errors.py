@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.catalog import Catalog
+from indexer.collection.catalog import Catalog
+from indexer.collection.filters import MAX_DEPTH
+from indexer.collection.records import Record
+from indexer.collection.sqlite_errors import proves_damage, stated
 from indexer.errors import (
     CatalogRefuses,
     CollectionError,
@@ -18,10 +21,7 @@ from indexer.errors import (
     StorageError,
     TrimodalError,
 )
-from indexer.filters import MAX_DEPTH
 from indexer.items import Item, Modality, Scalar, Segment
-from indexer.rows import Record
-from indexer.sqlite_errors import proves_damage, stated
 
 
 @pytest.fixture

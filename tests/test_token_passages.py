@@ -1,4 +1,4 @@
-"""indexer/token_passages.py: texts cut by the model's own tokens; what follows in collections and for queries."""
+"""Texts cut by the model's own tokens, and what follows in collections and for queries: indexer/media/text."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import pytest
 from small_model import save_byte_tokenizer, save_language_model, save_small_model, save_word_tokenizer
 from typer.testing import CliRunner
 
-import indexer.token_passages as token_passages_module
+import indexer.media.text.token_passages as token_passages_module
 from cli import app
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
-from indexer.description import parse_description
-from indexer.duplicates import find_duplicates
+from indexer.build.run import build
+from indexer.collection.collection import Collection
+from indexer.collection.description import parse_description
+from indexer.corpus.walk import find_items
+from indexer.duplicates.groups import find_duplicates
 from indexer.encoders import open_encoder
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.specs import TextSpec
-from indexer.encoders.text import TextTower, TextTowers
-from indexer.encoders.text_measure import CountMeasure, LeastMeasure, TokenizerMeasure
+from indexer.encoders.towers.specs import TextSpec
+from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.errors import IndexDamaged, MediaError
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
-from indexer.media import decode
-from indexer.stopwatch import Stopwatch
-from indexer.token_passages import PassageRule, cut_by, rule_of, token_passages
+from indexer.media.decode import decode
+from indexer.media.stopwatch import Stopwatch
+from indexer.media.text.measure import CountMeasure, LeastMeasure, TokenizerMeasure
+from indexer.media.text.token_passages import PassageRule, cut_by, rule_of, token_passages
 from retrieval.embed import embed_texts
 from retrieval.query import Query
 from retrieval.search import Searcher
@@ -47,7 +47,7 @@ def bytes_measure(tmp_path_factory: pytest.TempPathFactory) -> TokenizerMeasure:
 
 
 def tokenizer_of(folder: Path, save: Any) -> Any:
-    from indexer.encoders.torchvision_ops import ensure_torchvision
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
     ensure_torchvision()
     from transformers import PreTrainedTokenizerFast
@@ -132,10 +132,10 @@ def test_the_blocks_in_which_a_text_is_read_make_no_difference(
 ) -> None:
     text = (RUSSIAN + "\n\n" + CHINESE + " some words, and more of them ") * 20
     whole = token_passages(text, PassageRule(), bytes_measure)
-    import indexer.passages
+    import indexer.media.text.decode
 
     for chars in (1, 50, 333):
-        monkeypatch.setattr(indexer.passages, "BLOCK_CHARS", chars)
+        monkeypatch.setattr(indexer.media.text.decode, "BLOCK_CHARS", chars)
         monkeypatch.setattr(token_passages_module, "BLOCK_CHARS", chars)
         assert token_passages(text, PassageRule(), bytes_measure) == whole
 
@@ -153,13 +153,13 @@ def test_the_time_for_a_text_grows_with_it_and_what_takes_longer_is_named(
         max_tokens = 24
         read_chars = staticmethod(later)
 
-    monkeypatch.setattr("indexer.stopwatch.time.thread_time", lambda: now[0])
+    monkeypatch.setattr("indexer.media.stopwatch.time.thread_time", lambda: now[0])
     limits = MediaLimits(max_seconds=1)
     with pytest.raises(
         MediaError, match=r"^a\.txt: takes too long to read, over the 1 s limit for every million chara"
     ):
         token_passages("words " * 100, PassageRule(), Slow(), Stopwatch("a.txt", limits))
-    monkeypatch.setattr("indexer.stopwatch.TEXT_SHARE_CHARS", 10)
+    monkeypatch.setattr("indexer.media.stopwatch.TEXT_SHARE_CHARS", 10)
     assert token_passages("words " * 100, PassageRule(), Slow(), Stopwatch("a.txt", limits))
 
 

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_media import entry, index, new_collection, pictures, unit_rows
 
-from indexer import collection as collection_module
-from indexer.batches import Batches, Encoded, Prepared
-from indexer.build import build
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build.batches import Batches, Encoded, Prepared
+from indexer.build.run import build
+from indexer.collection import collection as collection_module
+from indexer.collection.collection import Collection
+from indexer.collection.token_store import TokenStore
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder, FakeReranker
-from indexer.encoders.media_tokens import TokenRows, TokenSpec, token_encoder
+from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import CollectionError, EncoderMismatch, IndexDamaged, ModelError, StorageError
 from indexer.items import Embeddings, Item, Modality, Segment
-from indexer.token_store import TokenStore
 
 SPEC = FakeEncoder.token_spec
 assert SPEC is not None

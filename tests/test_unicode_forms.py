@@ -13,10 +13,10 @@ from small_media import index, new_collection, picture, snapshot
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.collection.collection import Collection
+from indexer.corpus.walk import find_items
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
+from indexer.media.decode import read_picture
 from indexer.names import DiskNames, on_disk
 from retrieval.query import Query
 

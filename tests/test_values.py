@@ -19,20 +19,20 @@ import pytest
 from pyarrow import parquet
 from small_media import new_collection, picture
 
-from indexer import build as build_module
-from indexer.build import build
-from indexer.catalog import Catalog
-from indexer.collection import Collection
-from indexer.corpus import find_items
+from indexer.build import run as build_module
+from indexer.build.run import build
+from indexer.collection.catalog import Catalog
+from indexer.collection.collection import Collection
+from indexer.collection.records import Record, clean, describes_same
+from indexer.corpus.manifest import MAX_DEPTH, read_manifest
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import IndexDamaged, RecipeError
 from indexer.files import mtime_ns
 from indexer.items import Item, Modality, Segment
-from indexer.manifest import MAX_DEPTH, read_manifest
-from indexer.rows import Record, clean, describes_same
 from indexer.training.recipe import read_recipe
 from retrieval.batch import read_queries
-from retrieval.evaluation.layouts.karpathy import load_karpathy
+from retrieval.evaluation.datasets.karpathy import load_karpathy
 
 YEAR_2400_NS = 13_569_465_600 * 10**9
 
@@ -248,7 +248,7 @@ def test_a_number_beyond_a_float_is_text_in_csv(tmp_path: Path, collection: Coll
 
 def test_a_table_that_its_library_chokes_on_is_one_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lines(tmp_path / "m.jsonl", '{"text": "x"}')
-    monkeypatch.setattr("indexer.manifest.READERS", {".jsonl": lambda file, shown: iter((1 / 0,))})
+    monkeypatch.setattr("indexer.corpus.manifest.READERS", {".jsonl": lambda file, shown: iter((1 / 0,))})
 
     skips = find_items([path]).skipped
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_media import unit_rows
 
+from indexer.collection.row_store import SHARD_BYTES, VectorStore, rows_per_shard
 from indexer.errors import IndexDamaged, StorageError
-from indexer.vectors import SHARD_BYTES, VectorStore, rows_per_shard
 
 ROOT = Path(__file__).parents[1]
 
@@ -141,7 +141,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from indexer.errors import StorageError
-from indexer.vectors import VectorStore
+from indexer.collection.row_store import VectorStore
 store = VectorStore(Path(sys.argv[1]), dim=8, generation=1, count=0, shard_rows=1000)
 store.append(np.ones((10, 8), np.float32), at=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (15 * 32 + 7, resource.RLIM_INFINITY))

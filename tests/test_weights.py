@@ -19,12 +19,14 @@ from small_model import save_small_model
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.encoders import open_encoder, weights, weights_record
-from indexer.encoders.models import describe_model, pull_model
-from indexer.encoders.specs import TextSpec, read_config
-from indexer.encoders.towers import model_digest
+from indexer.encoders import open_encoder
+from indexer.encoders.registry import describe_model, pull_model
+from indexer.encoders.towers.load import model_digest
+from indexer.encoders.towers.specs import TextSpec, read_config
 from indexer.encoders.verify_models import verify_model
-from indexer.encoders.wheels import sha256_of
+from indexer.encoders.weights import base_weights as weights
+from indexer.encoders.weights import record as weights_record
+from indexer.encoders.weights.wheels import sha256_of
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 NAME = weights.SMOLLM2_135M.name
@@ -238,7 +240,7 @@ def test_the_real_package_gives_a_language_model(tmp_path: Path, monkeypatch: py
 def test_the_real_minilm_gives_the_similarities_that_its_makers_publish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indexer.encoders.text import TextTower
+    from indexer.encoders.towers.text import TextTower
 
     monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path))
     tower = TextTower(TextSpec("minilm-l6-v2", readout="mean"), weights.pull("minilm-l6-v2"))

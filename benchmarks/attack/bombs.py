@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.attack.worker import status_bytes
 from indexer.limits import RUN_BYTES, TABLE_BYTES, TABLE_S, MediaLimits
-from indexer.passages import Cut
+from indexer.media.text.decode import Cut
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -238,11 +238,11 @@ def _usage(pid: int) -> tuple[float, float]:
 
 
 def _decode(path: Path) -> dict[str, Any]:
-    from indexer.corpus import content_hash, find_items
+    from indexer.corpus.walk import content_hash, find_items
     from indexer.errors import MediaError
     from indexer.items import Modality
-    from indexer.media import decode
-    from indexer.passages import passages
+    from indexer.media.decode import decode
+    from indexer.media.text.decode import passages
 
     items = find_items([path]).items
     if not items:
@@ -262,8 +262,8 @@ def _by_tokens() -> Cut:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from indexer.encoders.text_measure import TokenizerMeasure
-    from indexer.token_passages import PassageRule, token_passages
+    from indexer.media.text.measure import TokenizerMeasure
+    from indexer.media.text.token_passages import PassageRule, token_passages
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={symbol: n for n, symbol in enumerate(alphabet)}, merges=[]))
@@ -274,7 +274,7 @@ def _by_tokens() -> Cut:
 
 def _index(folder: Path, good: Path, place: Path) -> dict[str, Any]:
     """As the command line does; manifests in the folder are named themselves."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     manifests = [str(path) for path in folder.iterdir() if path.suffix in (".jsonl", ".csv", ".parquet")]
     sys.argv = ["trimodal", "index", *manifests, str(folder), str(good), "-c", str(place), "--model", "fake", "--json"]

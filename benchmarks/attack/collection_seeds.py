@@ -15,9 +15,9 @@ def make_collection(folder: Path) -> Path:
     """``folder/c``: pictures, a sound and texts in three commits, with tokens and a saved index."""
     import soundfile
 
-    from indexer.build import build
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     media = folder / "media"

@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 from crashing import _in_a_child, _warm_up, work  # noqa: E402
 from small_media import snapshot  # noqa: E402
 
-from indexer.collection import Collection  # noqa: E402
+from indexer.collection.collection import Collection  # noqa: E402
 from indexer.errors import TrimodalError  # noqa: E402
 
 OPEN, READ, WRITE, SYNC, NAME, MAP = 1, 2, 4, 8, 16, 32

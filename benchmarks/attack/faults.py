@@ -81,7 +81,7 @@ def _source(name: str, place: Path) -> tuple[Path, Path]:
     sys.path.insert(0, str(ROOT / "tests"))
     from small_media import index, new_collection, picture, pictures
 
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
     from indexer.encoders.fake import FakeEncoder
 
     media, collection = place / "media", place / "c"

@@ -70,7 +70,7 @@ def save_tokenizer(directory: Path, **settings: Any) -> None:
 
 def openclip_directory(directory: Path) -> Path:
     """``open_clip_config.json``, safetensors and a tokenizer of transformers."""
-    from indexer.encoders.torchvision_ops import ensure_torchvision
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
     ensure_torchvision()
     import open_clip
@@ -89,7 +89,7 @@ def openclip_directory(directory: Path) -> Path:
 
 def clap_directory(directory: Path) -> Path:
     """A CLAP and its processor, as ``save_pretrained`` leaves them."""
-    from indexer.encoders.torchvision_ops import ensure_torchvision
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
     ensure_torchvision()
     import torch

@@ -56,7 +56,7 @@ def _checkpoint() -> bytes:
 
 
 def _reranker() -> Seed:
-    from indexer.encoders.tokenizer import MediaSources, RerankerConfig
+    from indexer.encoders.tokens.config import MediaSources, RerankerConfig
 
     sizes = {"queries": 2, "summary": 1, "width": 8, "heads": 2, "whitened": 8, "hidden": 8}
     config = RerankerConfig(

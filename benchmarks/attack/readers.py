@@ -38,8 +38,8 @@ def read(reader: str, folder: Path, target: str) -> str:
 
 def _media(folder: Path, target: str, detail: str) -> str:
     """``decode`` with the default limits. It may raise ``MediaError`` and nothing else, in one printable line."""
-    from indexer.corpus import content_hash, find_items
-    from indexer.media import decode
+    from indexer.corpus.walk import content_hash, find_items
+    from indexer.media.decode import decode
 
     corpus = find_items([folder / target])
     if not corpus.items:
@@ -71,7 +71,7 @@ def _check_payload(modality: Modality, payload: Any) -> None:
 
 
 def _manifest(folder: Path, target: str, detail: str) -> str:
-    from indexer.corpus import find_items, read_manifest
+    from indexer.corpus.walk import find_items, read_manifest
 
     find_items([folder / target])  # never raises for what is in a file
     found = read_manifest(folder / target)
@@ -84,9 +84,9 @@ def _manifest(folder: Path, target: str, detail: str) -> str:
 
 def _run(folder: Path, target: str, detail: str) -> str:
     """Index the folder, or the manifest; the good files must be stored with the vectors that they have alone."""
-    from indexer.build import build
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     path = folder / "good" if target.startswith("good/") else folder / target
@@ -121,9 +121,9 @@ def expected_rows(folder: Path, damaged: str) -> Mapping[str, bytes]:
 
 @functools.lru_cache(maxsize=8)
 def _expected_rows(contents: tuple[tuple[str, bytes], ...]) -> Mapping[str, bytes]:
-    from indexer.build import build
-    from indexer.collection import Collection
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.collection.collection import Collection
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     with contextlib.ExitStack() as stack:
@@ -162,7 +162,7 @@ def _queries(folder: Path, target: str, detail: str) -> str:
 
 
 def _dataset(folder: Path, target: str, detail: str) -> str:
-    from retrieval.evaluation.layouts import open_dataset
+    from retrieval.evaluation.datasets import open_dataset
 
     path = folder / "c" if detail == "classes" else folder / target
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
@@ -178,7 +178,7 @@ def _dataset(folder: Path, target: str, detail: str) -> str:
 def _recipe(folder: Path, target: str, detail: str) -> str:
     """Read and check it; models that it names are not looked up."""
     if detail == "rerank":
-        from retrieval.rerank.recipe import load_rerank_recipe
+        from retrieval.rerank.training.recipe import load_rerank_recipe
 
         load_rerank_recipe(folder / target)
     else:
@@ -205,15 +205,15 @@ def _small_collection() -> Path:
 
 def small_collection() -> Any:
     """A collection of a few pictures, sounds and texts, opened for reading; made once a process."""
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
     return Collection.open(_small_collection())
 
 
 def _collection(folder: Path, target: str, detail: str) -> str:
     """Open, verify, search; then repair and verify again, each of which may be refused."""
-    from indexer.collection import Collection
-    from indexer.exact import exact_top
+    from indexer.ann.brute_force import exact_top
+    from indexer.collection.collection import Collection
 
     place = folder / "c"
     query = np.eye(1, 64, dtype=np.float32)
@@ -237,8 +237,8 @@ def _collection(folder: Path, target: str, detail: str) -> str:
 
 def _run_again(opened: Any, folder: Path) -> None:
     """What a user does next: index something more."""
-    from indexer.build import build
-    from indexer.corpus import find_items
+    from indexer.build.run import build
+    from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
 
     more = folder / "more"
@@ -252,7 +252,7 @@ def _model(folder: Path, target: str, detail: str) -> str:
     from PIL import Image
 
     from indexer.encoders import open_encoder
-    from indexer.encoders.models import describe_model
+    from indexer.encoders.registry import describe_model
 
     spec = f"{detail}:{folder / 'm'}" if detail else str(folder / "m")
     with contextlib.suppress(TrimodalError):
@@ -271,7 +271,7 @@ def _model(folder: Path, target: str, detail: str) -> str:
 
 
 def _reranker(folder: Path, target: str, detail: str) -> str:
-    from indexer.encoders.tokenizer import read_reranker
+    from indexer.encoders.tokens.config import read_reranker
 
     found = read_reranker(folder / "m", "0" * 32)
     if found is None:
@@ -281,14 +281,14 @@ def _reranker(folder: Path, target: str, detail: str) -> str:
 
 
 def _tensors(folder: Path, target: str, detail: str) -> str:
-    from indexer.encoders.tensor_files import read_tensors
+    from indexer.encoders.weights.tensor_files import read_tensors
 
     return f"{len(read_tensors(folder / target))} tensors"
 
 
 def _gguf(folder: Path, target: str, detail: str) -> str:
     """Convert it to transformers' layout."""
-    from indexer.encoders.gguf_files import check_gguf, convert_gguf
+    from indexer.encoders.weights.gguf_files import check_gguf, convert_gguf
 
     check_gguf(folder / target)
     out = folder.parent / f"gguf-{hashlib.sha256(target.encode()).hexdigest()[:6]}"

@@ -508,7 +508,7 @@ def make_collection(path: Path, spec: str, width: int = 0) -> None:
     """One row, said to be made with ``spec``; ``width``: of the row, where not the model's."""
     import numpy as np
 
-    from indexer.collection import Collection, Entry
+    from indexer.collection.collection import Collection, Entry
     from indexer.items import Item, Modality, Segment
 
     fingerprint, dim = _facts(spec)
@@ -521,7 +521,7 @@ def make_collection(path: Path, spec: str, width: int = 0) -> None:
 
 def _facts(spec: str) -> tuple[str, int]:
     """The model's fingerprint and width, as a stranger would have them; nothing of the model is run for them."""
-    from indexer.encoders.models import describe_model
+    from indexer.encoders.registry import describe_model
     from indexer.errors import TrimodalError
 
     try:

@@ -37,10 +37,10 @@ Settings = Iterator[tuple[str, Search]]
 def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
     """The index that a collection of so many vectors gets, over its vector store, tuned to each target."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from indexer.faiss_index import build_index
-    from indexer.index_plan import plan_index
-    from indexer.index_tuning import Asking, tuned
-    from indexer.vectors import VectorStore, rows_per_shard
+    from indexer.ann.index import build_index
+    from indexer.ann.plan import plan_index
+    from indexer.ann.tuning import Asking, tuned
+    from indexer.collection.row_store import VectorStore, rows_per_shard
 
     count, dim = rows.shape
     place = Path(tempfile.mkdtemp(dir=folder))

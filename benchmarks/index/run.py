@@ -49,7 +49,7 @@ def main() -> None:
 
         make(asked.folder, asked.n)
     if not (asked.folder / "truth.npy").is_file():
-        from indexer.exact import ArrayRows, exact_top
+        from indexer.ann.brute_force import ArrayRows, exact_top
 
         mapped = np.load(asked.folder / "vectors.npy", mmap_mode="r")
         np.save(asked.folder / "truth.npy", exact_top(np.load(asked.folder / "queries.npy"), ArrayRows(mapped), 10)[1])
@@ -82,7 +82,7 @@ def _engine(name: str, folder: Path, peers: Path) -> dict[str, Any]:
 
 
 def _entries(mapped: Any, start: int, stop: int) -> list[Any]:
-    from indexer.collection import Entry
+    from indexer.collection.collection import Entry
     from indexer.items import Item, Modality, Segment
 
     made = []
@@ -99,8 +99,8 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
     """A collection of ``n``: time and peak memory of committing, of making the index, of opening and searching."""
     from engine import _anonymous_mb, _Memory
 
-    from indexer.collection import Collection
-    from indexer.index_tuning import Asking
+    from indexer.ann.tuning import Asking
+    from indexer.collection.collection import Collection
 
     kept = folder / f"scale-{n}.json"
     if kept.is_file():
@@ -142,9 +142,9 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
 
 def _filters(folder: Path, n: int) -> list[dict[str, Any]]:
     """Searches of the collection of ``n`` among the rows that ``--where share < x`` leaves."""
-    from indexer.collection import Collection
-    from indexer.exact import exact_top
-    from indexer.faiss_index import EXACT_ROWS, EXACT_SHARE
+    from indexer.ann.brute_force import exact_top
+    from indexer.ann.index import EXACT_ROWS, EXACT_SHARE
+    from indexer.collection.collection import Collection
 
     queries = np.load(folder / "queries.npy")[:200]
     said = []

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from indexer.corpus import read_manifest
+from indexer.corpus.walk import read_manifest
 from indexer.encoders import open_encoder
-from indexer.encoders.weights import cache_dir
+from indexer.encoders.weights.base_weights import cache_dir
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
+from indexer.media.decode import read_picture
 
 DIM, NEAR, NOISE = 512, 32, 0.7
 PICTURES, QUERIES, TUNED_WITH = 6_000, 1_000, 300

@@ -22,7 +22,7 @@ from splits import head, split_of
 from towers import LITE2_PT
 from wordnet import write_lines
 
-from indexer.encoders.torchvision_ops import ensure_torchvision
+from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
 
 def rows() -> list[dict[str, Any]]:

@@ -92,8 +92,8 @@ def fitting(names: Iterable[str], visible: Visible) -> list[str]:
 
 def filter_model(model: Path, visible: Visible) -> tuple[int, int]:
     """Keep what fits of a model's names; returns how many it had and how many are left."""
-    from indexer.encoders.tokenizer import CONFIG, FOLDER
-    from indexer.encoders.weights import sha256_of
+    from indexer.encoders.tokens.config import CONFIG, FOLDER
+    from indexer.encoders.weights.base_weights import sha256_of
     from retrieval.rerank.names import NAMES, keep_names
 
     path = model / FOLDER / NAMES

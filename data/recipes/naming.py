@@ -31,14 +31,14 @@ from wordnet import read_lines
 from wordnet_files import WordNet
 from wordnet_words import TOO_WIDE
 
-from indexer.encoders.compressor import fill_part
-from indexer.encoders.media_tokens import token_encoder
-from indexer.encoders.tokenizer import FOLDER, read_reranker, write_reranker
-from indexer.encoders.trained import TrainedDualEncoder
+from indexer.encoders.tokens.compressor import fill_part
+from indexer.encoders.tokens.config import FOLDER, read_reranker, write_reranker
+from indexer.encoders.tokens.format import token_encoder
+from indexer.encoders.towers.dual import TrainedDualEncoder
 from indexer.errors import MediaError
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
-from retrieval.evaluation.calibration import platt
+from indexer.media.decode import read_picture
+from retrieval.rerank.calibration import platt
 from retrieval.rerank.names import NAMES, load_names
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 

@@ -102,7 +102,7 @@ def tinyvit_weights(onnx_file: Path) -> dict[str, torch.Tensor]:
 
 def lite2_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """EfficientNet-Lite2 (ImageNet-1k), timm's names for `tf_efficientnet_lite2`: the same layers in the same order."""
-    from indexer.encoders.torchvision_ops import ensure_torchvision
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
     ensure_torchvision()
     import timm

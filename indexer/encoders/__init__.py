@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from indexer.encoders.dual import DualEncoder
+from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 
 __all__ = ["KINDS", "DualEncoder", "open_encoder", "starter_directory"]
@@ -16,7 +16,7 @@ KINDS = "starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directo
 def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
     """Open what ``--model`` names.
 
-    ``starter``, ``fake``, ``openclip:…`` (:mod:`indexer.encoders.openclip_source`), ``clap:NAME`` or ``clap:DIR``, or a
+    ``starter``, ``fake``, ``openclip:…`` (:mod:`indexer.encoders.openclip.source`), ``clap:NAME`` or ``clap:DIR``, or a
     directory that ``trimodal train`` wrote.
 
     Weights are read when a tower is first used. Raises :class:`ModelError` for a spec that names nothing.
@@ -26,17 +26,17 @@ def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
 
         return FakeEncoder()
     if spec.startswith("openclip:"):
-        from indexer.encoders.openclip import OpenClipEncoder
+        from indexer.encoders.openclip.dual import OpenClipEncoder
 
         return OpenClipEncoder(spec, device=device)
     if spec.startswith("clap:"):
-        from indexer.encoders.clap_dual import ClapEncoder
+        from indexer.encoders.clap.dual import ClapEncoder
 
         return ClapEncoder(spec, device=device)
     directory = starter_directory() if spec == "starter" else Path(spec).expanduser()
     if not directory.is_dir():
         raise ModelError(f"model {spec}: no such model; use {KINDS}")
-    from indexer.encoders.trained import TrainedDualEncoder
+    from indexer.encoders.towers.dual import TrainedDualEncoder
 
     return TrainedDualEncoder(directory, spec=spec, device=device)
 

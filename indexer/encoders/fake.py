@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality, Samples
 
 _COLOURS = {

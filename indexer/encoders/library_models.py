@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.models import ModelInfo
+from indexer.encoders.registry import ModelInfo
 from indexer.errors import WeightsMissing
 
 _LICENCE = "its publisher's; see its card on the hub"
@@ -28,8 +28,8 @@ def pull(spec: str) -> dict[str, Path]:
 
 
 def _describe_openclip(spec: str) -> ModelInfo:
-    from indexer.encoders.openclip import OpenClipEncoder
-    from indexer.encoders.openclip_source import published_config
+    from indexer.encoders.openclip.dual import OpenClipEncoder
+    from indexer.encoders.openclip.source import published_config
 
     try:
         encoder = OpenClipEncoder(spec, fetch=False)
@@ -55,7 +55,7 @@ def _describe_openclip(spec: str) -> ModelInfo:
 
 
 def _describe_clap(spec: str) -> ModelInfo:
-    from indexer.encoders.clap_dual import ClapEncoder
+    from indexer.encoders.clap.dual import ClapEncoder
 
     encoder = ClapEncoder(spec, fetch=False)
     towers = {"audio": f"CLAP audio encoder, windows of {encoder.window_s:g} s", "text": "CLAP text encoder"}

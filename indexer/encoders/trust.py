@@ -17,8 +17,8 @@ from pathlib import Path
 import filelock
 
 from indexer.durable import replace_text
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.weights import cache_dir
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import ModelError, ModelNotConfirmed, StorageError
 
 _BUILT_IN = ("starter", "fake")
@@ -90,10 +90,10 @@ def _is_ours(spec: str) -> bool:
         return False
     try:
         if library == "openclip:":
-            from indexer.encoders.openclip_source import find_openclip
+            from indexer.encoders.openclip.source import find_openclip
 
             return _in_hub_cache(find_openclip(spec, fetch=False).checkpoint)
-        from indexer.encoders.clap_dual import find_clap
+        from indexer.encoders.clap.dual import find_clap
 
         return _in_hub_cache(find_clap(spec, fetch=False)[0])
     except ModelError:

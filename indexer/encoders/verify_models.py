@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.encoders.digests import known_sha256, remember_sha256
-from indexer.encoders.models import LIBRARIES, base_weights, model_directory
-from indexer.encoders.specs import HEADS, read_config
-from indexer.encoders.tokenizer import FOLDER, WEIGHTS, read_reranker
-from indexer.encoders.weights import BASE_WEIGHTS, check_base, is_pulled
-from indexer.encoders.weights_record import require_sha256
+from indexer.encoders.registry import LIBRARIES, base_weights, model_directory
+from indexer.encoders.tokens.config import FOLDER, WEIGHTS, read_reranker
+from indexer.encoders.towers.specs import HEADS, read_config
+from indexer.encoders.weights.base_weights import BASE_WEIGHTS, check_base, is_pulled
+from indexer.encoders.weights.digests import known_sha256, remember_sha256
+from indexer.encoders.weights.record import require_sha256
 from indexer.errors import ModelError, WeightsCorrupt
 
 
@@ -58,12 +58,12 @@ def _trained(spec: str) -> Iterator[Checked]:
 def _library(spec: str) -> Iterator[Checked]:
     paths: list[Path]
     if spec.startswith("openclip:"):
-        from indexer.encoders.openclip_source import find_openclip
+        from indexer.encoders.openclip.source import find_openclip
 
         source = find_openclip(spec, fetch=False)
         paths = [source.checkpoint, *source.vocabulary]
     else:
-        from indexer.encoders.clap_dual import ClapEncoder
+        from indexer.encoders.clap.dual import ClapEncoder
 
         paths = [ClapEncoder(spec, fetch=False).weights]
     for path in paths:

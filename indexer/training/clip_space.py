@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from indexer.encoders.openclip_source import CONFIG, PREFIX, OpenClipSource, find_openclip
-from indexer.encoders.openclip_visual import clip_spec
+from indexer.encoders.openclip.source import CONFIG, PREFIX, OpenClipSource, find_openclip
+from indexer.encoders.openclip.visual import clip_spec
 from indexer.errors import RecipeError
 from indexer.training.recipe import Recipe
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.corpus import content_hash, read_manifest
+from indexer.corpus.walk import content_hash, read_manifest
 from indexer.errors import MediaError, RecipeError
 from indexer.items import Item, Modality
 from indexer.training.recipe import Recipe

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from indexer.durable import storage_errors
 from indexer.errors import ChangedWhileRead, MediaError, StorageError
 from indexer.files import display_path
-from indexer.held import Held
 from indexer.items import Item, Modality
+from indexer.media.held import Held
 from indexer.reading import OpenFile
 
 _KEY_BYTES = 41  # 40 hex digits and a newline

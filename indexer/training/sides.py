@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from indexer.encoders.heads import Head, ProjectionHead
+from indexer.encoders.towers.heads import Head, ProjectionHead
 from indexer.training.parallel import World
 
 

@@ -20,11 +20,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from indexer.encoders.heads import whitening
-from indexer.encoders.specs import TextSpec
-from indexer.encoders.text import TextTower
-from indexer.encoders.towers import model_digest
-from indexer.encoders.weights import cache_dir
+from indexer.encoders.towers.heads import whitening
+from indexer.encoders.towers.load import model_digest
+from indexer.encoders.towers.specs import TextSpec
+from indexer.encoders.towers.text import TextTower
+from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.training.heldout import hit_rates
 from indexer.training.loop import Checkpoint, Loop, Point, Steps

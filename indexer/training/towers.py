@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
-from indexer.encoders.audio import AudioTower, open_audio_tower
-from indexer.encoders.clap import ClapTower, clap_from_directory
+from indexer.encoders.clap.tower import ClapTower, clap_from_directory
 from indexer.encoders.devices import choose_dtype
-from indexer.encoders.image import ImageTower
-from indexer.encoders.openclip_visual import visual_weights
-from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
-from indexer.encoders.text import TextTower, TextTowers
-from indexer.encoders.towers import language_model_directory, load_weights, model_digest
-from indexer.encoders.trunk_weights import load_trunk_weights
-from indexer.encoders.weights import cache_dir, sha256_of
+from indexer.encoders.openclip.visual import visual_weights
+from indexer.encoders.towers.audio import AudioTower, open_audio_tower
+from indexer.encoders.towers.image import ImageTower
+from indexer.encoders.towers.load import language_model_directory, load_weights, model_digest
+from indexer.encoders.towers.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
+from indexer.encoders.towers.text import TextTower, TextTowers
+from indexer.encoders.towers.trunk_weights import load_trunk_weights
+from indexer.encoders.weights.base_weights import cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
-from indexer.media import open_sound, read_picture
+from indexer.media.decode import open_sound, read_picture
 from indexer.training.clip_space import clip_source
 from indexer.training.data import Example
 from indexer.training.features import FeatureCache, OnProgress, fill

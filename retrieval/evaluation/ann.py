@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.exact import ArrayRows
-from indexer.faiss_index import VectorIndex, index_of
-from indexer.index_plan import DEFAULT_TARGET_RECALL
-from indexer.index_tuning import own_vectors, tuned
+from indexer.ann.brute_force import ArrayRows
+from indexer.ann.index import VectorIndex, index_of
+from indexer.ann.plan import DEFAULT_TARGET_RECALL
+from indexer.ann.tuning import own_vectors, tuned
 from indexer.items import Embeddings
 from retrieval.evaluation import metrics
 from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks

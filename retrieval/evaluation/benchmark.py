@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from indexer.encoders.dual import DualEncoder, require_tower
+from indexer.encoders.base import DualEncoder, require_tower
 from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Embeddings, Modality, Skipped
@@ -40,7 +40,7 @@ from retrieval.evaluation import metrics
 from retrieval.evaluation.ann import AnnResult, measure_ann
 from retrieval.evaluation.cache import BenchCache, CachedReranker
 from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
-from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import DirectionDetails, Entry, examples_of, fingerprint, similarities_of
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
 from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.store import Store
 from retrieval.rerank.reranker import Reranker

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from indexer.encoders.media_tokens import TokenRows
+from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path
 from indexer.items import Embeddings, Modality

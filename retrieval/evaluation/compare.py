@@ -18,7 +18,7 @@ import numpy as np
 from indexer.errors import UsageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation import metrics
-from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import FOUND_AT
 from retrieval.evaluation.metrics import Floats
 from retrieval.evaluation.provenance import short_spec

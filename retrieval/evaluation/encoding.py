@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ahead import ReadAhead, Reserve
-from indexer.batches import Batches, Encoded, Prepared, Refused, prepare
-from indexer.corpus import content_hash
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import TokenRows, token_encoder
+from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.build.prefetch import ReadAhead, Reserve
+from indexer.corpus.walk import content_hash
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
-from indexer.held import Held
 from indexer.items import Embeddings, Item, Modality, Skipped
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
-from indexer.media import decode_parts
-from indexer.passages import Cut
-from indexer.token_passages import cut_by, rule_of
+from indexer.media.decode import decode_parts
+from indexer.media.held import Held
+from indexer.media.text.decode import Cut
+from indexer.media.text.token_passages import cut_by, rule_of
 from retrieval.embed import mean_vector
 from retrieval.evaluation.cache import BenchCache
-from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark
 
 #: Called with (done, total, stage); stages are image, audio, text, captions, scores, rerank, captioning and caption
 #: metrics.

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.dual import DualEncoder
+from indexer.encoders.base import DualEncoder
 from indexer.files import one_line
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from indexer.items import Modality
 from retrieval.evaluation.benchmark import entry_of
-from retrieval.evaluation.datasets import Benchmark
+from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import Entry
 
 

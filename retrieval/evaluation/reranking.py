@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.media_tokens import TokenRows
+from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation import calibration, metrics
+from retrieval.evaluation import metrics
 from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
+from retrieval.rerank import calibration
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import match_scores
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.dual import DualEncoder, require_tower
-from indexer.encoders.media_tokens import token_encoder
+from indexer.encoders.base import DualEncoder, require_tower
+from indexer.encoders.tokens.format import token_encoder
 from indexer.errors import MediaError, ModelError, TrimodalError
 from indexer.files import display_path, one_line
 from indexer.items import Modality, Skipped
 from indexer.limits import MediaLimits
-from indexer.media import read_picture
+from indexer.media.decode import read_picture
 from retrieval.rerank.guesses import guesses
 from retrieval.rerank.reranker import Reranker
 

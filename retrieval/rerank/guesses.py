@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from indexer.encoders.media_tokens import TokenRows
+from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings
 from indexer.unwanted_words import is_unwanted
 from retrieval.rerank.reranker import Reranker

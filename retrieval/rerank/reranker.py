@@ -1,6 +1,6 @@
 """The seam of the rerankers: pairs of a text and a picture or sound in, match logits out.
 
-A picture or sound is given by its packed media tokens (:mod:`indexer.encoders.media_tokens`), never by its file. Knows
+A picture or sound is given by its packed media tokens (:mod:`indexer.encoders.tokens.format`), never by its file. Knows
 nothing of collections, indexes or hits.
 """
 
@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 
 Logits = NDArray[np.float32]
@@ -68,7 +68,7 @@ def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None
     directory = getattr(encoder, "directory", None)
     if directory is None:
         return None
-    from indexer.encoders.tokenizer import read_reranker
+    from indexer.encoders.tokens.config import read_reranker
 
     config = read_reranker(directory, encoder.fingerprint)
     if config is None:

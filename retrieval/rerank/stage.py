@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.dual import DualEncoder
-from indexer.encoders.media_tokens import TokenEncoder, TokenRows, token_encoder
+from indexer.collection.records import Row
+from indexer.encoders.base import DualEncoder
+from indexer.encoders.tokens.format import TokenEncoder, TokenRows, token_encoder
 from indexer.errors import CollectionError, ModelError, UsageError
 from indexer.items import Embeddings, Modality
 from indexer.limits import MediaLimits
-from indexer.rows import Row
 from retrieval.embed import Vector, embed_query
 from retrieval.query import Query, QueryPart
 from retrieval.rerank.reranker import Reranker, open_reranker
 
 if TYPE_CHECKING:
-    from indexer.collection import Collection
+    from indexer.collection.collection import Collection
 
 #: Candidates of a query that are judged: LAVIS' k_test is 128 to 256, on a bigger pool than most collections.
 RERANK_DEPTH = 64

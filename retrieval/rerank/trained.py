@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
-from indexer.encoders.compressor import Compressor, fill_part, load_compressor
 from indexer.encoders.devices import choose_device, choose_dtype, mixed_precision
-from indexer.encoders.media_tokens import TokenRows, TokenSpec
-from indexer.encoders.specs import LoraSpec
-from indexer.encoders.tokenizer import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig, write_reranker
-from indexer.encoders.towers import language_model_directory
-from indexer.encoders.weights import BASE_WEIGHTS, is_pulled, sha256_of
+from indexer.encoders.tokens.compressor import Compressor, fill_part, load_compressor
+from indexer.encoders.tokens.config import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig, write_reranker
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.encoders.towers.load import language_model_directory
+from indexer.encoders.towers.specs import LoraSpec
+from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation.calibration import sigmoid
+from retrieval.rerank.calibration import sigmoid
 from retrieval.rerank.guesses import Guess, naming_probability, weighed
 from retrieval.rerank.names import NAMES, Names, load_names
 from retrieval.rerank.reader import Reader, TextStates, text_sources

@@ -1,0 +1,53 @@
+"""What people would ask of a collection, to measure its index with: captions and names of some of its own files.
+
+A picture is looked for with words, and words lie elsewhere in the space than pictures do: an index that was tuned with
+pictures alone would find less than it says.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from indexer.collection.collection import Collection
+from indexer.encoders.base import DualEncoder
+from indexer.errors import ModelError
+from indexer.collection.index_file_manager import AskingOf, searched_most
+from indexer.ann.tuning import Asking
+from indexer.items import Modality
+from indexer.collection.records import Row
+
+#: Words that are asked, and items that they are sought among.
+_ASKED, _LOOKED_AT = 300, 1_500
+_WORD = re.compile(r"[^\W\d_]{3,}")
+
+
+def caption_queries(collection: Collection, encoder: DualEncoder) -> Asking | None:
+    """Captions (else the words of the names) of up to 300 pictures or sounds; ``None`` where there are too few."""
+    if Modality.TEXT not in encoder.modalities:
+        return None
+    allowed = searched_most(collection.catalog)
+    draw = np.random.default_rng(1).choice(len(allowed), min(_LOOKED_AT, len(allowed)), replace=False)
+    rows = collection.catalog.lookup(allowed[draw].tolist()).values()
+    words = list(dict.fromkeys(filter(None, map(_words, rows))))[:_ASKED]
+    if len(words) < _ASKED // 3:
+        return None
+    try:
+        return Asking(encoder.encode_queries(words), "captions", allowed)
+    except ModelError:  # the text tower's weights are not on this machine
+        return None
+
+
+def captions_asking(collection: Collection, encoder: DualEncoder) -> AskingOf:
+    """:func:`caption_queries` when they are needed, made once."""
+    return cache(partial(caption_queries, collection, encoder))
+
+
+def _words(row: Row) -> str:
+    """What may be asked to find it: of a text nothing, since its own words are in the index."""
+    if row.modality is Modality.TEXT:
+        return ""
+    return row.caption or " ".join(_WORD.findall(Path(row.path).stem if row.path is not None else ""))

@@ -1,0 +1,820 @@
+"""One collection directory: create, open, commit, compact. Knows nothing of media files and models.
+
+    collection.json    what it is: schema version, encoder and fingerprint, dim, metric; written once, atomically
+    catalog.sqlite     items and segments; its transaction is the commit point
+    vectors/           the embeddings, append-only: the source of truth
+    tokens/            media tokens, row by row beside the vectors; only where it was created to keep them
+    index.faiss        derived from the vectors; may lag behind or be missing, and is then completed in memory
+    write.lock         held by the one writer; the system releases it when the writer dies
+
+A commit appends vectors and tokens and syncs them, then runs one catalog transaction that names them and counts them. A
+crash before the transaction leaves bytes that nothing refers to, which the next commit overwrites.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import filelock
+import numpy as np
+
+from indexer.ann.index import VectorIndex
+from indexer.ann.plan import IndexWish
+from indexer.collection.catalog import Catalog
+from indexer.collection.description import (
+    DESCRIPTION_NAME,
+    MEND_DESCRIPTION,
+    SCHEMA_VERSION,
+    Description,
+    parse_description,
+    read_description,
+)
+from indexer.collection.index_file_manager import AskingOf, IndexKeeper, OnIndexing
+from indexer.collection.records import BadFile, Record
+from indexer.collection.row_store import Checksums, RowStore, VectorStore, rows_per_shard
+from indexer.collection.token_store import TokenStore
+from indexer.collection.verify import Problem, repair, verify
+from indexer.durable import make_way, replace_text, storage_error, storage_errors, sync_folder
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.errors import (
+    CollectionError,
+    CollectionLocked,
+    CollectionMissing,
+    EncoderMismatch,
+    IndexDamaged,
+    StorageError,
+)
+from indexer.items import Embeddings, Item, Modality, Scalar, Segment
+from indexer.media.text.token_passages import PassageRule
+from indexer.names import nfc
+from indexer.reading import lost_target, misplaced, read_errors, status
+
+__all__ = ["Collection", "Entry", "Problem"]
+
+#: An embedding is of unit length to within this (half-precision models are a little off).
+UNIT_TOLERANCE = 1e-2
+
+_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
+    DESCRIPTION_NAME, "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
+)  # fmt: skip
+_OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK, "lost+found"))
+#: Beside the collection's directory while it is made anew.
+_REBUILDING, _REPLACED = ".rebuilding", ".replaced"
+#: Vectors moved at a time, and media tokens, which are wider.
+_CHUNK, _TOKEN_CHUNK = 16_384, 4_096
+#: How often a reader starts again when a writer compacts under it.
+_ATTEMPTS = 5
+
+
+class MayBeInterrupted(Protocol):
+    """What a rebuild needs to know of its result."""
+
+    @property
+    def interrupted(self) -> bool: ...
+
+
+Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``.
+
+    ``tokens[i]`` are its packed media tokens: for pictures and sounds, where the collection keeps them.
+    """
+
+    item: Item
+    content_hash: str
+    facts: Mapping[str, Scalar]
+    segments: tuple[Segment, ...]
+    vectors: Embeddings
+    tokens: TokenRows | None = None
+
+
+class Collection:
+    """A collection, open. Any number may read, each seeing one commit; one may write."""
+
+    def __init__(
+        self,
+        path: Path,
+        description: Description,
+        catalog: Catalog,
+        vectors: VectorStore,
+        tokens: TokenStore | None,
+        lock: filelock.BaseFileLock | None,
+    ) -> None:
+        self.path = path
+        self.catalog = catalog
+        self.vectors = vectors
+        self.tokens = tokens
+        """The media tokens, row by row beside the vectors; ``None`` where it keeps none."""
+        self.warnings: list[IndexDamaged] = []
+        """What was found damaged and worked around; the message has the remedy."""
+        self._description = description
+        self._lock_file = lock
+        self._keeper = IndexKeeper(self, path / _INDEX)
+        self._lock = threading.RLock()
+
+    # -- opening and closing --------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
+        *,
+        replace: bool = False,
+    ) -> Collection:
+        """Make an empty collection, open for writing; with ``replace`` in the place of the one that is there.
+
+        With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors; its texts are cut
+        by ``passages``.
+        ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
+        there is one already, or when the folder holds other things, and ``IndexDamaged`` when it holds what is left
+        of a collection whose description is gone.
+        """
+        _refuse_other_files(path)
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as cleanup:
+            lock = _take_lock(path)
+            cleanup.callback(lock.release)
+            if not replace and cls.exists(path):
+                _refuse_remains(path)
+                raise CollectionError(
+                    f"{path}: is a collection already; add to it (trimodal index PATH...) "
+                    "or make it anew (trimodal index --rebuild PATH...)"
+                )
+            made = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
+            cleanup.pop_all()
+            return made
+
+    @classmethod
+    def _make(
+        cls, path: Path, lock: filelock.BaseFileLock, encoder_spec: str, fingerprint: str, dim: int,
+        tokens: TokenSpec | None, passages: PassageRule | None,
+    ) -> Collection:  # fmt: skip
+        """An empty collection in the place of what is there; ``lock`` is held, and becomes the collection's."""
+        with storage_errors(path):
+            _clear(path)
+            (path / _VECTORS).mkdir(exist_ok=True)
+            if tokens is not None:
+                (path / _TOKENS).mkdir(exist_ok=True)
+            sync_folder(path)
+        with contextlib.ExitStack() as cleanup:
+            catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / _CATALOG)))
+            description = Description(
+                schema_version=SCHEMA_VERSION,
+                encoder=encoder_spec,
+                fingerprint=fingerprint,
+                dim=dim,
+                metric="inner product",
+                rows_per_shard=rows_per_shard(dim),
+                created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+                tokens=tokens,
+                checksums=True,
+                passages=passages,
+            )
+            catalog.keep_description(description.text())
+            replace_text(path / _DESCRIPTION, description.text())
+            made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
+            cleanup.pop_all()
+            return made
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool = False) -> Collection:
+        """Open a collection. A reader takes no lock and needs no right to write; a writer is the only one.
+
+        Raises ``CollectionMissing``, ``CollectionLocked``, ``IndexDamaged`` when the description or the catalog is
+        unusable, and ``StorageError`` when a file cannot be read: then nothing is known of it, and nothing written.
+        """
+        _put_back(path)
+        try:
+            description = read_description(path)
+        except CollectionMissing:
+            _refuse_remains(path)
+            raise
+        with contextlib.ExitStack() as cleanup:
+            lock = _take_lock(path) if writable else None
+            if lock is not None:
+                cleanup.callback(lock.release)
+            catalog = cleanup.enter_context(contextlib.closing(Catalog.open(path / _CATALOG, writable=writable)))
+            collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
+            if writable:
+                if catalog.is_whole:
+                    # a damaged catalog may name another generation than that of the files
+                    if not any(store.short_shards() for store in collection._row_stores()):
+                        for store in collection._row_stores():
+                            store.remove_others()
+                    if catalog.description() is None:  # made before there was a copy
+                        catalog.keep_description(description.text())
+                for left_over in path.glob("*.tmp"):
+                    with contextlib.suppress(OSError):  # it only takes space
+                        left_over.unlink(missing_ok=True)
+            else:
+                collection._map_rows()
+            cleanup.pop_all()
+            return collection
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether there is a collection at ``path``, be it damaged. Raises ``StorageError`` where that is not known."""
+        _put_back(path)
+        return _is_there(path / _DESCRIPTION) or _remains(path) is not None
+
+    @staticmethod
+    def restore(path: Path) -> list[str]:
+        """Put ``collection.json`` back where it is missing or damaged, from the copy that the catalog keeps.
+
+        Returns a line for what was done, none where nothing was. Raises ``IndexDamaged`` where there is no copy (in
+        collections last written before copies were kept), and as :meth:`open`.
+        """
+        _put_back(path)
+        file = path / _DESCRIPTION
+        try:
+            read_description(path)
+            return []
+        except CollectionMissing:
+            if _remains(path) is None:
+                raise
+        except IndexDamaged:
+            pass
+        lock = _take_lock(path)
+        try:
+            with contextlib.closing(Catalog.open(path / _CATALOG)) as catalog:
+                text = catalog.description()
+            if text is None:
+                raise IndexDamaged(
+                    f"{file}: is missing or damaged, and the catalog keeps no copy of it; put it back from a backup, "
+                    "or make the collection anew: trimodal index --rebuild PATH..."
+                )
+            parse_description(text.encode(), path / _CATALOG)
+            make_way(file)
+            replace_text(file, text)
+        finally:
+            lock.release()
+        return [f"{_DESCRIPTION} put back from its copy in {_CATALOG}"]
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
+    ) -> Collection:
+        """The collection at ``path``, open for writing; an empty one where there is none.
+
+        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens goes on without,
+        and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a wrong
+        model left is made anew for this one.
+        """
+        if not cls.exists(path):
+            return cls.create(path, encoder_spec, fingerprint, dim, tokens, passages)
+        found = cls.open(path, writable=True)
+        lock = found._lock_file
+        assert lock is not None
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(found.close)
+            if (found.encoder_spec, found.fingerprint) != (encoder_spec, fingerprint) and (
+                found.catalog.is_whole and found.holds_nothing
+            ):
+                found.catalog.close()
+                found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
+            cleanup.pop_all()
+            return found
+
+    @classmethod
+    def rebuild(
+        cls,
+        path: Path,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        run: Callable[[Collection], Rebuilt],
+        tokens: TokenSpec | None = None,
+        passages: PassageRule | None = None,
+    ) -> Rebuilt:
+        """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
+
+        Until then the old one is searched as before. Interrupted or killed, the old one stays, and the next
+        rebuild with the same encoder, tokens and passages continues where this one ended. Returns what ``run`` returns.
+        """
+        path = path.resolve()
+        beside = path.with_name(path.name + _REBUILDING)
+        for folder in (path, path.with_name(path.name + _REPLACED)):
+            _refuse_other_files(folder)  # they are removed in the end
+        with contextlib.ExitStack() as cleanup:
+            if cls.exists(path):  # no other writer may add to what is about to be replaced
+                cleanup.callback(_take_lock(path).release)
+            target: Collection | None = None
+            if cls.exists(beside):
+                with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
+                    found = unless_taken.enter_context(cls.open(beside, writable=True))
+                    same = (found.fingerprint, found.token_spec, found.passage_rule) == (fingerprint, tokens, passages)
+                    if same and not found.verify():
+                        unless_taken.pop_all()
+                        target = found
+            if target is None:
+                target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, passages, replace=True)
+            with target:
+                result = run(target)
+            if not result.interrupted:
+                _exchange(path, beside)
+        return result
+
+    def close(self) -> None:
+        """Let go of the catalog and the lock; to be called twice does no harm."""
+        self.catalog.close()
+        for store in self._row_stores():
+            store.close()
+        if self._lock_file is not None:
+            self._lock_file.release()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def refresh(self) -> bool:
+        """Let a reader see the newest commit; returns whether there was one since."""
+        with self._lock:
+            if read_description(self.path) != self._description:
+                raise CollectionError(f"{self.path}: was made anew by another process; open it again")
+            before = (self.vectors.generation, self.vectors.count, self.count)
+            self.catalog.refresh()
+            old = self.vectors
+            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            self._map_rows()
+            if old.generation != self.vectors.generation:
+                self._keeper.forget()
+            return before != (self.vectors.generation, self.vectors.count, self.count)
+
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Width of its vectors."""
+        return self._description.dim
+
+    @property
+    def encoder_spec(self) -> str:
+        """``--model`` of the encoder that made it."""
+        return self._description.encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that made it."""
+        return self._description.fingerprint
+
+    @property
+    def token_spec(self) -> TokenSpec | None:
+        """What the media tokens are that it keeps; ``None`` where it keeps none."""
+        return self._description.tokens
+
+    @property
+    def passage_rule(self) -> PassageRule | None:
+        """How its texts are cut; ``None`` by characters."""
+        return self._description.passages
+
+    @property
+    def count(self) -> int:
+        """Live segments."""
+        return sum(self.catalog.count_segments().values())
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether no item, live or dead, is stored: files that could not be read may be noted."""
+        return not self.vectors.count and not sum(self.catalog.count_items().values())
+
+    @property
+    def index_file(self) -> Path:
+        """Where ``index.faiss`` is."""
+        return self.path / _INDEX
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self._lock_file is not None
+
+    def require_dim(self, dim: int, spec: str) -> None:
+        """Raise ``IndexDamaged`` unless its vectors are as wide as those of its own model."""
+        if dim != self.dim:
+            raise IndexDamaged(
+                f"{self.path}: says that its vectors have {self.dim} components, and model {spec} gives {dim}; "
+                "make it anew: trimodal index --rebuild PATH..."
+            )
+
+    def require_encoder(self, fingerprint: str, spec: str) -> None:
+        """Raise ``EncoderMismatch`` unless the encoder with ``fingerprint`` made this collection."""
+        if fingerprint == self.fingerprint:
+            return
+        if spec == self.encoder_spec:
+            raise EncoderMismatch(
+                f"{self.path}: was made by another version of model {spec} ({self.fingerprint[:12]}, now "
+                f"{fingerprint[:12]}); make it anew: trimodal index --rebuild PATH..."
+            )
+        raise EncoderMismatch(
+            f"{self.path}: was made by model {self.encoder_spec}, not {spec}; use --model {self.encoder_spec}, "
+            "another --collection, or make it anew: trimodal index --rebuild PATH..."
+        )
+
+    def require_whole(self) -> None:
+        """Raise ``IndexDamaged`` naming a file of vectors or tokens that is missing or short: nothing can be added."""
+        for store in self._row_stores():
+            for line in store.short_shards():
+                raise IndexDamaged(f"{line}; run: trimodal verify --repair")
+
+    def require_tokens(self, spec: TokenSpec) -> None:
+        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says: what a reranker asks first."""
+        ours = self.token_spec
+        if ours is None:
+            raise CollectionError(
+                f"{self.path}: holds no media tokens, so it can't be reranked; add them: trimodal index --rebuild "
+                "PATH..., or search with --no-rerank"
+            )
+        if ours != spec:
+            raise EncoderMismatch(
+                f"{self.path}: its media tokens were made by another reranker ({ours.fingerprint[:16]} against "
+                f"{spec.fingerprint[:16]}); make them anew: trimodal index --rebuild PATH..., "
+                "or search with --no-rerank"
+            )
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and sizes, fit for JSON."""
+        items, segments = self.catalog.count_items(), self.catalog.count_segments()
+        live, committed = sum(segments.values()), self.vectors.count
+        facts = self._keeper.facts()
+        return {
+            "path": str(self.path),
+            "model": self.encoder_spec,
+            "fingerprint": self.fingerprint,
+            "dim": self.dim,
+            "metric": self._description.metric,
+            "created_at": self._description.created_at,
+            "items": {str(modality): n for modality, n in items.items()},
+            "segments": {str(modality): n for modality, n in segments.items()},
+            "skipped": len(self.catalog.bad_files()),
+            "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
+            "tokens": None
+            if self.token_spec is None
+            else {
+                "count": self.token_spec.count,
+                "width": self.token_spec.width,
+                "bytes_per_item": self.token_spec.row_bytes,
+            },
+            "passages": None if self.passage_rule is None else asdict(self.passage_rule),
+            "index": None if facts is None else facts.kind,
+            "index_facts": None if facts is None else facts.to_json(),
+            "bytes": _size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),
+        }
+
+    def index_lines(self) -> list[str]:
+        """What ``index.faiss`` is and what its recall was measured to be, for people; none where it is missing."""
+        facts = self._keeper.facts()
+        return [] if facts is None else facts.lines()
+
+    # -- the index ------------------------------------------------------------------------------------------
+
+    def index(self, device: str = "auto") -> VectorIndex:
+        """The index over all committed vectors, live and dead: search it with ``allowed``.
+
+        Loaded once a device. Rows that ``index.faiss`` lacks are added from the vectors; where it is damaged or
+        missing, or lacks too many, an exact index is made in memory (and damage noted in ``warnings``).
+        """
+        with self._lock:
+            return self._keeper.index(device)
+
+    def save_index(
+        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        on_progress: OnIndexing = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
+
+        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds what
+        is wished. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        """
+        self._require_writable()
+        with self._lock:
+            self._keeper.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything written inside is one commit, or nothing is."""
+        self._require_writable()
+        before = self.vectors.count
+        try:
+            with self.catalog.transaction():
+                yield
+        except BaseException:
+            with contextlib.suppress(CollectionError, StorageError):
+                before = self.catalog.vector_count
+            for store in self._row_stores():
+                store.rewind(before)
+            raise
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Store items with their vectors and tokens, durably when this returns; one of the same key is replaced.
+
+        Raises ``StorageError`` (disk full) with all earlier commits kept, and ``ValueError`` for vectors that
+        are not finite, not of unit length or not as many as the segments, and for tokens that do not fit.
+        """
+        entries = list({entry.item.key: entry for entry in entries}.values())
+        for entry in entries:
+            _check(entry, self.dim)
+            _check_tokens(entry, self.token_spec)
+        with self.transaction():
+            at = self.catalog.vector_count
+            if entries:
+                self.vectors.append(np.concatenate([entry.vectors for entry in entries]), at=at)
+                if self.tokens is not None:
+                    self.tokens.append(
+                        np.concatenate([_token_rows(entry, self.tokens.dim) for entry in entries]), at=at
+                    )
+            records = []
+            for entry in entries:
+                records.append(Record(entry.item, entry.content_hash, entry.facts, entry.segments, at))
+                at += len(entry.segments)
+            self.catalog.put(records)
+            self.catalog.set_meta(vector_count=at)
+
+    def touch(self, items: Sequence[Item]) -> None:
+        """Write again what the items say of themselves (time, captions, metadata); their vectors stay."""
+        with self.transaction():
+            self.catalog.touch(items)
+
+    def rename(self, old_key: str, item: Item) -> None:
+        """The file of ``old_key`` was moved: it is ``item`` now, with the vectors it has."""
+        with self.transaction():
+            self.catalog.rename(old_key, item)
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Remove items; their vectors are dead until ``compact``. Returns how many there were."""
+        with self.transaction():
+            return self.catalog.remove(keys)
+
+    def remove_under(self, names: Iterable[str]) -> int:
+        """Remove items by file, by folder, or by key (``manifest.jsonl#row``); returns how many there were."""
+        wanted = {form for name in names for form in (name, str(Path(name).absolute()))}
+        places = [
+            (place.key, {place.key, str(place.path), *map(str, place.path.parents)}) for place in self.catalog.places()
+        ]
+        found = {key: wanted & called for key, called in places}
+        # a name that nothing has as it is written may be that of an item in the other form of Unicode
+        left = {nfc(name) for name in wanted.difference(*found.values()) if not name.isascii()}
+        exact = {nfc(name) for names in found.values() for name in names}
+        left -= exact
+        return self.remove(key for key, called in places if found[key] or left & {nfc(name) for name in called})
+
+    def record_skipped(self, bad: Sequence[BadFile]) -> None:
+        """Remember files that could not be read."""
+        with self.transaction():
+            self.catalog.record_skipped(bad)
+
+    def compact(self) -> tuple[int, int]:
+        """Give the space of dead vectors back; returns the rows of the vector store before and after.
+
+        The live vectors, and their tokens, are written as a new generation, the catalog changes to it in one
+        transaction, and the old one is removed: a crash anywhere leaves one or the other.
+        """
+        self._require_writable()
+        before, live = self.vectors.count, self.catalog.vector_ids()
+        if len(live) < before:
+            fresh = self.vectors.next_generation()
+            tokens = self.tokens.next_generation() if self.tokens is not None else None
+            try:
+                for start in range(0, len(live), _CHUNK):
+                    self.vectors.copy_to(fresh, live[start : start + _CHUNK], at=start)
+                if self.tokens is not None and tokens is not None:
+                    for start in range(0, len(live), _TOKEN_CHUNK):
+                        self.tokens.copy_to(tokens, live[start : start + _TOKEN_CHUNK], at=start)
+                with self.catalog.transaction():
+                    self.catalog.renumber(live)
+                    self.catalog.set_meta(generation=fresh.generation, vector_count=len(live), index_generation=0)
+            except StorageError:
+                fresh.discard()
+                if tokens is not None:
+                    tokens.discard()
+                raise
+            with self._lock:
+                self.vectors, self.tokens = fresh, tokens
+                self._keeper.forget()
+            for store in self._row_stores():
+                store.remove_others()
+        self.catalog.compact()
+        self.save_index()
+        return before, len(live)
+
+    # -- checking -------------------------------------------------------------------------------------------
+
+    def verify(self) -> list[Problem]:
+        """Every disagreement between catalog, vectors, media tokens and index, with the command that mends it."""
+        for _ in range(_ATTEMPTS):
+            if not self.writable:
+                self.refresh()
+            problems = verify(self.catalog, self.vectors, self.index_file, self.tokens)
+            # what a writer changes meanwhile is no damage: look at its newer commit
+            if not problems or self.writable or not self.refresh():
+                break
+        return problems
+
+    def repair(self) -> list[str]:
+        """Mend what ``verify`` finds; returns a line for everything done.
+
+        Items whose vectors or tokens are lost are removed, so that the next ``trimodal index`` encodes them again.
+        A catalog that SQLite cannot read is left to ``trimodal index --rebuild``.
+        """
+        self._require_writable()
+        return repair(self)
+
+    # -- helpers --------------------------------------------------------------------------------------------
+
+    def _require_writable(self) -> None:
+        if not self.writable:
+            raise CollectionError(f"{self.path}: is open for reading only")
+
+    def _row_stores(self) -> tuple[RowStore[Any], ...]:
+        return (self.vectors,) if self.tokens is None else (self.vectors, self.tokens)
+
+    def _map_rows(self) -> None:
+        """Hold the files of a reader's commit open; when a writer compacts meanwhile, take the newer commit."""
+        for _ in range(_ATTEMPTS):
+            damage: list[IndexDamaged] = []
+            for store in self._row_stores():
+                try:
+                    store.open_all()
+                except IndexDamaged as found:
+                    damage.append(found)
+            if not damage:
+                return
+            generation = self.vectors.generation
+            self.catalog.refresh()
+            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            if self.vectors.generation == generation:
+                self.warnings += damage
+                return
+
+
+def _exchange(path: Path, beside: Path) -> None:
+    """Put the directory ``beside`` in the place of ``path``; a crash between the two steps is mended by `_put_back`."""
+    replaced = path.with_name(path.name + _REPLACED)
+    with storage_errors(path):
+        if replaced.exists():
+            shutil.rmtree(replaced)
+        if path.exists():
+            path.rename(replaced)
+        beside.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _put_back(path: Path) -> None:
+    """Undo half an exchange: the old collection was moved away, and the new one not yet moved in."""
+    replaced = path.with_name(path.name + _REPLACED)
+    if not _is_there(path) and (_is_there(replaced / _DESCRIPTION) or _is_there(replaced / _CATALOG)):
+        with storage_errors(replaced), contextlib.suppress(FileNotFoundError):  # another process was faster
+            replaced.rename(path)
+        # taken for missing, a new one would be made in its place
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything stands there, a link that leads nowhere too. Raises ``StorageError`` where that is not known."""
+    return status(path) is not None or lost_target(path) is not None
+
+
+def _remains(path: Path) -> str | None:
+    """What there is of a collection without ``collection.json``; ``None`` for nothing worth keeping.
+
+    A creation that was killed leaves an empty catalog: the description is written last.
+    """
+    catalog = path / _CATALOG
+    if _is_there(catalog):
+        try:
+            with contextlib.closing(Catalog.open(catalog)) as opened:
+                return None if not opened.vector_count and not sum(opened.count_items().values()) else _CATALOG
+        except IndexDamaged:
+            if not Catalog.is_unmade(catalog):
+                return _CATALOG
+    with read_errors(path):
+        for folder, suffix in ((_VECTORS, VectorStore.suffix), (_TOKENS, TokenStore.suffix)):
+            if any(file.stat().st_size for file in path.glob(f"{folder}/*{suffix}")):
+                return f"{folder}/"
+    return None
+
+
+def _refuse_remains(path: Path) -> None:
+    """Raise ``IndexDamaged`` where a collection has lost its description: it is not thrown away."""
+    if not _is_there(path / _DESCRIPTION) and (found := _remains(path)) is not None:
+        raise IndexDamaged(f"{path / _DESCRIPTION}: is missing, but {found} is there; {MEND_DESCRIPTION}")
+
+
+def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[VectorStore, TokenStore | None]:
+    """The vectors of the commit that ``catalog`` sees, and its tokens, their files about as big as those of vectors."""
+    generation, count, rows = catalog.generation, catalog.vector_count, description.rows_per_shard
+    common: dict[str, Any] = {"generation": generation, "count": count, "checked": description.checksums}
+    vectors = VectorStore(path / _VECTORS, dim=description.dim, shard_rows=rows, **common)
+    if description.tokens is None:
+        return vectors, None
+    width = description.tokens.row_bytes
+    rows = max(1, rows * description.dim * vectors.dtype.itemsize // width)
+    return vectors, TokenStore(path / _TOKENS, dim=width, shard_rows=rows, **common)
+
+
+def _check(entry: Entry, dim: int) -> None:
+    if entry.vectors.shape != (len(entry.segments), dim) or not entry.segments:
+        raise ValueError(
+            f"{entry.item.key}: {len(entry.segments)} segments need vectors of shape "
+            f"({len(entry.segments)}, {dim}), got {entry.vectors.shape}"
+        )
+    lengths = np.linalg.norm(entry.vectors, axis=1)
+    if not bool(np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)):  # false for NaN, too
+        raise ValueError(f"{entry.item.key}: its vectors are not of unit length")
+
+
+def _check_tokens(entry: Entry, spec: TokenSpec | None) -> None:
+    """Pictures and sounds have tokens where the collection keeps them; nothing else has."""
+    if spec is None or entry.item.modality is Modality.TEXT:
+        if entry.tokens is not None:
+            raise ValueError(f"{entry.item.key}: has media tokens, and there is no place for them")
+        return
+    wanted = (len(entry.segments), spec.row_bytes)
+    if entry.tokens is None or entry.tokens.shape != wanted or entry.tokens.dtype != np.uint8:
+        got = "none" if entry.tokens is None else f"{entry.tokens.dtype} {entry.tokens.shape}"
+        raise ValueError(f"{entry.item.key}: needs media tokens, uint8 of shape {wanted}, got {got}")
+
+
+def _token_rows(entry: Entry, width: int) -> TokenRows:
+    return np.zeros((len(entry.segments), width), dtype=np.uint8) if entry.tokens is None else entry.tokens
+
+
+def _size_bytes(folder: Path) -> int:
+    """Of all files in it but the tokens; one that a writer removes meanwhile counts as nothing."""
+    size = 0
+    for file in folder.rglob("*"):
+        if file.parent.name == _TOKENS:
+            continue  # they have holes
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
+
+
+def _refuse_other_files(path: Path) -> None:
+    """A folder that holds other things, such as the user's pictures, is not made a collection."""
+    if status(path) is None and lost_target(path) is None:
+        return
+    if misplaced(path, folder=True) is not None:
+        raise CollectionError(f"{path}: is a file; name a new or empty folder (--collection)")
+    with storage_errors(path):
+        for entry in sorted(path.iterdir()):
+            if entry.name in (_DESCRIPTION, _CATALOG, _INDEX, _LOCK) and entry.is_dir() and any(entry.iterdir()):
+                raise CollectionError(f"{entry}: is a folder with files in it, which are not ours; move it away")
+            ours = entry.name in _OURS or entry.name.startswith((_CATALOG, ".")) or entry.suffix == ".tmp"
+            if not ours:
+                raise CollectionError(
+                    f"{path}: holds other files ({entry.name}); name a new or empty folder (--collection)"
+                )
+
+
+def _clear(path: Path) -> None:
+    """Remove a collection's files, ``collection.json`` first: from then on there is none."""
+    make_way(path / _DESCRIPTION)
+    sync_folder(path)
+    rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}"),
+            *path.glob(f"*/*{Checksums.suffix}")]  # fmt: skip
+    # the catalog last: without it, rows would be taken for what is left of a collection
+    for file in [path / _INDEX, *rows, *path.glob("*.tmp"), *path.glob(f"{_CATALOG}*")]:
+        make_way(file)
+
+
+def _take_lock(path: Path) -> filelock.BaseFileLock:
+    if (wrong := misplaced(path / _LOCK)) not in (None, "is missing"):
+        raise CollectionError(f"{path / _LOCK}: {wrong}; remove it and run the same command again")
+    lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise CollectionLocked(f"{path}: another trimodal is writing to it; wait for it to end, or stop it") from None
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return lock

@@ -1,0 +1,230 @@
+"""``index.faiss`` of one collection: load it, complete it, make it anew where it was outgrown, measure its recall.
+
+Derived from the vectors; what is damaged or missing is worked around. Knows nothing of items or of models: who writes
+may bring queries to measure with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.ann.file import IndexFacts, Tuning
+from indexer.ann.index import EXACT_ROWS, FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
+from indexer.ann.plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
+from indexer.ann.tuning import Asking, own_vectors, tuned
+from indexer.collection.catalog import Catalog
+from indexer.collection.row_store import VectorStore
+from indexer.errors import IndexDamaged, UsageError
+from indexer.items import Modality
+
+#: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
+_SAMPLE = 16
+#: Grown to that many times what it was when its recall was measured, an index is measured again.
+_MEASURE_AGAIN = 1.25
+
+#: What was measured with lists as many as that, to within this share, holds for these.
+_AS_MANY = 0.1
+
+#: Queries to measure with, made when they are needed; ``None``: there are none.
+AskingOf = Callable[[], Asking | None]
+OnIndexing = Callable[[int, int], None]
+
+
+class Owner(Protocol):
+    """What the keeper needs of a collection."""
+
+    path: Path
+    warnings: list[IndexDamaged]
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def vectors(self) -> VectorStore: ...
+    @property
+    def dim(self) -> int: ...
+
+
+class _Rows:
+    """The collection's vectors, also after it has seen a newer commit."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @property
+    def count(self) -> int:
+        return self._owner.vectors.count
+
+    def get(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._owner.vectors.get(ids)
+
+    def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        return self._owner.vectors.chunks(start, rows=rows)
+
+
+class IndexKeeper:
+    """The index of ``owner``; not thread-safe by itself."""
+
+    def __init__(self, owner: Owner, file: Path) -> None:
+        self._owner = owner
+        self._file = file
+        self._rows = _Rows(owner)
+        self._loaded: dict[str, VectorIndex] = {}
+
+    def forget(self) -> None:
+        """What was loaded is of other vectors now."""
+        self._loaded.clear()
+
+    def facts(self) -> IndexFacts | None:
+        """What the file says of itself; ``None`` where there is none that can be used."""
+        with contextlib.suppress(IndexDamaged):
+            return read_facts(self._file, checked=False)
+        return None
+
+    def index(self, device: str) -> VectorIndex:
+        """The index over all committed vectors; loaded once a device, completed from the vectors.
+
+        Where the file is damaged or missing, or a graph lacks too many, an exact one is made in memory.
+        """
+        index = self._loaded.get(device) or self._load(device)
+        missing = self._rows.count - index.ntotal
+        if missing < 0 or (missing > FLAT_LIMIT and index.kind == "HNSW"):
+            index = self._exact(device)
+        self._complete(index)
+        self._loaded[device] = index
+        return index
+
+    def save(
+        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        on_progress: OnIndexing = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        """Bring the file up to the last commit, of the kind that is right for the count and what is wished.
+
+        With ``anew`` nothing of the old file is used but its wish. Raises ``StorageError``; ``UsageError`` for a wish
+        that can't be fulfilled.
+        """
+        facts = self._usable(self._owner.vectors.generation)
+        last = facts or self.facts()
+        asked_for = wish or IndexWish()
+        wish = asked_for if last is None else asked_for.over(last.wish)
+        count, dim = self._rows.count, self._owner.dim
+        plan = self._planned(count, dim, wish, asked_for)
+        index: VectorIndex | None = None
+        if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
+            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, wish, asking)
+            if facts.ntotal == count and measured and facts.wish == wish:
+                self._note()
+                return
+            with contextlib.suppress(IndexDamaged):
+                index = load_index(self._file, device="cpu", rows=self._rows)[0]
+        if plan.kind == "Flat":
+            on_progress = _untold
+        if index is None:
+            on_progress(0, count)
+            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
+        before, index.wish = index.wish, wish
+        self._complete(index, on_progress)
+        if index.kind != "Flat" and self._stale(index.tuning, before, wish, asking):
+            self._tune(index, asking(), last, wish)
+        index.save(self._file, generation=self._owner.vectors.generation)
+        self._note()
+        self._loaded.clear()
+
+    # -- helpers --------------------------------------------------------------------------------------------
+
+    def _planned(self, count: int, dim: int, wish: IndexWish, asked_for: IndexWish) -> IndexPlan:
+        """The plan; where an earlier run's ``--memory`` has become too little, the smallest there is, and a warning."""
+        try:
+            return plan_index(count, dim, wish)
+        except UsageError as error:
+            if asked_for.memory_bytes is not None or asked_for.kind is not None:
+                raise
+            told = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
+            self._owner.warnings.append(IndexDamaged(told))
+            return smallest_plan(count, dim)
+
+    def _tune(self, index: VectorIndex, asked: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
+        """Measure with ``asked``; without it leave what captions have measured before, else ask with own vectors."""
+        old = last.tuning if last is not None and last.kind == index.kind else None
+        if asked is None and last is not None and old is not None and old.queries == "captions" and (
+            abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists and last.wish.recall == wish.recall
+        ):  # fmt: skip
+            index.tuning = replace(old, count=index.ntotal)
+            return
+        most = searched_most(self._owner.catalog)
+        if len(most) < EXACT_ROWS:  # so few are searched exactly: what all of them ask is measured
+            most = self._owner.catalog.vector_ids()
+        tuned(index, self._rows, own_vectors(self._rows, most) if asked is None else replace(asked, allowed=most),
+              wish.recall)  # fmt: skip
+
+    def _load(self, device: str) -> VectorIndex:
+        owner, generation = self._owner, self._owner.vectors.generation
+        expected = owner.catalog.index_generation == generation
+        try:
+            index, facts = load_index(self._file, device=device, rows=self._rows)
+            other = facts.dim != owner.dim or (expected and facts.generation < generation)
+            if not other and facts.generation == generation:
+                # also when the collection was made anew behind a reader: its files look alike
+                other = rows_that_differ(index, owner.vectors, _SAMPLE) > 0
+                if not other:
+                    return index
+            # one left by a crash just after compacting is no damage, nor is one of a writer ahead of us
+            if other:
+                owner.warnings.append(
+                    IndexDamaged(f"{self._file}: belongs to other vectors; write it anew: trimodal verify --repair")
+                )
+        except IndexDamaged as damage:
+            if expected or self._file.exists():
+                owner.warnings.append(damage)
+        return self._exact(device)
+
+    def _exact(self, device: str) -> VectorIndex:
+        return build_index(self._owner.dim, 0, device, kind="Flat")
+
+    def _usable(self, generation: int) -> IndexFacts | None:
+        with contextlib.suppress(IndexDamaged):
+            facts = read_facts(self._file)
+            if (facts.generation, facts.dim) == (generation, self._owner.dim) and facts.ntotal <= self._rows.count:
+                return facts
+        return None
+
+    def _stale(self, tuning: Tuning | None, before: IndexWish, wish: IndexWish, asking: AskingOf) -> bool:
+        """Whether what was measured, for the wish of ``before``, says too little of the index as it is now."""
+        if len(self._owner.catalog.vector_ids()) < EXACT_ROWS:
+            return False  # every search is exact
+        if tuning is None or before.recall != wish.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
+            return True
+        return tuning.queries == "vectors" and asking() is not None
+
+    def _complete(self, index: VectorIndex, on_progress: OnIndexing = lambda done, total: None) -> None:
+        for first, rows in self._rows.chunks(index.ntotal):
+            index.add(rows)
+            on_progress(first + len(rows), self._rows.count)
+
+    def _note(self) -> None:
+        generation = self._owner.vectors.generation
+        if self._owner.catalog.index_generation != generation:
+            self._owner.catalog.set_meta(index_generation=generation)
+
+
+def searched_most(catalog: Catalog) -> NDArray[np.int64]:
+    """The vector_ids of the modality that has most: a search looks through one modality."""
+    return max((catalog.vector_ids(modality) for modality in Modality), key=len)
+
+
+def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> int:
+    """Of ``sample`` rows spread over the index, how many are not those of the vector store."""
+    n = min(index.ntotal, vectors.count)
+    ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
+    ids = ids[vectors.readable(ids)]
+    return index.differing(ids, vectors.get(ids))
+
+
+def _untold(done: int, total: int) -> None:
+    """It is over at once."""

@@ -1,0 +1,1 @@
+"""Groups of items that are there twice or nearly so."""

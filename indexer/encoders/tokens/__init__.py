@@ -1,0 +1,1 @@
+"""Media tokens for rerankers: their format, and what makes them."""

@@ -1,0 +1,204 @@
+"""A dual encoder in a directory, as ``trimodal train dual`` writes it: towers, heads and what ties them.
+
+Towers are loaded when first used, so that a text query does not load a picture tower, and an index run that finds
+nothing new does not even import torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from indexer.encoders.towers.specs import read_config
+from indexer.errors import ModelError
+from indexer.items import Embeddings, Modality, Samples
+
+if TYPE_CHECKING:
+    import torch
+
+    from indexer.encoders.tokens.compressor import Compressor
+    from indexer.encoders.tokens.config import RerankerConfig
+    from indexer.encoders.tokens.format import TokenRows, TokenSpec
+    from indexer.encoders.towers.audio import AudioTower
+    from indexer.encoders.towers.heads import Head
+    from indexer.encoders.towers.hubness import HubnessCorrection
+    from indexer.encoders.towers.image import ImageTower
+    from indexer.encoders.towers.text import TextTowers
+    from indexer.media.text.measure import TextMeasure
+
+
+class TrainedDualEncoder:
+    """The dual encoder of a directory; see :class:`indexer.encoders.base.DualEncoder` for its contract."""
+
+    def __init__(self, directory: Path, *, spec: str | None = None, device: str = "auto") -> None:
+        """Read ``encoder.json``; weights are read on first use. Raises :class:`ModelError` naming what is wrong."""
+        self.directory = directory
+        self.config = read_config(directory)
+        self.spec = spec or str(directory)
+        self.dim = self.config.dim
+        self.fingerprint = self.config.fingerprint
+        self.window_s = self.config.audio.window_s if self.config.audio else 10.0
+        self.modalities = frozenset(Modality(name) for name in self.config.heads)
+        self._asked_device = device
+        self._lock = threading.RLock()
+        self._loaded: dict[str, Any] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the towers run."""
+        from indexer.encoders.devices import choose_device
+
+        return choose_device(self._asked_device)
+
+    @property
+    def image_tower(self) -> ImageTower:
+        """The picture tower, loaded."""
+        from indexer.encoders.towers.load import load_image_tower
+
+        tower: ImageTower = self._tower(Modality.IMAGE, lambda: load_image_tower(self.directory, self.config))
+        return tower
+
+    @property
+    def audio_tower(self) -> AudioTower:
+        """The sound tower, loaded."""
+        from indexer.encoders.towers.load import load_audio_tower
+
+        tower: AudioTower = self._tower(Modality.AUDIO, lambda: load_audio_tower(self.directory, self.config))
+        return tower
+
+    @property
+    def text_tower(self) -> TextTowers:
+        """The text towers, loaded: one or several language models side by side."""
+        from indexer.encoders.towers.load import load_text_towers
+
+        tower: TextTowers = self._tower(Modality.TEXT, lambda: load_text_towers(self.directory, self.config))
+        return tower
+
+    def prepare_image(self, picture: Image) -> NDArray[Any]:
+        """RGB picture -> uint8 ``(s, s, 3)``."""
+        return self.image_tower.prepare(picture)
+
+    def prepare_audio(self, window: Samples) -> NDArray[Any]:
+        """Mono float32 at 16 kHz -> log-mel with a row that marks where sound is."""
+        return self.audio_tower.prepare(window)
+
+    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.IMAGE, self.image_tower.features(prepared)) if len(prepared) else self._none()
+
+    def project_images(self, features: NDArray[np.float32]) -> Embeddings:
+        """The picture tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.IMAGE, features)
+
+    def project_audio(self, features: NDArray[np.float32]) -> Embeddings:
+        """The sound tower's features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.AUDIO, features)
+
+    def project_texts(self, features: NDArray[np.float32]) -> Embeddings:
+        """The text towers' features ``(n, width)`` -> embeddings float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.TEXT, features)
+
+    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.AUDIO, self.audio_tower.features(prepared)) if len(prepared) else self._none()
+
+    def encode_passages(self, texts: Sequence[str]) -> Embeddings:
+        """float32 ``(n, dim)``, unit rows."""
+        return self._project(Modality.TEXT, self.text_tower.features(texts)) if len(texts) else self._none()
+
+    def encode_queries(self, texts: Sequence[str]) -> Embeddings:
+        """The same as passages: this tower reads both alike."""
+        return self.encode_passages(texts)
+
+    def open_text_measure(self) -> TextMeasure:
+        """What the text towers read of a text; loads them."""
+        return self.text_tower.measure()
+
+    @cached_property
+    def token_spec(self) -> TokenSpec | None:
+        """How the media tokens of its reranker look; ``None`` where the model has no reranker."""
+        return None if self._reranker is None else self._reranker.token_spec
+
+    def encode_images_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
+        """float32 ``(n, dim)`` and packed media tokens uint8 ``(n, row_bytes)``, from one forward pass."""
+        assert self._reranker is not None
+        wanted = self._reranker.sources["image"].grids
+        return self._with_tokens(Modality.IMAGE, prepared, lambda: self.image_tower.with_grids(prepared, wanted))
+
+    def encode_audio_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
+        """As for pictures; rows of zeros where the reranker was not trained on sounds."""
+        assert self._reranker is not None
+        if Modality.AUDIO not in self._reranker.sources:
+            return self.encode_audio(prepared), np.zeros((len(prepared), self._reranker.token_spec.row_bytes), np.uint8)
+        return self._with_tokens(Modality.AUDIO, prepared, lambda: self.audio_tower.with_grids(prepared))
+
+    def _with_tokens(
+        self, modality: Modality, prepared: Sequence[NDArray[Any]],
+        read: Callable[[], tuple[torch.Tensor, list[torch.Tensor]]],
+    ) -> tuple[Embeddings, TokenRows]:  # fmt: skip
+        import torch
+
+        assert self._reranker is not None
+        spec = self._reranker.token_spec
+        if not len(prepared):
+            return self._none(), spec.pack(np.zeros((0, spec.count, spec.width), np.float32))
+        rows, grids = read()
+        with torch.inference_mode():
+            tokens = self._compressor(modality)(self._reranker.sources[modality].split(rows, grids))
+        vectors = self._project(modality, np.asarray(rows.cpu().numpy(), dtype=np.float32))
+        return vectors, spec.pack(np.asarray(tokens.float().cpu().numpy(), dtype=np.float32))
+
+    @cached_property
+    def _reranker(self) -> RerankerConfig | None:
+        from indexer.encoders.tokens.config import read_reranker
+
+        return read_reranker(self.directory, self.fingerprint)
+
+    def _compressor(self, modality: Modality) -> Compressor:
+        from indexer.encoders.tokens.compressor import load_compressor
+
+        assert self._reranker is not None
+        with self._lock:
+            name = f"compressor of {modality}"
+            if name not in self._loaded:
+                self._loaded[name] = load_compressor(self.directory, self._reranker, modality).to(self.device)
+            found: Compressor = self._loaded[name]
+        return found
+
+    def _none(self) -> Embeddings:
+        return np.zeros((0, self.dim), dtype=np.float32)
+
+    def _project(self, modality: Modality, features: NDArray[np.float32]) -> Embeddings:
+        import torch
+
+        with torch.inference_mode():
+            heads, hubness = self._heads
+            rows = heads[modality](torch.from_numpy(features).to(self.device))
+            if hubness is not None:
+                rows = hubness(rows, modality.value)
+            return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def _heads(self) -> tuple[dict[str, Head], HubnessCorrection | None]:
+        from indexer.encoders.towers.load import load_heads
+
+        heads, hubness = load_heads(self.directory, self.config)
+        placed = {name: head.to(self.device).eval() for name, head in heads.items()}
+        return placed, None if hubness is None else hubness.to(self.device)
+
+    def _tower(self, modality: Modality, load: Callable[[], Any]) -> Any:
+        from indexer.encoders.devices import choose_dtype
+
+        if modality not in self.modalities:
+            raise ModelError(f"model {self.spec} has no {modality} tower; use --model starter, which has all three")
+        with self._lock:  # readers of several threads may be the first to need a tower
+            if modality not in self._loaded:
+                self._loaded[modality] = load().to(self.device, choose_dtype(self.device))
+            return self._loaded[modality]

@@ -1,0 +1,1 @@
+"""Where weights come from (package, hub, directory), and that they are what they should be."""

@@ -1,0 +1,1 @@
+"""One file -> segments: pixels, windows of sound, passages of text. Knows nothing of models, SQL or FAISS."""

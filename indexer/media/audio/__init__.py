@@ -1,0 +1,1 @@
+"""Sound files -> windows of mono samples, decoded in blocks."""

@@ -1,0 +1,1 @@
+"""Picture files -> one RGB picture, within limits of memory and time."""

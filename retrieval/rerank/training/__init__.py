@@ -1,0 +1,1 @@
+"""Training a reranker from a recipe file."""
