@@ -107,3 +107,12 @@ class Skipped:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item is: its file, or the manifest that it stands in."""
+
+    key: str
+    path: Path
+    manifest: Path | None

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from indexer.ann.index import VectorIndex
 from indexer.collection.collection import Collection
 from indexer.collection.records import Row
-from indexer.corpus.walk import content_hash
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MediaError, UsageError
 from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
+from indexer.media.content_hash import content_hash
 from retrieval.embed import Vector, long_text_warnings
 from retrieval.fusion import cohort_ids
 from retrieval.hits import ScoreKind, SearchResult

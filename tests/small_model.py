@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from indexer.encoders.specs import CONFIG, EncoderConfig, HeadSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.towers.audio import AudioTower
 from indexer.encoders.towers.heads import ProjectionHead
 from indexer.encoders.towers.image import ImageTower
 from indexer.encoders.towers.load import save_heads
-from indexer.encoders.towers.specs import CONFIG, EncoderConfig, HeadSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 

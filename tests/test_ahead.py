@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer.build.prefetch import ReadAhead, Reserve
+from indexer.build.prefetch import ReadAhead
+from indexer.media.reserve import Reserve
 
 
 def ahead(

@@ -24,11 +24,12 @@ from bad_files import (
 )
 
 from indexer import files
-from indexer.corpus.walk import Corpus, content_hash, find_items
+from indexer.corpus.walk import Corpus, find_items
 from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
+from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode
 
 REPOSITORY = Path(__file__).parents[1]

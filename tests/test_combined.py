@@ -27,8 +27,8 @@ from indexer.encoders import open_encoder
 from indexer.encoders.openclip.source import find_openclip
 from indexer.encoders.openclip.visual import clip_spec, visual_weights
 from indexer.encoders.registry import describe_model
+from indexer.encoders.specs import ClipSpec, EncoderConfig, TrunkSpec, read_config
 from indexer.encoders.towers.image import ImageTower
-from indexer.encoders.towers.specs import ClipSpec, EncoderConfig, TrunkSpec, read_config
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality

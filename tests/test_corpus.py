@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from bad_files import picture_bytes, sound_bytes
 
-from indexer.corpus.walk import content_hash, find_items, modality_of
+from indexer.corpus.walk import find_items, modality_of
 from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
+from indexer.media.content_hash import content_hash
 
 
 def touch(folder: Path, *names: str) -> None:

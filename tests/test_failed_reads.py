@@ -22,10 +22,10 @@ from small_media import entry, index, new_collection, picture, pictures, unit_ro
 from indexer.collection.catalog import Catalog
 from indexer.collection.checksum import seal_of
 from indexer.collection.collection import Collection
-from indexer.collection.records import Place
 from indexer.corpus.pruning import is_gone
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import CollectionError, IndexDamaged, StorageError, TrimodalError
+from indexer.items import Place
 
 PARTS = [
     "collection.json",

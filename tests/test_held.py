@@ -17,11 +17,12 @@ import indexer.build.run as build_module
 import indexer.media.held as held_module
 from indexer.build.run import BuildReport
 from indexer.collection.collection import Collection
-from indexer.corpus.walk import content_hash, find_items
+from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ChangedWhileRead
 from indexer.items import DecodedItem, Item, Modality
 from indexer.limits import MediaLimits
+from indexer.media.content_hash import content_hash
 from indexer.media.held import Held
 from indexer.media.text.decode import passages
 

@@ -11,8 +11,8 @@ import torch
 from studio import build_studio, changed
 
 from indexer.encoders import open_encoder
+from indexer.encoders.specs import HubnessSpec
 from indexer.encoders.towers.hubness import EXTRA, HubnessCorrection
-from indexer.encoders.towers.specs import HubnessSpec
 from indexer.training.dual import train_dual
 from indexer.training.recipe import load_recipe
 

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from indexer.encoders.towers.fitting import crop_square
+from indexer.encoders.fitting import crop_square
+from indexer.encoders.specs import EncoderConfig, TrunkSpec
 from indexer.encoders.towers.image import ImageTower
 from indexer.encoders.towers.load import load_image_tower, load_trunk_weights
-from indexer.encoders.towers.specs import EncoderConfig, TrunkSpec
 from indexer.encoders.towers.trunk import Trunk
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing

@@ -16,8 +16,8 @@ from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.collection.collection import Collection
-from indexer.collection.records import Place
 from indexer.corpus.pruning import Kept, Roots, is_gone, kept_line
+from indexer.items import Place
 
 
 @pytest.fixture

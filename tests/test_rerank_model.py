@@ -18,10 +18,10 @@ from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
+from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokens.compressor import Compressor, CompressorSpec, fill_part
 from indexer.encoders.tokens.config import read_reranker
 from indexer.encoders.tokens.format import TokenSpec, token_encoder
-from indexer.encoders.towers.specs import LoraSpec
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, UsageError, WeightsCorrupt
 from indexer.items import Modality

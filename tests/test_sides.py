@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from indexer.encoders.specs import HeadSpec
 from indexer.encoders.towers.heads import ProjectionHead
-from indexer.encoders.towers.specs import HeadSpec
 from indexer.training.losses import symmetric_info_nce
 from indexer.training.parallel import World
 from indexer.training.prototypes import class_means

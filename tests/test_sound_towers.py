@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from indexer.encoders.clap.tower import ClapTower, clap_from_directory
+from indexer.encoders.specs import ClapSpec, EncoderConfig, WhisperSpec
 from indexer.encoders.towers.audio import AudioTower, open_audio_tower
 from indexer.encoders.towers.load import load_audio_tower
-from indexer.encoders.towers.specs import ClapSpec, EncoderConfig, WhisperSpec
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing

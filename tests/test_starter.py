@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from indexer.encoders import open_encoder, starter_directory
+from indexer.encoders.specs import read_config
 from indexer.encoders.towers.load import load_image_tower
-from indexer.encoders.towers.specs import read_config
 from indexer.encoders.weights.base_weights import is_pulled, sha256_of
 from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture, read_sound, sound_windows

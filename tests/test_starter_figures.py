@@ -19,7 +19,7 @@ import starter
 
 from indexer.encoders import starter_directory
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.towers.specs import read_config
+from indexer.encoders.specs import read_config
 from indexer.items import Item, Modality
 from retrieval.evaluation.benchmark import comparisons, measure
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from small_model import save_language_model, save_small_model
 from torch import nn
 
+from indexer.encoders.specs import LoraSpec, TextSpec, read_config
 from indexer.encoders.towers.language_model import open_language_model
 from indexer.encoders.towers.load import language_model_directory, load_text_towers
-from indexer.encoders.towers.specs import LoraSpec, TextSpec, read_config
 from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.encoders.weights.base_weights import is_pulled, sha256_of
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing

@@ -22,7 +22,7 @@ from indexer.corpus.walk import find_items
 from indexer.duplicates.groups import find_duplicates
 from indexer.encoders import open_encoder
 from indexer.encoders.fake import FakeEncoder
-from indexer.encoders.towers.specs import TextSpec
+from indexer.encoders.specs import TextSpec
 from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.errors import IndexDamaged, MediaError
 from indexer.items import Item, Modality

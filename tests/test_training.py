@@ -11,8 +11,8 @@ import torch
 from small_model import TRUNK, WHISPER
 
 from indexer.encoders import open_encoder
+from indexer.encoders.specs import HeadSpec
 from indexer.encoders.towers.heads import ProjectionHead, whitening
-from indexer.encoders.towers.specs import HeadSpec
 from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
 from indexer.training.features import FeatureCache

@@ -16,8 +16,8 @@ from small_model import TRUNK, save_language_model
 from studio import changed
 
 from indexer.encoders import open_encoder
+from indexer.encoders.specs import read_config
 from indexer.encoders.towers.image import ImageTower
-from indexer.encoders.towers.specs import read_config
 from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
 from indexer.training.loop import Point

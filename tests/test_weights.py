@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
 from indexer.encoders.registry import describe_model, pull_model
+from indexer.encoders.specs import TextSpec, read_config
 from indexer.encoders.towers.load import model_digest
-from indexer.encoders.towers.specs import TextSpec, read_config
 from indexer.encoders.verify_models import verify_model
 from indexer.encoders.weights import base_weights as weights
 from indexer.encoders.weights import record as weights_record

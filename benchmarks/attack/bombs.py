@@ -238,9 +238,10 @@ def _usage(pid: int) -> tuple[float, float]:
 
 
 def _decode(path: Path) -> dict[str, Any]:
-    from indexer.corpus.walk import content_hash, find_items
+    from indexer.corpus.walk import find_items
     from indexer.errors import MediaError
     from indexer.items import Modality
+    from indexer.media.content_hash import content_hash
     from indexer.media.decode import decode
     from indexer.media.text.decode import passages
 

@@ -38,7 +38,8 @@ def read(reader: str, folder: Path, target: str) -> str:
 
 def _media(folder: Path, target: str, detail: str) -> str:
     """``decode`` with the default limits. It may raise ``MediaError`` and nothing else, in one printable line."""
-    from indexer.corpus.walk import content_hash, find_items
+    from indexer.corpus.walk import find_items
+    from indexer.media.content_hash import content_hash
     from indexer.media.decode import decode
 
     corpus = find_items([folder / target])

@@ -34,7 +34,7 @@ from wordnet_words import TOO_WIDE
 from indexer.encoders.tokens.compressor import fill_part
 from indexer.encoders.tokens.config import FOLDER, read_reranker, write_reranker
 from indexer.encoders.tokens.format import token_encoder
-from indexer.encoders.towers.dual import TrainedDualEncoder
+from indexer.encoders.trained import TrainedDualEncoder
 from indexer.errors import MediaError
 from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture

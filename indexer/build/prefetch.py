@@ -14,18 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from indexer.media.reserve import Reserve
+
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-class Reserve(Protocol):
-    """Called by the work with the bytes that it is going to take besides its parts, in all; waits for them."""
-
-    def __call__(self, n_bytes: int) -> None: ...
-
-
-def no_reserve(n_bytes: int) -> None:
-    """For work that is done outside a read-ahead."""
 
 
 class _Stopped(Exception):

@@ -21,10 +21,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from indexer.build.prefetch import ReadAhead, Reserve, no_reserve
+from indexer.build.prefetch import ReadAhead
+from indexer.media.reserve import Reserve, no_reserve
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.collection.collection import Collection, Entry
-from indexer.corpus.walk import Corpus, content_hash
+from indexer.corpus.walk import Corpus
+from indexer.media.content_hash import content_hash
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.tokens.format import token_encoder
 from indexer.encoders.trust import confirm_if_possible
@@ -47,7 +49,8 @@ from indexer.items import DecodedItem, Item, Modality, Skipped
 from indexer.corpus.keys import APART, is_apart, key_apart, row_key
 from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media.decode import decode_parts
-from indexer.collection.records import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
+from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
+from indexer.items import Place
 from indexer.media.text.token_passages import cut_by
 from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 

@@ -42,7 +42,6 @@ from indexer.collection.records import (
     FilterColumn,
     GeneratedCaption,
     ItemRow,
-    Place,
     Record,
     Row,
     StoredSegment,
@@ -62,7 +61,7 @@ from indexer.errors import (
     TrimodalError,
 )
 from indexer.files import FileId, display_path, one_line
-from indexer.items import Item, Modality, Segment, Skipped
+from indexer.items import Item, Modality, Place, Segment, Skipped
 from indexer.names import nfc
 from indexer.reading import OpenFile, misplaced, status
 

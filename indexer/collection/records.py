@@ -98,15 +98,6 @@ class GeneratedCaption:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an item is: its file, or the manifest that it stands in."""
-
-    key: str
-    path: Path
-    manifest: Path | None
-
-
-@dataclass(frozen=True, slots=True)
 class FilterColumn:
     """Something that ``--where`` may name: a column, or a key of the metadata."""
 

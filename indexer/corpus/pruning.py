@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.collection.records import Place
 from indexer.corpus.excludes import by_default
 from indexer.corpus.keys import key_apart, row_key
 from indexer.corpus.visibility import EMPTY, MISSING, Sight, Unseen
 from indexer.corpus.walk import Corpus, read_manifest
 from indexer.errors import ManifestError
 from indexer.files import display_path
+from indexer.items import Place
 from indexer.media.formats import MANIFEST_SUFFIXES
 
 

@@ -8,7 +8,6 @@ the others are counted; a path that was asked for and cannot be used is always r
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -29,15 +28,12 @@ from indexer.corpus.keys import FilesBeside, key_apart, row_key
 from indexer.corpus.manifest import Manifest, ManifestRow, read_manifest
 from indexer.corpus.not_indexed import NO_SUFFIX, unread_kind
 from indexer.errors import ManifestError
-from indexer.files import absolute, display_path, file_id, media_error, mtime_ns, not_a_file, open_file, trouble
+from indexer.files import absolute, display_path, file_id, mtime_ns, not_a_file, trouble
 from indexer.items import Item, Modality, Skipped
-from indexer.limits import MediaLimits, check_size
 from indexer.media.formats import MANIFEST_SUFFIXES, NOUN, known_suffixes, modality_of
 from indexer.names import on_disk
 
-__all__ = ["Corpus", "Manifest", "ManifestRow", "content_hash", "find_items", "modality_of", "read_manifest"]
-
-_HASH_BLOCK_BYTES = 1 << 20
+__all__ = ["Corpus", "Manifest", "ManifestRow", "find_items", "modality_of", "read_manifest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +101,6 @@ def find_items(
         not_indexed=dict(sorted(search.unread.items(), key=lambda pair: (-pair[1], pair[0]))),
         links_not_followed=search.links_not_followed,
     )
-
-
-def content_hash(item: Item, limits: MediaLimits | None = None) -> str:
-    """BLAKE2b-160 of the file's bytes, or of a row's text as UTF-8; 40 hex digits.
-
-    Raises ``MediaError`` when the file cannot be read and, where ``limits`` are given, when it is larger
-    than they allow: ``decode`` would refuse it, so there is no need to read it all first.
-    """
-    digest = hashlib.blake2b(digest_size=20)
-    if item.text is not None:
-        digest.update(item.text.encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
-    with open_file(item.path) as file:
-        try:
-            if limits is not None:
-                check_size(item.path, os.fstat(file.fileno()).st_size, item.modality, limits)
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-        except OSError as error:
-            raise media_error(item.path, trouble(error, item.path)) from error
-    return digest.hexdigest()
 
 
 def _is_manifest(path: Path) -> bool:

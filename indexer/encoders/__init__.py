@@ -36,7 +36,7 @@ def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
     directory = starter_directory() if spec == "starter" else Path(spec).expanduser()
     if not directory.is_dir():
         raise ModelError(f"model {spec}: no such model; use {KINDS}")
-    from indexer.encoders.towers.dual import TrainedDualEncoder
+    from indexer.encoders.trained import TrainedDualEncoder
 
     return TrainedDualEncoder(directory, spec=spec, device=device)
 

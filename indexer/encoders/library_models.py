@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.registry import ModelInfo
+from indexer.encoders.model_info import ModelInfo
 from indexer.errors import WeightsMissing
 
 _LICENCE = "its publisher's; see its card on the hub"

@@ -6,12 +6,11 @@ Imports no torch for models of our own; reads ``encoder.json`` and looks at the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from indexer.encoders import KINDS, starter_directory
-from indexer.encoders.towers.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
+from indexer.encoders.model_info import ModelInfo
+from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.encoders.weights.hub import PREFIX, hub_directory
 from indexer.errors import ModelError
@@ -20,29 +19,6 @@ _STARTER_LICENCES = "Apache-2.0 (DINOv2, EfficientNet-Lite, SmolLM2, MiniLM, hea
 
 #: Specs of models that other libraries publish.
 LIBRARIES = ("openclip:", "clap:")
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What ``models list`` and ``models show`` tell of a model."""
-
-    spec: str
-    modalities: list[str]
-    dim: int
-    state: str
-    """``ready``, or the command that makes it so."""
-    licence: str
-    towers: dict[str, str]
-    sources: dict[str, str]
-    """Where each part came from."""
-    size_mb: float
-    fingerprint: str
-    directory: str
-    card: Path | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``models show --json``."""
-        return {**asdict(self), "card": str(self.card) if self.card else None}
 
 
 def known_models() -> list[ModelInfo]:

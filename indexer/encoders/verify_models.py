@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.encoders.registry import LIBRARIES, base_weights, model_directory
+from indexer.encoders.specs import HEADS, read_config
 from indexer.encoders.tokens.config import FOLDER, WEIGHTS, read_reranker
-from indexer.encoders.towers.specs import HEADS, read_config
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, check_base, is_pulled
 from indexer.encoders.weights.digests import known_sha256, remember_sha256
 from indexer.encoders.weights.record import require_sha256

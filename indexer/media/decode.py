@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from indexer.build.prefetch import Reserve, no_reserve
 from indexer.errors import TrimodalError
 from indexer.files import display_path, media_error, one_line
 from indexer.items import DecodedItem, DecodedSegment, Item, Modality, Scalar, Segment
@@ -17,6 +16,7 @@ from indexer.limits import SAMPLE_RATE_HZ, MediaLimits, check_memory
 from indexer.media.audio.decode import open_sound, read_sound, sound_windows
 from indexer.media.audio.resample import KEPT_S
 from indexer.media.image.decode import open_picture, read_picture
+from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.stopwatch import Stopwatch
 from indexer.media.text.decode import Cut, passages, read_text
 

@@ -12,13 +12,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 
-from indexer.build.prefetch import Reserve, no_reserve
-from indexer.corpus.walk import content_hash
 from indexer.errors import ChangedWhileRead, MediaError
 from indexer.files import display_path, file_id, instead, media_error, mtime_ns, open_file, trouble
 from indexer.items import DecodedItem, Item
 from indexer.limits import MediaLimits, check_size
+from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode_parts
+from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.text.decode import Cut, passages
 
 #: A file up to this size is copied.
@@ -28,7 +28,7 @@ _BLOCK_BYTES = 1 << 20
 _ATTEMPTS = 3
 
 
-#: What hashes an item's bytes: :func:`indexer.corpus.walk.content_hash`.
+#: What hashes an item's bytes: :func:`indexer.media.content_hash.content_hash`.
 HashOf = Callable[[Item, MediaLimits | None], str]
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from indexer.encoders.specs import HubnessSpec
 from indexer.encoders.towers.hubness import HubnessCorrection
-from indexer.encoders.towers.specs import HubnessSpec
 from indexer.training.heldout import hit_rates
 from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
 from indexer.training.pairs import Pairs, Sampler

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.corpus.walk import content_hash, read_manifest
+from indexer.corpus.walk import read_manifest
 from indexer.errors import MediaError, RecipeError
 from indexer.items import Item, Modality
+from indexer.media.content_hash import content_hash
 from indexer.training.recipe import Recipe
 
 

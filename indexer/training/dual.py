@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from indexer.encoders.devices import choose_device
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
 from indexer.encoders.towers.heads import Head, IdentityHead, ProjectionHead, whitening
 from indexer.encoders.towers.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.towers.image import ImageTower
 from indexer.encoders.towers.load import model_digest, save_heads
-from indexer.encoders.towers.specs import CONFIG, HEADS, EncoderConfig, HeadSpec
 from indexer.encoders.towers.text import TextTowers
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, RecipeError, StorageError

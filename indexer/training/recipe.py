@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer.encoders.towers.specs import ClapSpec, HubnessSpec, TextSpec, TrunkSpec, WhisperSpec
+from indexer.encoders.specs import ClapSpec, HubnessSpec, TextSpec, TrunkSpec, WhisperSpec
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.files import one_line

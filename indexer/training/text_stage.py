@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from indexer.encoders.specs import TextSpec
 from indexer.encoders.towers.heads import whitening
 from indexer.encoders.towers.load import model_digest
-from indexer.encoders.towers.specs import TextSpec
 from indexer.encoders.towers.text import TextTower
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from indexer.encoders.clap.tower import ClapTower, clap_from_directory
 from indexer.encoders.devices import choose_dtype
 from indexer.encoders.openclip.visual import visual_weights
+from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
 from indexer.encoders.towers.audio import AudioTower, open_audio_tower
 from indexer.encoders.towers.image import ImageTower
 from indexer.encoders.towers.load import language_model_directory, load_weights, model_digest
-from indexer.encoders.towers.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
 from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.encoders.towers.trunk_weights import load_trunk_weights
 from indexer.encoders.weights.base_weights import cache_dir, sha256_of

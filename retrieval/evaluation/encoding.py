@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
-from indexer.build.prefetch import ReadAhead, Reserve
-from indexer.corpus.walk import content_hash
+from indexer.build.prefetch import ReadAhead
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
 from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode_parts
 from indexer.media.held import Held
+from indexer.media.reserve import Reserve
 from indexer.media.text.decode import Cut
 from indexer.media.text.token_passages import cut_by, rule_of
 from retrieval.embed import mean_vector

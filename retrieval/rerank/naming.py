@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from indexer.encoders.tokens.config import FOLDER, read_reranker, write_reranker
-from indexer.encoders.towers.dual import TrainedDualEncoder
+from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path, one_line

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from indexer.encoders.specs import LoraSpec
 from indexer.encoders.towers.adapter import add_lora, merge_lora
 from indexer.encoders.towers.language_model import LanguageModel, open_language_model
-from indexer.encoders.towers.specs import LoraSpec
 from indexer.errors import ModelError
 
 #: Before layer ``n`` of the upper layers: hidden ``(rows, t, width)`` -> hidden of the same shape.

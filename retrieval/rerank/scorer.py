@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from indexer.encoders.specs import HeadSpec
 from indexer.encoders.tokens.compressor import CrossAttention
 from indexer.encoders.towers.heads import ProjectionHead, whitening
-from indexer.encoders.towers.specs import HeadSpec
 from indexer.errors import ModelError
 from retrieval.rerank.reader import Interact, Reader, Telling, TextStates
 

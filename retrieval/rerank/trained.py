@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
 from indexer.encoders.devices import choose_device, choose_dtype, mixed_precision
+from indexer.encoders.specs import LoraSpec
 from indexer.encoders.tokens.compressor import Compressor, fill_part, load_compressor
 from indexer.encoders.tokens.config import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig, write_reranker
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.encoders.towers.load import language_model_directory
-from indexer.encoders.towers.specs import LoraSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, sha256_of
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality

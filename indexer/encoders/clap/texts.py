@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.towers.language_model import quiet_transformers, rust_panics_as_errors
+from indexer.encoders.weights.library_errors import quiet_transformers, rust_panics_as_errors
 from indexer.encoders.weights.tensor_files import first_line, read_tensors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, clean_folder

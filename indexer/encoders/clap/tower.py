@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from indexer.encoders.towers.specs import ClapSpec
+from indexer.encoders.specs import ClapSpec
 from indexer.encoders.weights.tensor_files import first_line, read_tensors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import clean_config, extractor_settings, read_json_object

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.towers.fitting import without_ends
+from indexer.encoders.fitting import without_ends
 from indexer.encoders.weights.tensor_files import first_line
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError

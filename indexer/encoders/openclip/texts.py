@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from indexer.encoders.openclip.source import OpenClipSource
-from indexer.encoders.towers.language_model import rust_panics_as_errors
+from indexer.encoders.weights.library_errors import rust_panics_as_errors
 from indexer.encoders.weights.tensor_files import first_line
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, clean_folder

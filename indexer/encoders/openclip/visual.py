@@ -16,7 +16,7 @@ import torch
 from indexer.encoders.openclip.config import check_config
 from indexer.encoders.openclip.source import CONFIG, OpenClipSource
 from indexer.encoders.openclip.weights import load_openclip, quiet
-from indexer.encoders.towers.specs import ClipSpec
+from indexer.encoders.specs import ClipSpec
 from indexer.encoders.weights.tensor_files import first_line
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError

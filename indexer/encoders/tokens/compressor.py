@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from indexer.encoders.specs import HeadSpec
 from indexer.encoders.tokens.config import CONFIG, FOLDER, LORA, WEIGHTS, RerankerConfig
 from indexer.encoders.towers.adapter import put_trained
 from indexer.encoders.towers.heads import ProjectionHead, whitening
 from indexer.encoders.towers.load import load_weights
-from indexer.encoders.towers.specs import HeadSpec
 from indexer.errors import WeightsCorrupt
 
 

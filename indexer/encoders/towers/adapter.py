@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from indexer.encoders.towers.specs import LoraSpec
+from indexer.encoders.specs import LoraSpec
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 from indexer.reading import failed_reads

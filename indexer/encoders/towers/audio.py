@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from indexer.encoders.towers.specs import AudioSpec, ClapSpec, WhisperSpec
+from indexer.encoders.specs import AudioSpec, ClapSpec, WhisperSpec
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.items import Samples
 

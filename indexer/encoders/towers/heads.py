@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from indexer.encoders.towers.specs import HeadSpec
+from indexer.encoders.specs import HeadSpec
 
 
 class ProjectionHead(nn.Module):

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import nn
 
-from indexer.encoders.towers.specs import HubnessSpec
+from indexer.encoders.specs import HubnessSpec
 
 _ORDER = ("text", "image", "audio")
 EXTRA = 2 * len(_ORDER)

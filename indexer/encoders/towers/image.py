@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from indexer.encoders.fitting import crop_square, fit_on_white
 from indexer.encoders.openclip.pictures import Pictures
+from indexer.encoders.specs import ClipSpec, TrunkSpec
 from indexer.encoders.towers import locking
-from indexer.encoders.towers.fitting import crop_square, fit_on_white
-from indexer.encoders.towers.specs import ClipSpec, TrunkSpec
 from indexer.encoders.towers.trunk import Trunk
 from indexer.errors import ModelError
 

@@ -7,9 +7,7 @@ run and pickled weights are never read. Knows nothing of prompts, read-outs or t
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from indexer.encoders.weights.tensor_files import first_line
+from indexer.encoders.weights.library_errors import quiet_transformers, stated_errors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, clean_folder
-from indexer.errors import ModelError, StorageError, WeightsCorrupt
-from indexer.reading import failed_reads
+from indexer.errors import ModelError, WeightsCorrupt
 
 _STACKS = ("layers", "h", "encoder.layer", "encoder.layers", "transformer.layer", "decoder.layers", "blocks")
 _FINAL_NORMS = ("norm", "ln_f", "final_norm", "final_layer_norm", "final_layernorm", "decoder.final_layer_norm")
@@ -163,47 +160,6 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
     tokenizer.model_max_length = 1 << 40  # texts are cut to the tower's own limit; no warnings of the tokenizer's
     prefix, suffix = _special_tokens(tokenizer)
     return LanguageModel(directory, tokenizer, model, is_encoder, _stack(model), prefix, suffix)
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars (the command line shows what matters) and no reports of weights that are not used."""
-    from transformers import logging
-
-    log: Any = logging
-    log.disable_progress_bar()
-    before = log.get_verbosity()
-    log.set_verbosity_error()
-    try:
-        yield
-    finally:
-        log.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def rust_panics_as_errors() -> Iterator[None]:
-    """A panic of a library in Rust (tokenizers) is no ``Exception``: raise it as a ``ValueError`` with its words."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise ValueError(first_line(error)) from None
-
-
-@contextlib.contextmanager
-def stated_errors(model: object) -> Iterator[None]:
-    """Say in one line what a library could not do with a model."""
-    try:
-        with rust_panics_as_errors(), failed_reads(Path(str(model))):
-            yield
-    except (ModelError, StorageError):
-        raise
-    except Exception as error:  # tokenizers raises bare Exception, safetensors its own: no narrower class holds them
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(
-            f"language model {model}: can't be opened ({text}); fetch it again, or give another one"
-        ) from error
 
 
 def _is_encoder(config: Any, directory: Path) -> bool:

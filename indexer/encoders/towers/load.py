@@ -14,12 +14,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
 from indexer.encoders.towers.audio import AudioTower
 from indexer.encoders.towers.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
 from indexer.encoders.towers.heads import Head, open_head
 from indexer.encoders.towers.hubness import EXTRA, HubnessCorrection
 from indexer.encoders.towers.image import ImageTower
-from indexer.encoders.towers.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
 from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.encoders.towers.trunk import Trunk
 from indexer.encoders.towers.trunk_weights import load_trunk_weights as load_trunk_weights

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from indexer.encoders.specs import LoraSpec, TextSpec
 from indexer.encoders.towers.adapter import (
     add_lora,
     lora_facts,
@@ -29,8 +30,8 @@ from indexer.encoders.towers.adapter import (
     read_trained,
     save_trained,
 )
-from indexer.encoders.towers.language_model import open_language_model, stated_errors
-from indexer.encoders.towers.specs import LoraSpec, TextSpec
+from indexer.encoders.towers.language_model import open_language_model
+from indexer.encoders.weights.library_errors import stated_errors
 from indexer.errors import ModelError, WeightsCorrupt
 from indexer.media.text.measure import LeastMeasure, TextMeasure, TokenizerMeasure
 

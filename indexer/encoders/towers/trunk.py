@@ -14,8 +14,8 @@ from torch import nn
 
 from indexer.encoders.openclip.visual import NO_TEXT, build_visual
 from indexer.encoders.openclip.weights import quiet
+from indexer.encoders.specs import ClipSpec, Library, Readout, TrunkSpec
 from indexer.encoders.towers import locking
-from indexer.encoders.towers.specs import ClipSpec, Library, Readout, TrunkSpec
 from indexer.encoders.weights.tensor_files import first_line
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from indexer.encoders.towers.specs import TrunkSpec
+from indexer.encoders.specs import TrunkSpec
 from indexer.encoders.towers.trunk import Trunk
 from indexer.encoders.weights.tensor_files import first_line, read_tensors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision

@@ -37,7 +37,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from indexer.encoders.towers.language_model import quiet_transformers, stated_errors
+    from indexer.encoders.weights.library_errors import quiet_transformers, stated_errors
     from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, alone
 
     # the GGUF reader has a progress bar of its own that no setting turns off

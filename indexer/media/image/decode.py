@@ -17,7 +17,6 @@ from typing import IO, BinaryIO, cast
 
 from PIL import IcoImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
-from indexer.build.prefetch import Reserve, no_reserve
 from indexer.errors import MediaError
 from indexer.files import media_error, one_line, open_file, trouble
 from indexer.items import Modality
@@ -41,6 +40,7 @@ from indexer.media.image.png_chunks import check_png
 from indexer.media.image.quiet_tiff import silence_libtiff
 from indexer.media.image.shrink import eight_bits
 from indexer.media.image.svg import MAX_SVG_BYTES, draw_svg
+from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.stopwatch import Stopwatch, TimedFile
 from indexer.media.wrong_kind import wrong_kind
 

@@ -20,8 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from indexer.encoders.devices import choose_dtype
 from indexer.encoders.tokens.config import MediaSources
-from indexer.encoders.towers.dual import TrainedDualEncoder
 from indexer.encoders.towers.load import language_model_directory
+from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.items import Modality

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from indexer.encoders.towers.specs import LoraSpec
+from indexer.encoders.specs import LoraSpec
 from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file, resolve_path

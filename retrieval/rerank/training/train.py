@@ -25,7 +25,7 @@ from torch.nn import functional
 from indexer.encoders.devices import choose_device, mixed_precision
 from indexer.encoders.tokens.compressor import Compressor, CompressorSpec
 from indexer.encoders.tokens.config import LORA, RerankerConfig
-from indexer.encoders.towers.dual import TrainedDualEncoder
+from indexer.encoders.trained import TrainedDualEncoder
 from indexer.items import Modality
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.losses import symmetric_info_nce

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from indexer.encoders.towers.specs import read_config
+from indexer.encoders.specs import read_config
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality, Samples
 
