@@ -468,7 +468,7 @@ def bench(
     from retrieval.evaluation.cache import BenchCache
     from retrieval.evaluation.datasets import open_dataset
     from retrieval.evaluation.report.text import render, write_report
-    from retrieval.rerank.reranker import open_reranker
+    from retrieval.rerank.base import captioner_of, open_reranker
     from retrieval.rerank.stage import require_reranker
 
     kept = cache_dir() / "bench"
@@ -483,8 +483,7 @@ def bench(
         from retrieval.evaluation.caption_metrics import require_caption_metrics
 
         require_caption_metrics()
-        captioner = reranker or require_reranker(encoder, device)
-        captioner.require_captions()
+        captioner = captioner_of(reranker or require_reranker(encoder, device), encoder)
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
     with output.progress(lines=True) as bar, store as cache:
         result = run_benchmark(

@@ -47,8 +47,8 @@ from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark, encode_captions
+from retrieval.rerank.base import Reranker
 from retrieval.rerank.calibration import auroc, false_shows_at_recall
-from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import RERANK_DEPTH, match_scores, require_reranker
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
-from indexer.items import Embeddings, Modality
+from indexer.items import Modality
 from retrieval.evaluation import metrics
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
@@ -63,14 +63,6 @@ class Table:
 
     def read(self, texts: Sequence[str]) -> None:
         pass
-
-    def require_captions(self) -> None:
-        pass
-
-    def caption(
-        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
-    ) -> list[str]:
-        return []
 
 
 def numbered(n: int) -> TokenRows:

@@ -47,7 +47,7 @@ from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
 from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.reranking import Gain, Pairs, calibration_of, gains, judge_direction
 from retrieval.evaluation.zero_shot import ZeroShot, class_vectors, classification
-from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.base import Captioner, Reranker
 from retrieval.rerank.stage import RERANK_DEPTH
 
 _AT = (1, 5, 10)
@@ -227,7 +227,7 @@ def run_benchmark(
     seed: int = 0,
     reranker: Reranker | None = None,
     rerank_depth: int = RERANK_DEPTH,
-    captioner: Reranker | None = None,
+    captioner: Captioner | None = None,
     caption_beams: int = 3,
     details: bool = False,
     ann: bool = False,

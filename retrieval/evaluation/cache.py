@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.store import Store
-from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.base import Reranker
 
 #: Part of every key; raised when the same file decodes to something else, or an entry is written differently.
 FORMAT = "1"
@@ -138,7 +138,7 @@ class BenchCache:
 
 
 class CachedReranker:
-    """A :class:`retrieval.rerank.reranker.Reranker` whose match logits are kept, a store entry for each query.
+    """A :class:`retrieval.rerank.base.Reranker` whose match logits are kept, a store entry for each query.
 
     An entry holds the logits of all candidates that the query was ever judged against, so another depth judges only
     what is new.
@@ -191,14 +191,6 @@ class CachedReranker:
 
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         return self._reranker.probability(scores, modality)
-
-    def require_captions(self) -> None:
-        self._reranker.require_captions()
-
-    def caption(
-        self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
-    ) -> list[str]:
-        return self._reranker.caption(tokens, vectors, beams=beams, max_words=max_words)
 
     def _judged(
         self, key: bytes, candidates: Sequence[bytes], compute: Callable[[list[int]], NDArray[np.float32]]

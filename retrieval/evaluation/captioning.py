@@ -25,7 +25,7 @@ from retrieval.evaluation.caption_metrics import (
     score_captions,
 )
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, silent
-from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.base import Captioner
 
 #: Examples in a report, spread evenly over the pictures.
 EXAMPLES = 20
@@ -82,7 +82,7 @@ class CaptionResult:
 
 
 def caption_benchmark(
-    encoded: EncodedBenchmark, reranker: Reranker, *, beams: int = 3, progress: OnProgress | None = None
+    encoded: EncodedBenchmark, captioner: Captioner, *, beams: int = 3, progress: OnProgress | None = None
 ) -> CaptionResult:
     """Caption every picture that has captions and score that; the media tokens of ``encoded`` were made.
 
@@ -96,7 +96,7 @@ def caption_benchmark(
         raise UsageError(f"{shown}: no picture that can be read has captions; leave out --captions")
     started = time.perf_counter()
     vectors = encoded.items[Modality.IMAGE]
-    captions = tell([tokens[row] for row in rows], [vectors[row][:1] for row in rows], reranker, beams, progress)
+    captions = tell([tokens[row] for row in rows], [vectors[row][:1] for row in rows], captioner, beams, progress)
     seconds = time.perf_counter() - started
     references = [encoded.benchmark.rows[row].captions for row in rows]
     report = progress or silent
@@ -120,7 +120,7 @@ def caption_benchmark(
 
 
 def tell(
-    tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], reranker: Reranker, beams: int = 3,
+    tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], captioner: Captioner, beams: int = 3,
     progress: OnProgress | None = None,
 ) -> list[str]:  # fmt: skip
     """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``; "" where unsure."""
@@ -129,7 +129,7 @@ def tell(
     report(0, len(tokens), "captioning")
     for start in range(0, len(tokens), _AT_ONCE):
         part = np.concatenate(tokens[start : start + _AT_ONCE])
-        told = reranker.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
+        told = captioner.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
         if len(told) != len(part):
             raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
         captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in told]

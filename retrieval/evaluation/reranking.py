@@ -21,7 +21,7 @@ from indexer.items import Embeddings, Modality
 from retrieval.evaluation import metrics
 from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
 from retrieval.rerank import calibration
-from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.base import Reranker
 from retrieval.rerank.stage import match_scores
 
 #: Called with (queries judged, of how many).

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from retrieval.rerank.reranker import Reranker, open_reranker
+from retrieval.rerank.base import Captioner, Reranker, open_reranker
 
-__all__ = ["Reranker", "open_reranker"]
+__all__ = ["Captioner", "Reranker", "open_reranker"]

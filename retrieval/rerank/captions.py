@@ -1,4 +1,4 @@
-"""Pictures on disk -> words: read, made into media tokens, told by the reranker. Knows nothing of collections."""
+"""Pictures on disk -> words: read, made into media tokens, captioned. Knows nothing of collections."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from indexer.files import display_path, one_line
 from indexer.items import Modality, Skipped
 from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture
+from retrieval.rerank.base import Captioner
 from retrieval.rerank.guesses import guesses
-from retrieval.rerank.reranker import Reranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Captioned:
 def caption_files(
     paths: Iterable[Path],
     encoder: DualEncoder,
-    reranker: Reranker,
+    captioner: Captioner,
     *,
     limits: MediaLimits | None = None,
     beams: int = 3,
@@ -75,5 +75,5 @@ def caption_files(
         except Exception as error:
             yield Skipped(display_path(path), f"cannot be read ({type(error).__name__}: {one_line(error)})")
             continue
-        found = guesses(reranker, tokens, vectors, beams=beams)[0]
+        found = guesses(captioner, tokens, vectors, beams=beams)[0]
         yield Captioned(path, one_line(found.words) if found.words else "", found.probability)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings
 from indexer.unwanted_words import is_unwanted
-from retrieval.rerank.reranker import Reranker
+from retrieval.rerank.base import Captioner
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,19 @@ class Guess:
 
 @runtime_checkable
 class Guesser(Protocol):
-    """A reranker that knows how sure it is."""
+    """A captioner that knows how probably its words are right."""
 
     def guess(
         self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
     ) -> list[Guess]:
-        """As ``Reranker.caption``, with probabilities."""
+        """As ``Captioner.caption``, with probabilities."""
 
 
-def guesses(reranker: Reranker, tokens: TokenRows, vectors: Embeddings | None, *, beams: int) -> list[Guess]:
-    """A guess for each row of tokens, of any reranker; none has a word that no caption may say."""
-    if isinstance(reranker, Guesser):
-        return reranker.guess(tokens, vectors, beams=beams)
-    return [weighed(words) for words in reranker.caption(tokens, vectors, beams=beams)]
+def guesses(captioner: Captioner, tokens: TokenRows, vectors: Embeddings | None, *, beams: int) -> list[Guess]:
+    """A guess for each row of tokens, of any captioner; none has a word that no caption may say."""
+    if isinstance(captioner, Guesser):
+        return captioner.guess(tokens, vectors, beams=beams)
+    return [weighed(words) for words in captioner.caption(tokens, vectors, beams=beams)]
 
 
 def weighed(words: str, probability: float | None = None, least: float = 0.0) -> Guess:

@@ -22,7 +22,7 @@ from indexer.items import Embeddings, Modality
 from indexer.limits import MediaLimits
 from retrieval.embed import Vector, embed_query
 from retrieval.query import Query, QueryPart
-from retrieval.rerank.reranker import Reranker, open_reranker
+from retrieval.rerank.base import Captioner, Reranker, captioner_of, open_reranker
 
 if TYPE_CHECKING:
     from indexer.collection.collection import Collection
@@ -64,11 +64,9 @@ def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
     return reranker
 
 
-def require_captioner(encoder: DualEncoder, device: str = "auto") -> Reranker:
-    """The reranker of a model, to caption with. Raises ``ModelError`` where there is none or it can't."""
-    reranker = require_reranker(encoder, device)
-    reranker.require_captions()
-    return reranker
+def require_captioner(encoder: DualEncoder, device: str = "auto") -> Captioner:
+    """The captioner of a model. Raises ``ModelError`` where the model has no reranker or that can't caption."""
+    return captioner_of(require_reranker(encoder, device), encoder)
 
 
 def match_scores(

@@ -39,7 +39,7 @@ _NAMES_TOLD = 8
 
 
 class TrainedReranker:
-    """See :class:`retrieval.rerank.reranker.Reranker`; judges texts against pictures."""
+    """Scores pairs and captions pictures: :mod:`retrieval.rerank.base`; one language model does both."""
 
     def __init__(self, model: Path, config: RerankerConfig, device: str = "auto") -> None:
         self._model = model

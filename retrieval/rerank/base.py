@@ -1,19 +1,20 @@
-"""The seam of the rerankers: pairs of a text and a picture or sound in, match logits out.
+"""The seams of the second stage: a reranker gives match logits of pairs, a captioner gives words for pictures.
 
-A picture or sound is given by its packed media tokens (:mod:`indexer.encoders.tokens.format`), never by its file. Knows
-nothing of collections, indexes or hits.
+Both read a picture or sound from its packed media tokens (:mod:`indexer.encoders.tokens.format`), never from its file.
+Knows nothing of collections, indexes or hits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality
 
 Logits = NDArray[np.float32]
@@ -27,13 +28,13 @@ class Reranker(Protocol):
         """The tokens that it reads."""
 
     def missing(self) -> str | None:
-        """What it lacks on this machine before it can judge, with the command that gets it; ``None``: nothing."""
+        """What it lacks on this machine before it can score, with the command that gets it; ``None``: nothing."""
 
     def supports(self, query: Modality, candidate: Modality) -> bool:
-        """Whether it can judge that direction: one side must be text, the other what it was trained on."""
+        """Whether it can score that direction: one side must be text, the other what it was trained on."""
 
     def read(self, texts: Sequence[str]) -> None:
-        """Take in texts that :meth:`score_media` will be asked about: many at once are read much faster than alone."""
+        """Read texts that :meth:`score_media` will get: many at once are read much faster than one by one."""
 
     def score_media(self, text: str, tokens: TokenRows, modality: Modality) -> Logits:
         """One text against media ``(n, row_bytes)`` -> match logits float32 ``(n,)``; the text is encoded once."""
@@ -50,13 +51,30 @@ class Reranker(Protocol):
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """Scores (logit + weight * cosine) ``(n,)`` -> calibrated match probabilities ``(n,)``, rising."""
 
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Writes captions of pictures."""
+
+    @property
+    def token_spec(self) -> TokenSpec:
+        """The tokens that it reads."""
+
     def require_captions(self) -> None:
-        """Raise ``ModelError`` where it was trained to judge alone."""
+        """Raise ``ModelError`` where it was not trained to caption."""
 
     def caption(
         self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
     ) -> list[str]:
         """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same."""
+
+
+def captioner_of(reranker: Reranker, encoder: DualEncoder) -> Captioner:
+    """The captioner that shares the weights of ``encoder``'s reranker. Raises ``ModelError`` where it can't caption."""
+    if not isinstance(reranker, Captioner):
+        raise ModelError(f"model {encoder.spec}: its reranker scores pairs but gives no captions; use another --model")
+    reranker.require_captions()
+    return reranker
 
 
 def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None:
