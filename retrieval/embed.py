@@ -1,4 +1,6 @@
-"""A query -> one unit vector: each part through its tower, weighted, added and normalised.
+"""A query -> one unit vector, and the media tokens of a picture or sound where a reranker reads them.
+
+Each part goes through its tower; the vectors are weighted, added and normalised.
 
 Pictures and sounds are read as the indexer reads them, with its limits and its errors. Knows nothing of
 collections, indexes or hits.
@@ -7,6 +9,7 @@ collections, indexes or hits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.base import DualEncoder, require_tower
+from indexer.encoders.tokens.format import TokenEncoder, TokenRows, token_encoder
 from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
@@ -33,26 +37,40 @@ _WINDOWS_AT_ONCE = 32
 Vector = NDArray[np.float32]
 
 
-def embed_query(query: Query, encoder: DualEncoder, limits: MediaLimits | None = None) -> Vector:
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A query, or one part of it, as the model sees it."""
+
+    vector: Vector
+    """Unit vector float32 ``(dim,)``."""
+    tokens: TokenRows | None = None
+    """Packed media tokens ``(1, row_bytes)`` of a picture or of a sound's first window; ``None`` where not made."""
+
+
+def embed_query(
+    query: Query, encoder: DualEncoder, limits: MediaLimits | None = None, *, with_tokens: bool = False
+) -> Embedded:
     """The unit vector ``(dim,)`` of ``sum(weight * unit vector of part)``.
 
     A sound longer than one window is the mean of its windows, a text that is longer than the model reads at once that
-    of its parts. Raises ``MediaError`` for a file that cannot be
-    read, ``ModelError`` for a missing tower, and ``UsageError`` when the parts cancel each other out.
+    of its parts. ``with_tokens``: also the media tokens of the first part, from the same pass, where that is a picture
+    or a sound and the model makes tokens. Raises ``MediaError`` for a file that cannot be read, ``ModelError`` for a
+    missing tower, and ``UsageError`` when the parts cancel each other out.
     """
     limits = limits_for(encoder.window_s, limits)
     total = np.zeros(encoder.dim, dtype=np.float64)
-    for part, vector in zip(query.parts, _embed_parts(query.parts, encoder, limits), strict=True):
-        total += part.weight * vector.astype(np.float64)
+    parts = _embed_parts(query.parts, encoder, limits, token_encoder(encoder) if with_tokens else None)
+    for part, embedded in zip(query.parts, parts, strict=True):
+        total += part.weight * embedded.vector.astype(np.float64)
     norm = float(np.linalg.norm(total))
     if norm <= _LEAST_SHARE * sum(abs(part.weight) for part in query.parts):
-        parts = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
-        raise UsageError(f"the parts of the query cancel each other out: {parts}; change a part or a weight")
-    return np.asarray(total / norm, dtype=np.float32)
+        shown = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
+        raise UsageError(f"the parts of the query cancel each other out: {shown}; change a part or a weight")
+    return Embedded(np.asarray(total / norm, dtype=np.float32), parts[0].tokens)
 
 
 def embed_texts(texts: Sequence[str], encoder: DualEncoder) -> list[Vector]:
-    """Vectors ``(dim,)`` of texts that ask, in one batch.
+    """Vectors ``(dim,)`` of texts that are queries, in one batch.
 
     A text that is longer than the model reads at once is the mean of its parts, each counting by its length.
     """
@@ -105,25 +123,35 @@ def mean_vector(segments: Embeddings) -> Vector | None:
     return None if norm <= _LEAST_SHARE else np.asarray(mean / norm, dtype=np.float32)
 
 
-def _embed_parts(parts: Sequence[QueryPart], encoder: DualEncoder, limits: MediaLimits) -> list[Vector]:
-    """Vectors in the order of the parts; all texts in one batch."""
+def _embed_parts(
+    parts: Sequence[QueryPart], encoder: DualEncoder, limits: MediaLimits, maker: TokenEncoder | None
+) -> list[Embedded]:
+    """The parts in their order, with media tokens where there is a ``maker``; all texts in one batch."""
     for part in parts:
         require_tower(encoder, part.kind)
     texts = [part.value for part in parts if isinstance(part.value, str)]
     encoded = iter(embed_texts(texts, encoder))
-    vectors: list[Vector] = []
+    found: list[Embedded] = []
     for part in parts:
         if part.kind is Modality.TEXT:
-            vector = next(encoded)
+            embedded = Embedded(next(encoded))
         elif part.kind is Modality.IMAGE:
-            vector = encoder.encode_images([encoder.prepare_image(_picture(part, limits))])[0]
+            embedded = _embed_picture(part, encoder, limits, maker)
         else:
-            vector = _embed_sound(part, encoder, limits)
-        if not np.isfinite(vector).all():
+            embedded = _embed_sound(part, encoder, limits, maker)
+        if not np.isfinite(embedded.vector).all():
             what = one_line(part.described(), 60)
             raise ModelError(f"model {encoder.spec}: its vector of {what!r} is not finite; check the model's weights")
-        vectors.append(vector)
-    return vectors
+        found.append(embedded)
+    return found
+
+
+def _embed_picture(part: QueryPart, encoder: DualEncoder, limits: MediaLimits, maker: TokenEncoder | None) -> Embedded:
+    prepared = [encoder.prepare_image(_picture(part, limits))]
+    if maker is None:
+        return Embedded(encoder.encode_images(prepared)[0])
+    rows, tokens = maker.encode_images_with_tokens(prepared)
+    return Embedded(rows[0], tokens[:1])
 
 
 def _picture(part: QueryPart, limits: MediaLimits) -> Image.Image:
@@ -133,7 +161,7 @@ def _picture(part: QueryPart, limits: MediaLimits) -> Image.Image:
     return read_picture(part.value, limits)
 
 
-def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits) -> Vector:
+def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits, maker: TokenEncoder | None) -> Embedded:
     found: Iterable[tuple[float, float, Samples]]
     if isinstance(part.value, Path):
         found = open_sound(part.value, limits).windows
@@ -141,9 +169,15 @@ def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits) -> 
         found = sound_windows(np.asarray(part.value, dtype=np.float32), limits)
     prepared = (encoder.prepare_audio(window) for _, _, window in found)
     vectors: list[Embeddings] = []
+    first: TokenRows | None = None
     while some := list(islice(prepared, _WINDOWS_AT_ONCE)):
-        vectors.append(encoder.encode_audio(some))
+        if maker is None:
+            rows = encoder.encode_audio(some)
+        else:
+            rows, tokens = maker.encode_audio_with_tokens(some)
+            first = tokens[:1] if first is None else first
+        vectors.append(rows)
     vector = mean_vector(np.concatenate(vectors))
     if vector is None:
         raise UsageError(f"{one_line(part.described(), 60)}: its windows cancel each other out; cut the sound shorter")
-    return vector
+    return Embedded(vector, first)

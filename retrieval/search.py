@@ -24,13 +24,12 @@ from indexer.ann.index import VectorIndex
 from indexer.collection.collection import Collection
 from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
-from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MediaError, UsageError
 from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
 from indexer.media.content_hash import content_hash
-from retrieval.embed import Vector, long_text_warnings
+from retrieval.embed import Embedded, Vector, embed_query, long_text_warnings
 from retrieval.fusion import cohort_ids
 from retrieval.hits import ScoreKind, SearchResult
 from retrieval.query import Query, parse_modalities
@@ -183,9 +182,11 @@ class Searcher:
         looked_up = _since(started)
 
         started = time.perf_counter()
-        tokens: TokenRows | None = None
         if vector is None:
-            vector, tokens = stage.embed_with_tokens(query, self.encoder, self._limits, plan)
+            with_tokens = plan is not None and plan.needs_query_tokens
+            embedded = embed_query(query, self.encoder, self._limits, with_tokens=with_tokens)
+        else:
+            embedded = Embedded(vector)
         warnings += long_text_warnings(query, self.encoder)
         encoded = _since(started)
 
@@ -196,7 +197,7 @@ class Searcher:
         same = self._same_items(query)
         k = query.k + len(same)
         found = {
-            modality: self._best_items(index, vector, ids, max(k, rerank_depth) if modality in judged else k)
+            modality: self._best_items(index, embedded.vector, ids, max(k, rerank_depth) if modality in judged else k)
             if len(ids)
             else []
             for modality, ids in allowed.items()
@@ -207,11 +208,13 @@ class Searcher:
         ranked = {modality: [Judged(*one) for one in items] for modality, items in found.items()}
         if plan is not None:
             for modality in judged:
-                ranked[modality] = stage.judge(plan, found[modality], modality, self.collection, tokens, rerank_depth)
+                ranked[modality] = stage.judge(
+                    plan, found[modality], modality, self.collection, embedded.tokens, rerank_depth
+                )
         reranked = _since(started)
 
         started = time.perf_counter()
-        cohorts = {modality: self._cohort_cosines(modality, vector) for modality in allowed}
+        cohorts = {modality: self._cohort_cosines(modality, embedded.vector) for modality in allowed}
         best = rank(ranked, cohorts, query, score_kind, same)
         timings = {
             "encode": encoded,

@@ -383,8 +383,8 @@ def test_parts_add_up_by_their_weights(searcher: Searcher) -> None:
     red, blue = encoder.encode_queries(["red", "blue"]).astype(np.float64)
     query = Query((QueryPart(TEXT, "red"), QueryPart(TEXT, "blue", -0.3)))
     expected = red - 0.3 * blue
-    assert embed_query(query, encoder) == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
-    assert np.linalg.norm(embed_query(query, encoder)) == pytest.approx(1.0, abs=1e-6)
+    assert embed_query(query, encoder).vector == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
+    assert np.linalg.norm(embed_query(query, encoder).vector) == pytest.approx(1.0, abs=1e-6)
     mixed = Query((QueryPart(TEXT, "red"), QueryPart(TEXT, "blue")), modalities=frozenset({IMAGE}))
     between = "black"  # the fake encoder's black lies between red and blue
     assert set(names(searcher.search(mixed, k=3))) == {"red", "blue", between}
@@ -414,11 +414,21 @@ def test_only_a_minus_part_finds_what_is_least_like_it(searcher: Searcher) -> No
 def test_a_long_sound_asks_with_the_mean_of_its_windows(tmp_path: Path) -> None:
     path = tone(tmp_path / "long.wav", (300, 8.0), (2_500, 10.0))
     encoder = FakeEncoder()
-    vector = embed_query(Query((QueryPart(AUDIO, path),)), encoder)
+    vector = embed_query(Query((QueryPart(AUDIO, path),)), encoder).vector
     samples = soundfile.read(path, dtype="float32")[0]
     windows = [samples[:160_000], samples[128_000:288_000]]
     mean = encoder.encode_audio([encoder.prepare_audio(window) for window in windows]).mean(axis=0)
     assert vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-4)
+
+
+def test_the_media_tokens_of_a_sound_are_those_of_its_first_window_however_long_it_is() -> None:
+    seconds = np.arange(300 * 16_000, dtype=np.float32) / 16_000
+    samples = np.sin(2 * np.pi * np.where(seconds < 10, 300, 2_500) * seconds).astype(np.float32)
+    encoder = FakeEncoder()
+    embedded = embed_query(Query((QueryPart(AUDIO, samples),)), encoder, with_tokens=True)
+    _, tokens = encoder.encode_audio_with_tokens([encoder.prepare_audio(samples[:160_000])])
+    assert embedded.tokens is not None and np.array_equal(embedded.tokens, tokens)
+    assert embed_query(Query((QueryPart(AUDIO, samples),)), encoder).tokens is None
 
 
 # ---------------------------------------------------------------------------------- what is missing or wrong

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection as Many
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
-from indexer.encoders.tokens.format import TokenEncoder, TokenRows, token_encoder
+from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import CollectionError, ModelError, UsageError
-from indexer.items import Embeddings, Modality
-from indexer.limits import MediaLimits
-from retrieval.embed import Vector, embed_query
+from indexer.items import Modality
 from retrieval.query import Query, QueryPart
 from retrieval.rerank.base import Captioner, Reranker, captioner_of, open_reranker
 
@@ -51,6 +49,11 @@ class Plan:
     reranker: Reranker
     part: QueryPart
     modalities: frozenset[Modality]
+
+    @property
+    def needs_query_tokens(self) -> bool:
+        """Whether the query is a picture or sound, whose own media tokens are read."""
+        return self.part.kind is not Modality.TEXT
 
 
 def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
@@ -114,20 +117,6 @@ def make_plan(
     if part.kind is Modality.TEXT and found != {Modality.TEXT}:
         collection.require_tokens(reranker.token_spec)
     return Plan(reranker, part, frozenset(found))
-
-
-def embed_with_tokens(
-    query: Query, encoder: DualEncoder, limits: MediaLimits | None, plan: Plan | None
-) -> tuple[Vector, TokenRows | None]:
-    """As ``embed_query``; where the plan needs the media tokens of what asks, also those, from the same pass.
-
-    ``(1, row_bytes)``; the tokens of a sound of several windows are those of the first.
-    """
-    maker = token_encoder(encoder)
-    if plan is None or plan.part.kind is Modality.TEXT or maker is None:
-        return embed_query(query, encoder, limits), None
-    keeper = _KeepsTokens(encoder, maker)
-    return embed_query(query, cast(DualEncoder, keeper), limits), keeper.tokens
 
 
 def judge(
@@ -215,25 +204,3 @@ def planned(
 
 def _judges(reranker: Reranker, query: Modality, candidate: Modality) -> bool:
     return Modality.TEXT in (query, candidate) and reranker.supports(query, candidate)
-
-
-class _KeepsTokens:
-    """An encoder that makes media tokens beside its vectors, and keeps those of the first segment."""
-
-    def __init__(self, encoder: DualEncoder, maker: TokenEncoder) -> None:
-        self._encoder = encoder
-        self._maker = maker
-        self.tokens: TokenRows | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        rows, tokens = self._maker.encode_images_with_tokens(prepared)
-        self.tokens = tokens[:1]
-        return rows
-
-    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        rows, tokens = self._maker.encode_audio_with_tokens(prepared)
-        self.tokens = tokens[:1]
-        return rows
