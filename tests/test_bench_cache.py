@@ -14,13 +14,14 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.fake import FakeEncoder, FakeReranker
+from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets.benchmark import load_benchmark
 from retrieval.evaluation.store import Store
+from retrieval.rerank.fake import FakeReranker
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 

@@ -20,7 +20,7 @@ from sacrebleu import corpus_bleu
 from trimodal.cli import app
 from typer.testing import CliRunner
 
-from indexer.encoders.fake import FakeEncoder, FakeReranker
+from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MissingExtra, ModelError, UsageError
 from indexer.items import Embeddings
@@ -31,6 +31,7 @@ from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark
 from retrieval.evaluation.report.text import as_markdown, as_text
+from retrieval.rerank.fake import FakeReranker
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 SENTENCES = ["a small red car stands on the road", "two blue birds sit on a wire", "the cat sat on the mat"]

@@ -16,11 +16,12 @@ from indexer.build.captioning import fill_captions
 from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import find_items
-from indexer.encoders.fake import FakeEncoder, FakeReranker
+from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.items import Embeddings
 from retrieval.rerank.captions import Captioned, caption_files
+from retrieval.rerank.fake import FakeReranker
 from retrieval.rerank.guesses import Guess, guesses, naming_probability, weighed
 from retrieval.rerank.names import NAMES, keep_names, load_names, save_names
 from retrieval.rerank.naming import dropped_line, sayable
@@ -103,7 +104,7 @@ def test_a_picture_below_the_least_probability_has_a_probability_and_no_caption(
 
 
 def test_caption_prints_unsure_and_gives_null_in_json(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeEncoder, "open_reranker", lambda self: Doubts())
+    monkeypatch.setattr("retrieval.rerank.fake.FakeReranker", Doubts)
     arguments = ["caption", str(media / "red.png"), str(media / "blue.png"), "--model", "fake"]
     plain = CliRunner().invoke(app, arguments)
     assert plain.exit_code == 0

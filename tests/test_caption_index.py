@@ -21,11 +21,12 @@ from indexer.build.run import BuildReport, CaptionReport, build
 from indexer.collection.collection import Collection
 from indexer.collection.records import GENERATED_BY, ItemRow
 from indexer.corpus.walk import find_items
-from indexer.encoders.fake import FakeEncoder, FakeReranker
+from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError
 from indexer.items import Embeddings, Modality
 from retrieval import Searcher
+from retrieval.rerank.fake import FakeReranker
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
 SPEC = FakeEncoder.token_spec

@@ -22,7 +22,7 @@ from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.metrics import Relevance, RelevantRanks
 from retrieval.evaluation.report.text import as_markdown, as_text
 from retrieval.evaluation.reranking import Pairs, best_first, gains, judge_direction
-from retrieval.rerank import calibration
+from retrieval.rerank import calibration, open_reranker
 
 IMAGE, TEXT = Modality.IMAGE, Modality.TEXT
 SPEC = TokenSpec(1, 2, "numbers")
@@ -32,6 +32,7 @@ class Table:
     """Logits from a table: pictures are numbered by their tokens, texts by their words."""
 
     token_spec = SPEC
+    identity = ""
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
         self.table = logits  # (texts, pictures)
@@ -225,7 +226,7 @@ def test_a_reranker_adds_a_second_result_after_the_first_of_each_direction(bench
     encoder = FakeEncoder()
     told: list[tuple[int, int, str]] = []
     result = run_benchmark(
-        benchmark, encoder, reranker=encoder.open_reranker(), rerank_depth=3,
+        benchmark, encoder, reranker=open_reranker(encoder), rerank_depth=3,
         progress=lambda done, total, stage: told.append((done, total, stage)),
     )  # fmt: skip
     assert [(one.direction, one.stage) for one in result.results] == [
@@ -261,7 +262,7 @@ def test_a_direction_that_it_does_not_support_has_no_second_result(benchmark: Be
 
 def test_the_report_tells_the_gain_and_the_calibration(benchmark: Benchmark) -> None:
     encoder = FakeEncoder()
-    result = run_benchmark(benchmark, encoder, reranker=encoder.open_reranker(), rerank_depth=3)
+    result = run_benchmark(benchmark, encoder, reranker=open_reranker(encoder), rerank_depth=3)
     text = as_text(result, width=200)
     assert "text->image (rerank)" in text
     assert "text->image, gain by reranking: R@1 " in text

@@ -37,6 +37,7 @@ class Dice:
     """Logits by a hash of the text and the tokens, in [-3, 3]; counts what it was asked."""
 
     token_spec: TokenSpec = FakeEncoder.token_spec  # type: ignore[assignment]
+    identity = ""
 
     def __init__(self, media: frozenset[Modality] = frozenset({IMAGE}), constant: float | None = None) -> None:
         self.media = media
@@ -89,9 +90,6 @@ class Bare(FakeEncoder):
     """The same towers without a reranker."""
 
     token_spec = None
-
-    def open_reranker(self) -> Any:
-        return None
 
 
 def make(where: Path, *paths: Path, tokens: TokenSpec | None = FakeEncoder.token_spec) -> Path:

@@ -23,10 +23,12 @@ from indexer.collection import collection as collection_module
 from indexer.collection.collection import Collection
 from indexer.collection.token_store import TokenStore
 from indexer.corpus.walk import find_items
-from indexer.encoders.fake import FakeEncoder, FakeReranker
+from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import CollectionError, EncoderMismatch, IndexDamaged, ModelError, StorageError
 from indexer.items import Embeddings, Item, Modality, Segment
+from retrieval.rerank import open_reranker
+from retrieval.rerank.fake import FakeReranker
 
 SPEC = FakeEncoder.token_spec
 assert SPEC is not None
@@ -507,7 +509,7 @@ def test_tokens_of_a_wrong_shape_are_the_models_fault() -> None:
 
 
 def test_the_fake_reranker_prefers_the_picture_of_the_colour_and_says_it() -> None:
-    encoder, reranker = FakeEncoder(), FakeEncoder().open_reranker()
+    encoder, reranker = FakeEncoder(), open_reranker(FakeEncoder())
     assert isinstance(reranker, FakeReranker)
     plain = [np.broadcast_to(np.array(rgb, np.float32), (4, 4, 3)) for rgb in ((1, 0, 0), (0, 0, 1))]
     vectors, tokens = encoder.encode_images_with_tokens(plain)

@@ -8,13 +8,16 @@ read differently. Knows nothing of files, collections or searching.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality, Samples
+
+if TYPE_CHECKING:
+    import torch
 
 #: Rate of the sound that ``prepare_audio`` takes.
 SAMPLE_RATE_HZ = 16_000
@@ -61,6 +64,15 @@ class DualEncoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """As ``encode_images``, for texts that ask; also captions used as queries."""
+
+
+@runtime_checkable
+class RunsOnTorch(Protocol):
+    """A dual encoder whose towers run on a device of torch; any other computes in NumPy, on the CPU."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers run."""
 
 
 def require_tower(encoder: DualEncoder, modality: Modality) -> None:

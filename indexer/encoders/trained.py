@@ -124,19 +124,20 @@ class TrainedDualEncoder:
     @cached_property
     def token_spec(self) -> TokenSpec | None:
         """How the media tokens of its reranker look; ``None`` where the model has no reranker."""
-        return None if self._reranker is None else self._reranker.token_spec
+        return None if self.reranker_config is None else self.reranker_config.token_spec
 
     def encode_images_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
         """float32 ``(n, dim)`` and packed media tokens uint8 ``(n, row_bytes)``, from one forward pass."""
-        assert self._reranker is not None
-        wanted = self._reranker.sources["image"].grids
+        assert self.reranker_config is not None
+        wanted = self.reranker_config.sources["image"].grids
         return self._with_tokens(Modality.IMAGE, prepared, lambda: self.image_tower.with_grids(prepared, wanted))
 
     def encode_audio_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, TokenRows]:
         """As for pictures; rows of zeros where the reranker was not trained on sounds."""
-        assert self._reranker is not None
-        if Modality.AUDIO not in self._reranker.sources:
-            return self.encode_audio(prepared), np.zeros((len(prepared), self._reranker.token_spec.row_bytes), np.uint8)
+        assert self.reranker_config is not None
+        if Modality.AUDIO not in self.reranker_config.sources:
+            row_bytes = self.reranker_config.token_spec.row_bytes
+            return self.encode_audio(prepared), np.zeros((len(prepared), row_bytes), np.uint8)
         return self._with_tokens(Modality.AUDIO, prepared, lambda: self.audio_tower.with_grids(prepared))
 
     def _with_tokens(
@@ -145,18 +146,19 @@ class TrainedDualEncoder:
     ) -> tuple[Embeddings, TokenRows]:  # fmt: skip
         import torch
 
-        assert self._reranker is not None
-        spec = self._reranker.token_spec
+        assert self.reranker_config is not None
+        spec = self.reranker_config.token_spec
         if not len(prepared):
             return self._none(), spec.pack(np.zeros((0, spec.count, spec.width), np.float32))
         rows, grids = read()
         with torch.inference_mode():
-            tokens = self._compressor(modality)(self._reranker.sources[modality].split(rows, grids))
+            tokens = self._compressor(modality)(self.reranker_config.sources[modality].split(rows, grids))
         vectors = self._project(modality, np.asarray(rows.cpu().numpy(), dtype=np.float32))
         return vectors, spec.pack(np.asarray(tokens.float().cpu().numpy(), dtype=np.float32))
 
     @cached_property
-    def _reranker(self) -> RerankerConfig | None:
+    def reranker_config(self) -> RerankerConfig | None:
+        """What ``reranker/reranker.json`` of the directory says; ``None`` where there is none. Raises `ModelError`."""
         from indexer.encoders.tokens.config import read_reranker
 
         return read_reranker(self.directory, self.fingerprint)
@@ -164,11 +166,11 @@ class TrainedDualEncoder:
     def _compressor(self, modality: Modality) -> Compressor:
         from indexer.encoders.tokens.compressor import load_compressor
 
-        assert self._reranker is not None
+        assert self.reranker_config is not None
         with self._lock:
             name = f"compressor of {modality}"
             if name not in self._loaded:
-                self._loaded[name] = load_compressor(self.directory, self._reranker, modality).to(self.device)
+                self._loaded[name] = load_compressor(self.directory, self.reranker_config, modality).to(self.device)
             found: Compressor = self._loaded[name]
         return found
 

@@ -11,17 +11,16 @@ from what another batch gives.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.base import DualEncoder, RunsOnTorch
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.store import Store
@@ -55,9 +54,9 @@ class BenchCache:
     """By kind: image, audio, text, captions, logits."""
 
     @classmethod
-    def open(cls, directory: Path, encoder: object, fingerprint: str) -> BenchCache:
+    def open(cls, directory: Path, encoder: DualEncoder, fingerprint: str) -> BenchCache:
         """The stores in ``directory`` for an encoder with this fingerprint."""
-        device = str(getattr(encoder, "device", "cpu"))
+        device = str(encoder.device) if isinstance(encoder, RunsOnTorch) else "cpu"
         digest = _key("encoder", fingerprint, device, os.environ.get("TRIMODAL_DTYPE", "auto")).hex()
         place = directory / digest[:24]
         return cls(Store(place / "embeddings.sqlite"), Store(place / "logits.sqlite"), digest)
@@ -149,13 +148,15 @@ class CachedReranker:
         self._cache = cache
         self.counts = cache.counts.setdefault("logits", Counts())
         """Of pairs."""
-        config: Any = getattr(reranker, "config", None)  # of a trained one, what its weights are put into
-        said = "" if config is None else json.dumps(config.to_json(), sort_keys=True, default=str)
-        self._identity = _key("reranker", cache.encoder, reranker.token_spec.fingerprint, said).hex()
+        self._identity = _key("reranker", cache.encoder, reranker.token_spec.fingerprint, reranker.identity).hex()
 
     @property
     def token_spec(self) -> TokenSpec:
         return self._reranker.token_spec
+
+    @property
+    def identity(self) -> str:
+        return self._reranker.identity
 
     def missing(self) -> str | None:
         return self._reranker.missing()

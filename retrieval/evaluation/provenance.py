@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.base import DualEncoder
+from indexer.encoders.base import DualEncoder, RunsOnTorch
 from indexer.files import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,12 +46,11 @@ def of_run(encoder: DualEncoder, arguments: Sequence[str]) -> dict[str, Any]:
 
 def device_of(encoder: DualEncoder) -> tuple[str, str]:
     """Device and number format of the towers, as torch calls them; those of NumPy for an encoder without torch."""
-    device = getattr(encoder, "device", None)
-    if device is None:
+    if not isinstance(encoder, RunsOnTorch):
         return "cpu", "float32"
     from indexer.encoders.devices import choose_dtype
 
-    return str(device), str(choose_dtype(device)).removeprefix("torch.")
+    return str(encoder.device), str(choose_dtype(encoder.device)).removeprefix("torch.")
 
 
 def hardware(device: str) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.base import DualEncoder
-from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.encoders.fake import FAKE_TOKENS
+from indexer.encoders.tokens.config import HasReranker
+from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality
 
@@ -26,6 +28,10 @@ class Reranker(Protocol):
     @property
     def token_spec(self) -> TokenSpec:
         """The tokens that it reads."""
+
+    @property
+    def identity(self) -> str:
+        """What its logits depend on beside the tokens, such as its settings as text; "" for nothing else."""
 
     def missing(self) -> str | None:
         """What it lacks on this machine before it can score, with the command that gets it; ``None``: nothing."""
@@ -78,19 +84,19 @@ def captioner_of(reranker: Reranker, encoder: DualEncoder) -> Captioner:
 
 
 def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None:
-    """The reranker of a model, or ``None`` where it has none; weights are read on first use."""
-    opener = getattr(encoder, "open_reranker", None)  # a fake's own
-    if opener is not None:
-        found: Reranker = opener()
-        return found
-    directory = getattr(encoder, "directory", None)
-    if directory is None:
-        return None
-    from indexer.encoders.tokens.config import read_reranker
+    """The reranker that reads the media tokens of ``encoder``, or ``None`` where there is none.
 
-    config = read_reranker(directory, encoder.fingerprint)
-    if config is None:
-        return None
-    from retrieval.rerank.trained import TrainedReranker
+    Weights are read on first use. Raises ``ModelError`` for a ``reranker.json`` that can't be used.
+    """
+    if isinstance(encoder, HasReranker):
+        if encoder.reranker_config is None:
+            return None
+        from retrieval.rerank.trained import TrainedReranker
 
-    return TrainedReranker(directory, config, device)
+        return TrainedReranker(encoder.directory, encoder.reranker_config, device)
+    maker = token_encoder(encoder)
+    if maker is not None and maker.token_spec == FAKE_TOKENS:
+        from retrieval.rerank.fake import FakeReranker
+
+        return FakeReranker()
+    return None

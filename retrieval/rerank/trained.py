@@ -5,6 +5,7 @@ Knows nothing of collections or of search; weights are read on first use.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,11 @@ class TrainedReranker:
     def token_spec(self) -> TokenSpec:
         """The tokens that it reads."""
         return self.config.token_spec
+
+    @property
+    def identity(self) -> str:
+        """``reranker.json`` on one line: settings, and digests of the weights and names."""
+        return json.dumps(self.config.to_json(), sort_keys=True, default=str)
 
     def missing(self) -> str | None:
         """The language model that it reads with, where that is not on this machine."""

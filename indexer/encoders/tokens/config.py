@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.encoders.weights.untrusted import read_json_object, require_keys, require_types
@@ -104,6 +104,19 @@ class RerankerConfig:
         content = json.dumps([self.encoder, read, self.compressors, self.sha256], sort_keys=True)
         count = sizes["queries"] + sizes["summary"]
         return TokenSpec(count, sizes["width"], hashlib.sha256(content.encode()).hexdigest()[:32])
+
+
+@runtime_checkable
+class HasReranker(Protocol):
+    """A dual encoder in a directory that may hold a reranker beside it."""
+
+    @property
+    def directory(self) -> Path:
+        """The model's directory."""
+
+    @property
+    def reranker_config(self) -> RerankerConfig | None:
+        """As :func:`read_reranker`."""
 
 
 def write_reranker(model: Path, config: RerankerConfig) -> None:
