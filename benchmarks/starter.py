@@ -43,7 +43,7 @@ from indexer.items import Modality
 from retrieval.evaluation.benchmark import Comparison, comparisons, measure
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, encode_captions
-from retrieval.evaluation.metrics import Relevance
+from retrieval.evaluation.ranks import Relevance
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 32  # of `trimodal bench`: with bfloat16, other batches move a vector by a rounding

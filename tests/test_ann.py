@@ -17,7 +17,7 @@ from indexer.items import Embeddings
 from retrieval.evaluation.ann import measure_ann, recall_of_neighbours
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets.benchmark import load_benchmark
-from retrieval.evaluation.metrics import Relevance, ranks_of_embeddings
+from retrieval.evaluation.ranks import Relevance, ranks_of_embeddings
 
 
 def unit(rng: np.random.Generator, n: int, dim: int) -> Embeddings:

@@ -24,9 +24,9 @@ from retrieval.evaluation import details, metrics
 from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.compare import Run, compare_runs
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
-from retrieval.evaluation.metrics import Relevance, RelevantRanks
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
+from retrieval.evaluation.ranks import Relevance, RelevantRanks
 from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail
 from retrieval.evaluation.report.html.page import page as page_of

@@ -13,7 +13,7 @@ from indexer.errors import StorageError
 from indexer.items import Skipped
 from retrieval.evaluation.ann import AnnResult
 from retrieval.evaluation.benchmark import BenchmarkResult, Comparison, measure
-from retrieval.evaluation.metrics import Relevance
+from retrieval.evaluation.ranks import Relevance
 from retrieval.evaluation.report.text import as_csv, as_document, as_html, as_markdown, as_text, write_report
 from retrieval.evaluation.zero_shot import ZeroShot
 

@@ -16,12 +16,12 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation import metrics
+from retrieval.evaluation import statistics
 from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
-from retrieval.evaluation.metrics import Relevance, RelevantRanks
+from retrieval.evaluation.ranks import Relevance, RelevantRanks, best_first
 from retrieval.evaluation.report.text import as_markdown, as_text
-from retrieval.evaluation.reranking import Pairs, best_first, gains, judge_direction
+from retrieval.evaluation.reranking import Pairs, gains, judge_direction
 from retrieval.rerank import calibration
 
 IMAGE, TEXT = Modality.IMAGE, Modality.TEXT
@@ -163,8 +163,8 @@ def test_the_p_value_is_that_of_all_signs(won: int, lost: int) -> None:
     n = won + lost
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     exact = float(np.mean(np.abs(signs.sum(axis=1)) >= abs(won - lost)))
-    assert metrics.sign_flip_p_value(changes) == pytest.approx(exact, abs=0.02)
-    assert metrics.sign_flip_p_value(0.3 * changes) == metrics.sign_flip_p_value(changes)
+    assert statistics.sign_flip_p_value(changes) == pytest.approx(exact, abs=0.02)
+    assert statistics.sign_flip_p_value(0.3 * changes) == statistics.sign_flip_p_value(changes)
 
 
 # ------------------------------------------------------------------------------------------ calibration

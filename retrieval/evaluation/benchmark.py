@@ -43,9 +43,10 @@ from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import DirectionDetails, Entry, examples_of, fingerprint, similarities_of
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
-from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
 from retrieval.evaluation.provenance import short_spec
+from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, ranks_of_embeddings
 from retrieval.evaluation.reranking import Gain, Pairs, calibration_of, gains, judge_direction
+from retrieval.evaluation.statistics import bootstrap_ci95
 from retrieval.evaluation.zero_shot import ZeroShot, class_vectors, classification
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import RERANK_DEPTH
@@ -327,7 +328,7 @@ def measure(comparison: Comparison, *, stage: str = "dual", seed: int = 0) -> Di
 
 def dual_ranks(comparison: Comparison) -> RelevantRanks:
     """Ranks of one direction by cosine."""
-    return metrics.ranks_of_embeddings(
+    return ranks_of_embeddings(
         comparison.query_vectors,
         comparison.candidate_vectors,
         comparison.relevance,
@@ -358,7 +359,7 @@ def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed:
         recall_at={k: metrics.recall_at_k(ranks, k) for k in _AT},
         mrr=metrics.mrr(ranks),
         chance=chance,
-        ci95={name: metrics.bootstrap_ci95(values, seed=seed) for name, values in per_query.items()},
+        ci95={name: bootstrap_ci95(values, seed=seed) for name, values in per_query.items()},
         zero_shot=None
         if comparison.labels is None
         else classification(ranks, comparison.labels, comparison.relevance.n_candidates),

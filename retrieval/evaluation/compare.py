@@ -17,11 +17,11 @@ import numpy as np
 
 from indexer.errors import UsageError
 from indexer.files import display_path, one_line
-from retrieval.evaluation import metrics
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import FOUND_AT
-from retrieval.evaluation.metrics import Floats
 from retrieval.evaluation.provenance import short_spec
+from retrieval.evaluation.ranks import Floats
+from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
 
 #: More are not told apart on a page.
 MAX_RUNS = 6
@@ -224,8 +224,8 @@ def _differences(
             baseline=float(before[metric].mean()),
             value=float(after[metric].mean()),
             difference=float(change.mean()),
-            ci95=metrics.bootstrap_ci95(change, seed=seed),
-            p_value=metrics.sign_flip_p_value(change, seed=seed),
+            ci95=bootstrap_ci95(change, seed=seed),
+            p_value=sign_flip_p_value(change, seed=seed),
             n_queries=len(change),
             better=int((change > 0).sum()),
             worse=int((change < 0).sum()),

@@ -16,7 +16,7 @@ import numpy as np
 
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
+from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
 
 #: The curves are drawn for k = 1 .. this.
 CURVE_TO = 100
@@ -237,7 +237,7 @@ def _one_a_row(order: Ints, asked: Sequence[Entry], ranks: RelevantRanks, *, mis
 
 
 def _blocks(queries: Embeddings, candidates: Embeddings, candidate_starts: Ints | None) -> Iterator[tuple[int, Any]]:
-    for start, block in metrics.similarity_blocks(queries, candidates):
+    for start, block in similarity_blocks(queries, candidates):
         if candidate_starts is not None:
             block = np.maximum.reduceat(block, candidate_starts, axis=1)
         yield start, block

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
+from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
+from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
 from retrieval.rerank import calibration
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import match_scores
@@ -100,13 +101,13 @@ def judge_direction(
     started = time.perf_counter()
     if pairs.query is not Modality.TEXT and reranker.supports(Modality.TEXT, pairs.query):
         asking: dict[str, list[int]] = {}
-        for first, block in metrics.similarity_blocks(queries, candidates):
+        for first, block in similarity_blocks(queries, candidates):
             for query, cosines in enumerate(block, start=first):
                 for text in dict.fromkeys(pairs.texts[place] for place in best_first(cosines, depth).tolist()):
                     asking.setdefault(text, []).append(query)
         judging.read_ahead(asking, lambda share: on_queries(int(share * (len(queries) - 1)), len(queries))
                            if on_queries is not None else None)  # fmt: skip
-    for first, block in metrics.similarity_blocks(queries, candidates):
+    for first, block in similarity_blocks(queries, candidates):
         for query, cosines in enumerate(block, start=first):
             if pairs.query is Modality.TEXT and query % _READ_AT_ONCE == 0:
                 reranker.read(pairs.texts[query : query + _READ_AT_ONCE])
@@ -135,27 +136,13 @@ def judge_direction(
     )
 
 
-def best_first(similarities: NDArray[Any], depth: int) -> Ints:
-    """Indices of the ``depth`` highest of ``(n,)``, falling; ties: the lower index first.
-
-    >>> best_first(np.array([0.5, 0.9, 0.5, 0.5]), 3).tolist()
-    [1, 0, 2]
-    """
-    n = len(similarities)
-    if depth >= n:
-        return np.argsort(-similarities, kind="stable")
-    least = np.partition(similarities, n - depth)[n - depth]
-    there = np.flatnonzero(similarities >= least)
-    return there[np.argsort(-similarities[there], kind="stable")][:depth]
-
-
 def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: int = 0) -> dict[str, Gain]:
     """The gain of ``hit_rate_at_k`` for each k, paired over the queries: bootstrap interval and sign-flip p-value."""
     found = {}
     for k in at:
         change = metrics.hits_at_k(after, k) - metrics.hits_at_k(before, k)
-        interval = metrics.bootstrap_ci95(change, seed=seed)
-        found[f"hit_rate_at_{k}"] = Gain(float(change.mean()), interval, metrics.sign_flip_p_value(change, seed=seed))
+        interval = bootstrap_ci95(change, seed=seed)
+        found[f"hit_rate_at_{k}"] = Gain(float(change.mean()), interval, sign_flip_p_value(change, seed=seed))
     return found
 
 
