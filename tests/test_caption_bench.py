@@ -25,12 +25,12 @@ from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MissingExtra, ModelError, UsageError
 from indexer.items import Embeddings
 from retrieval.evaluation import caption_metrics
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.caption_metrics import find_wordnet, score_captions, tokenised
 from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark
 from retrieval.evaluation.report.text import as_markdown, as_text
+from retrieval.evaluation.runner import run_benchmark
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 SENTENCES = ["a small red car stands on the road", "two blue birds sit on a wire", "the cat sat on the mat"]

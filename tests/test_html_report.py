@@ -21,7 +21,6 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Item, Modality
 from retrieval.evaluation import details, metrics
-from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.compare import Run, compare_runs
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
 from retrieval.evaluation.provenance import command_line, short_spec
@@ -31,6 +30,9 @@ from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail
 from retrieval.evaluation.report.html.page import page as page_of
 from retrieval.evaluation.report.text import as_csv, as_document, as_html, json_text, write_report
+from retrieval.evaluation.results import BenchmarkResult
+from retrieval.evaluation.runner import run_benchmark
+from retrieval.evaluation.shown_items import Entry, fingerprint
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'single' </title>\u202e"
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
@@ -335,7 +337,7 @@ def test_examples_are_the_worst_misses_and_hits_one_of_a_row(result: BenchmarkRe
 
 
 def test_a_second_stage_s_order_is_what_its_examples_show() -> None:
-    entries = [details.Entry(str(i), details.Modality.TEXT, text=str(i)) for i in range(3)]
+    entries = [Entry(str(i), details.Modality.TEXT, text=str(i)) for i in range(3)]
     vectors = np.eye(3, dtype=np.float32)
     relevance = Relevance.from_lists([[0], [1], [2]], 3)
     ranks = RelevantRanks(np.array([3, 1, 1]), np.arange(4))
@@ -366,7 +368,7 @@ def test_queries_are_named_again_in_the_order_in_which_they_were_measured(tmp_pa
     for one in result.results:
         assert one.details is not None
         queries = queries_of(benchmark, one.direction)
-        assert details.fingerprint([asked for asked, _ in queries]) == one.details.queries_sha256, one.direction
+        assert fingerprint([asked for asked, _ in queries]) == one.details.queries_sha256, one.direction
         wanted = "text" if one.direction.endswith("text") else one.direction.partition("->")[2]
         assert {entry.modality.value for _, entry in queries} == {wanted}
 

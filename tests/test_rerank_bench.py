@@ -17,11 +17,13 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation import statistics
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
+from retrieval.evaluation.directions import Pairs
 from retrieval.evaluation.ranks import Relevance, RelevantRanks, best_first
 from retrieval.evaluation.report.text import as_markdown, as_text
-from retrieval.evaluation.reranking import Pairs, gains, judge_direction
+from retrieval.evaluation.reranking import judge_direction
+from retrieval.evaluation.runner import run_benchmark
+from retrieval.evaluation.second_stage import gains
 from retrieval.rerank import calibration
 
 IMAGE, TEXT = Modality.IMAGE, Modality.TEXT

@@ -6,7 +6,6 @@ pictures or pages: an example names a row of the benchmark, a page finds its pic
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from indexer.items import Embeddings, Modality
+from indexer.items import Embeddings
 from retrieval.evaluation import metrics
 from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
+from retrieval.evaluation.shown_items import Entry
 
 #: The curves are drawn for k = 1 .. this.
 CURVE_TO = 100
@@ -28,22 +28,6 @@ SHOWN = 5
 _MISSES, _HITS = 6, 4
 #: Bins over [-1, 1] while counting; the filled part of them is then merged to at most ``_SHOWN_BINS``.
 _FINE_BINS, _SHOWN_BINS = 4_000, 50
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A query or a candidate as people see it: a file of a row, or words."""
-
-    row_id: str
-    modality: Modality
-    path: str | None = None
-    """Of the file, relative to the manifest where it is below it, printable."""
-    text: str | None = None
-    """Of a caption or a text itself; of a file, its first caption."""
-
-    def to_json(self) -> dict[str, Any]:
-        """``modality``, ``path`` and ``text``."""
-        return {"modality": self.modality.value, "path": self.path, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +127,6 @@ def curves(ranks: RelevantRanks, to: int = CURVE_TO) -> tuple[Floats, Floats]:
     weights = np.repeat(1.0 / ranks.counts, ranks.counts)
     each = np.bincount(np.minimum(ranks.ranks, to + 1), weights=weights, minlength=to + 2)[1 : to + 1]
     return np.cumsum(first) / n, np.cumsum(each) / n
-
-
-def fingerprint(entries: Sequence[Entry]) -> str:
-    """sha256 of what the entries are, in their order."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        own = entry.text or "" if entry.path is None else ""
-        for part in (entry.row_id, entry.modality.value, own):
-            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
 
 
 def similarities_of(

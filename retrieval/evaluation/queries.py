@@ -1,15 +1,14 @@
 """The queries of a benchmark's directions by their numbers, without encoding anything.
 
 A report keeps a rank for every query, not the query: this names them again, from the dataset. Its order is that of
-``benchmark.comparisons``; where a run skipped files the numbers shift, so ``fingerprint`` is to be compared first.
+``directions.comparisons``; where a run skipped files the numbers shift, so ``fingerprint`` is to be compared first.
 """
 
 from __future__ import annotations
 
 from indexer.items import Modality
-from retrieval.evaluation.benchmark import entry_of
 from retrieval.evaluation.datasets.benchmark import Benchmark
-from retrieval.evaluation.details import Entry
+from retrieval.evaluation.shown_items import Entry, entry_of
 
 
 def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[Entry, Entry]]:

@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation import metrics
+from retrieval.evaluation.directions import Pairs
 from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
-from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
-from retrieval.rerank import calibration
 from retrieval.rerank.reranker import Reranker
 from retrieval.rerank.stage import match_scores
 
@@ -32,23 +29,6 @@ OnQueries = Callable[[int, int], None]
 BEST = 5
 
 _TELL_EVERY = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """What a reranker reads of one direction: texts on one side, media tokens on the other."""
-
-    query: Modality
-    candidate: Modality
-    texts: Sequence[str]
-    """Of the queries or the candidates, whichever are texts."""
-    tokens: TokenRows
-    """Packed, ``(n, row_bytes)``, of the other side."""
-
-    @property
-    def told_of(self) -> Modality:
-        """What texts are judged against."""
-        return self.candidate if self.query is Modality.TEXT else self.query
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +44,6 @@ class Judgement:
     seconds: float
     best: Ints  # (q, up to BEST)
     """The first candidates of each query in the new order, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a second stage gave over the first one, on the same queries."""
-
-    gain: float
-    ci95: tuple[float, float]
-    p_value: float
-
-    def to_json(self) -> dict[str, Any]:
-        """``gain``, ``ci95`` and ``p_value``."""
-        return {"gain": self.gain, "ci95": list(self.ci95), "p_value": self.p_value}
 
 
 def judge_direction(
@@ -134,36 +101,6 @@ def judge_direction(
         seconds,
         np.stack(best),
     )
-
-
-def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: int = 0) -> dict[str, Gain]:
-    """The gain of ``hit_rate_at_k`` for each k, paired over the queries: bootstrap interval and sign-flip p-value."""
-    found = {}
-    for k in at:
-        change = metrics.hits_at_k(after, k) - metrics.hits_at_k(before, k)
-        interval = bootstrap_ci95(change, seed=seed)
-        found[f"hit_rate_at_{k}"] = Gain(float(change.mean()), interval, sign_flip_p_value(change, seed=seed))
-    return found
-
-
-def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) -> Mapping[str, Any]:
-    """How far the match probabilities of all scored pairs are from the shares that are relevant, fit for JSON.
-
-    ``before`` is the sigmoid of the raw logit, ``after`` the reranker's own probability. A pair that fits and that
-    the benchmark does not call relevant counts as false.
-    """
-    labels = judgement.labels
-    raw = calibration.sigmoid(judgement.logits)
-    chances = np.asarray(reranker.probability(judgement.scores, told_of), dtype=np.float64)
-    document: dict[str, Any] = {
-        "pairs": len(labels),
-        "relevant": int(labels.sum()),
-        "auroc": calibration.auroc(judgement.scores, labels),
-    }
-    for name, values in (("before", raw), ("after", chances)):
-        bins = calibration.reliability_bins(values, labels)
-        document[name] = {"ece": calibration.error_of_bins(bins), "bins": [one.to_json() for one in bins]}
-    return document
 
 
 #: Texts that ask are read together.

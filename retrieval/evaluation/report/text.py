@@ -16,13 +16,13 @@ from rich.text import Text
 
 from indexer.errors import StorageError
 from indexer.files import display_path, one_line, printable
-from retrieval.evaluation.benchmark import BenchmarkResult, DirectionResult
 from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
 from retrieval.evaluation.compare import Run
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.fitted import FittedTable, Version
 from retrieval.evaluation.report.html.page import page
+from retrieval.evaluation.results import BenchmarkResult, DirectionResult
 from retrieval.output import CsvFile, harmless
 from retrieval.output import json_text as document_text
 

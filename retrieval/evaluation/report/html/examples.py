@@ -20,8 +20,8 @@ from indexer.items import Modality
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
 from indexer.media.audio.decode import read_sound
 from indexer.media.image.decode import read_picture
-from retrieval.evaluation.benchmark import entry_of
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.shown_items import entry_of
 
 THUMBNAIL_PX = 224
 CLIP_S = 6.0
