@@ -32,7 +32,7 @@ from retrieval.evaluation.report.html.page import page as page_of
 from retrieval.evaluation.report.text import as_csv, as_document, as_html, json_text, write_report
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.runner import run_benchmark
-from retrieval.evaluation.shown_items import Entry, fingerprint
+from retrieval.evaluation.shown_items import ShownItem, fingerprint
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'single' </title>\u202e"
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
@@ -337,7 +337,7 @@ def test_examples_are_the_worst_misses_and_hits_one_of_a_row(result: BenchmarkRe
 
 
 def test_a_second_stage_s_order_is_what_its_examples_show() -> None:
-    entries = [Entry(str(i), details.Modality.TEXT, text=str(i)) for i in range(3)]
+    entries = [ShownItem(str(i), Modality.TEXT, text=str(i)) for i in range(3)]
     vectors = np.eye(3, dtype=np.float32)
     relevance = Relevance.from_lists([[0], [1], [2]], 3)
     ranks = RelevantRanks(np.array([3, 1, 1]), np.arange(4))
@@ -474,7 +474,7 @@ def test_what_the_page_is_made_of_ships_in_the_wheel() -> None:
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     shipped = settings["tool"]["setuptools"]
     assert "retrieval.evaluation.report.html" in shipped["packages"]
-    beside = [path for path in (root / "retrieval/evaluation/html").iterdir() if path.suffix not in (".py", "")]
+    beside = [path for path in (root / "retrieval/evaluation/report/html").iterdir() if path.suffix not in (".py", "")]
     assert {path.name for path in beside} == {"template.html.j2", "style.css"}
     patterns = shipped["package-data"]["retrieval.evaluation.report.html"]
     assert all(any(path.match(pattern) for pattern in patterns) for path in beside)

@@ -16,7 +16,7 @@ import numpy as np
 from indexer.items import Embeddings
 from retrieval.evaluation import metrics
 from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
-from retrieval.evaluation.shown_items import Entry
+from retrieval.evaluation.shown_items import ShownItem
 
 #: The curves are drawn for k = 1 .. this.
 CURVE_TO = 100
@@ -37,10 +37,10 @@ class Example:
     query: int
     rank: int
     """Of its first relevant candidate."""
-    asked: Entry
-    wanted: Entry
+    asked: ShownItem
+    wanted: ShownItem
     """A relevant candidate: the one that came first."""
-    found: tuple[tuple[Entry, bool], ...]
+    found: tuple[tuple[ShownItem, bool], ...]
     """The first candidates, each with whether it is relevant."""
 
     def to_json(self) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def examples_of(
     candidates: Embeddings,
     relevance: Relevance,
     ranks: RelevantRanks,
-    asked: Sequence[Entry],
-    pool: Sequence[Entry],
+    asked: Sequence[ShownItem],
+    pool: Sequence[ShownItem],
     *,
     candidate_starts: Ints | None = None,
     best: Ints | None = None,
@@ -201,7 +201,7 @@ def examples_of(
     return tuple(map(example, worst)), tuple(example(found[place]) for place in spread)
 
 
-def _one_a_row(order: Ints, asked: Sequence[Entry], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
+def _one_a_row(order: Ints, asked: Sequence[ShownItem], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
     seen: set[str] = set()
     first = ranks.first
     for query in order.tolist():

@@ -11,10 +11,10 @@ The protocol is the usual one of image-text and sound-text retrieval (CLIP_bench
 - ``text->text``: captions of rows with a text are queries, those texts are candidates.
 - ``image->class``: every picture of a class is a query, every class a candidate (see ``zero_shot.py``).
 
-Items without captions are candidates that nobody asks for. A caption is a caption on either side: it goes
+Items without captions are candidates that belong to no query. A caption is a caption on either side: it goes
 through ``encode_queries``, once for each distinct wording; the texts of ``text->text`` are documents and go
 through ``encode_passages``. An item is one candidate: a sound longer than a window is the normalised mean of
-its windows' embeddings (a caption tells of the whole clip), a text of several passages counts by its best
+its windows' embeddings (a caption is about the whole clip), a text of several passages counts by its best
 passage, as in searching. Ties: the lower index first, in the order of the manifest.
 
 Knows nothing of models, files, ranks or metrics.
@@ -31,7 +31,7 @@ from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.encoding import EncodedBenchmark
 from retrieval.evaluation.ranks import Ints, Relevance
-from retrieval.evaluation.shown_items import Entry, entry_of
+from retrieval.evaluation.shown_items import ShownItem, shown_item
 from retrieval.evaluation.zero_shot import class_vectors
 
 #: What the items of a modality are called in results and messages.
@@ -39,7 +39,7 @@ NOUNS = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds", Modality.TEXT: "t
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class RerankInput:
     """What a reranker reads of one direction: texts on one side, media tokens on the other."""
 
     query: Modality
@@ -50,17 +50,18 @@ class Pairs:
     """Packed, ``(n, row_bytes)``, of the other side."""
 
     @property
-    def told_of(self) -> Modality:
-        """What texts are judged against."""
+    def media(self) -> Modality:
+        """The modality of the media tokens, which texts are scored against."""
         return self.candidate if self.query is Modality.TEXT else self.query
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One direction, ready to be ranked: two pools and who belongs to whom."""
+    """One direction, ready to be ranked: queries, candidates, and which candidates are relevant to which query."""
 
     direction: str
     queries: str
+    """What the queries are, in words: captions, pictures, sounds; as ``candidates``."""
     candidates: str
     query_vectors: Embeddings  # (q, dim)
     candidate_vectors: Embeddings  # (n, dim)
@@ -68,11 +69,11 @@ class Comparison:
     candidate_starts: Ints | None = None
     """First vector of each candidate where one has several; ``None``: a vector each."""
     captions_per_item: float | None = None
-    pairs: Pairs | None = None
+    rerank_input: RerankInput | None = None
     """What a reranker reads, where the media tokens were made."""
-    asked: Sequence[Entry] = ()
-    """What the queries are; as ``pool`` empty where nobody will look."""
-    pool: Sequence[Entry] = ()
+    query_items: Sequence[ShownItem] = ()
+    """What the queries are, in order; empty, as ``candidate_items``, where no details are made."""
+    candidate_items: Sequence[ShownItem] = ()
     labels: Sequence[int] | None = None
     """Of ``image->class``: the class of each query."""
 
@@ -114,12 +115,12 @@ class _Captions:
         return np.stack([encoded.captions[text] for text in self.texts])
 
     def relevant_items(self, n_items: int) -> Relevance:
-        """Captions ask: relevant are all carriers of the same words."""
+        """Of captions as queries: all carriers of the same words are relevant."""
         return Relevance.from_lists([self.carriers[text] for text in self.texts], n_items)
 
-    def entries(self, encoded: EncodedBenchmark, rows: Sequence[int]) -> list[Entry]:
+    def shown(self, encoded: EncodedBenchmark, rows: Sequence[int]) -> list[ShownItem]:
         ids = [encoded.benchmark.rows[rows[place]].row_id for place in self.places]
-        return [Entry(row_id, Modality.TEXT, text=text) for row_id, text in zip(ids, self.texts, strict=True)]
+        return [ShownItem(row_id, Modality.TEXT, text=text) for row_id, text in zip(ids, self.texts, strict=True)]
 
     def per_item(self) -> float:
         return len(self.places) / len(set(self.places))
@@ -142,26 +143,26 @@ def _with_captions(encoded: EncodedBenchmark, modality: Modality) -> Iterator[Co
         item_vectors,
         captions.relevant_items(len(rows)),
         captions_per_item=captions.per_item(),
-        pairs=None if tokens is None else Pairs(Modality.TEXT, modality, captions.texts, tokens),
-        asked=captions.entries(encoded, rows),
-        pool=_entries(encoded, rows, modality),
+        rerank_input=None if tokens is None else RerankInput(Modality.TEXT, modality, captions.texts, tokens),
+        query_items=captions.shown(encoded, rows),
+        candidate_items=_shown(encoded, rows, modality),
     )
-    asking = sorted(set(captions.places))
+    queries = sorted(set(captions.places))
     relevant = [
         [at for text in set(encoded.benchmark.rows[rows[place]].captions) for at in captions.occurrences[text]]
-        for place in asking
+        for place in queries
     ]
     yield Comparison(
         f"{modality}->text",
         NOUNS[modality],
         "captions",
-        item_vectors[asking],
+        item_vectors[queries],
         text_vectors,
         Relevance.from_lists(relevant, len(captions.texts)),
         captions_per_item=captions.per_item(),
-        pairs=None if tokens is None else Pairs(modality, Modality.TEXT, captions.texts, tokens[asking]),
-        asked=_entries(encoded, [rows[place] for place in asking], modality),
-        pool=captions.entries(encoded, rows),
+        rerank_input=None if tokens is None else RerankInput(modality, Modality.TEXT, captions.texts, tokens[queries]),
+        query_items=_shown(encoded, [rows[place] for place in queries], modality),
+        candidate_items=captions.shown(encoded, rows),
     )
 
 
@@ -173,9 +174,9 @@ def _pictures_with_sounds(encoded: EncodedBenchmark) -> Iterator[Comparison]:
     here = np.concatenate([pictures[row] for row in rows])
     there = np.concatenate([sounds[row] for row in rows])
     own = Relevance.from_lists([[place] for place in range(len(rows))], len(rows))
-    seen, heard = (_entries(encoded, rows, modality) for modality in (Modality.IMAGE, Modality.AUDIO))
-    yield Comparison("image->audio", "pictures", "sounds", here, there, own, asked=seen, pool=heard)
-    yield Comparison("audio->image", "sounds", "pictures", there, here, own, asked=heard, pool=seen)
+    seen, heard = (_shown(encoded, rows, modality) for modality in (Modality.IMAGE, Modality.AUDIO))
+    yield Comparison("image->audio", "pictures", "sounds", here, there, own, query_items=seen, candidate_items=heard)
+    yield Comparison("audio->image", "sounds", "pictures", there, here, own, query_items=heard, candidate_items=seen)
 
 
 def _captions_to_texts(encoded: EncodedBenchmark) -> Iterator[Comparison]:
@@ -193,8 +194,8 @@ def _captions_to_texts(encoded: EncodedBenchmark) -> Iterator[Comparison]:
         captions.relevant_items(len(texts)),
         candidate_starts=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         captions_per_item=captions.per_item(),
-        asked=captions.entries(encoded, list(texts)),
-        pool=_entries(encoded, list(texts), Modality.TEXT),
+        query_items=captions.shown(encoded, list(texts)),
+        candidate_items=_shown(encoded, list(texts), Modality.TEXT),
     )
 
 
@@ -210,12 +211,12 @@ def _pictures_with_classes(encoded: EncodedBenchmark) -> Iterator[Comparison]:
         np.concatenate([pictures[row] for row in labels]),
         class_vectors(benchmark.classes, benchmark.templates, encoded.captions),
         Relevance.from_lists([[label] for label in labels.values()], len(benchmark.classes)),
-        asked=_entries(encoded, list(labels), Modality.IMAGE),
-        pool=[Entry(name, Modality.TEXT, text=name) for name in benchmark.classes],
+        query_items=_shown(encoded, list(labels), Modality.IMAGE),
+        candidate_items=[ShownItem(name, Modality.TEXT, text=name) for name in benchmark.classes],
         labels=list(labels.values()),
     )
 
 
-def _entries(encoded: EncodedBenchmark, rows: Sequence[int], modality: Modality) -> list[Entry]:
+def _shown(encoded: EncodedBenchmark, rows: Sequence[int], modality: Modality) -> list[ShownItem]:
     """The items of the rows, in order."""
-    return [entry_of(encoded.benchmark, row, modality) for row in rows]
+    return [shown_item(encoded.benchmark, row, modality) for row in rows]

@@ -71,11 +71,18 @@ def detail(
     queries, candidates, relevance = comparison.query_vectors, comparison.candidate_vectors, comparison.relevance
     starts = comparison.candidate_starts
     misses, hits = examples_of(
-        queries, candidates, relevance, ranks, comparison.asked, comparison.pool, candidate_starts=starts, best=best
+        queries,
+        candidates,
+        relevance,
+        ranks,
+        comparison.query_items,
+        comparison.candidate_items,
+        candidate_starts=starts,
+        best=best,
     )
     return DirectionDetails(
-        fingerprint(comparison.asked),
-        fingerprint(comparison.pool),
+        fingerprint(comparison.query_items),
+        fingerprint(comparison.candidate_items),
         ranks,
         similarities_of(queries, candidates, relevance, starts) if similarities else None,
         misses,

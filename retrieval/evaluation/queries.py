@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from indexer.items import Modality
 from retrieval.evaluation.datasets.benchmark import Benchmark
-from retrieval.evaluation.shown_items import Entry, entry_of
+from retrieval.evaluation.shown_items import ShownItem, shown_item
 
 
-def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[Entry, Entry]]:
+def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[ShownItem, ShownItem]]:
     """Every query of ``direction`` where nothing was skipped, each with one candidate that is relevant to it."""
     asks, _, wants = direction.partition("->")
-    found: list[tuple[Entry, Entry]] = []
+    found: list[tuple[ShownItem, ShownItem]] = []
     for row, there in enumerate(benchmark.rows):
         items = {modality.value: modality for modality in there.items}
-        words = [Entry(there.row_id, Modality.TEXT, text=text) for text in there.captions]
+        words = [ShownItem(there.row_id, Modality.TEXT, text=text) for text in there.captions]
         if wants == "class":
             if asks in items and there.label is not None:
                 name = benchmark.classes[there.label]
-                found.append((entry_of(benchmark, row, items[asks]), Entry(name, Modality.TEXT, text=name)))
+                found.append((shown_item(benchmark, row, items[asks]), ShownItem(name, Modality.TEXT, text=name)))
         elif asks == "text":
             if wants in items:
-                found += [(text, entry_of(benchmark, row, items[wants])) for text in words]
+                found += [(text, shown_item(benchmark, row, items[wants])) for text in words]
         elif wants == "text":
             if asks in items and words:
-                found.append((entry_of(benchmark, row, items[asks]), words[0]))
+                found.append((shown_item(benchmark, row, items[asks]), words[0]))
         elif asks in items and wants in items:
-            found.append((entry_of(benchmark, row, items[asks]), entry_of(benchmark, row, items[wants])))
+            found.append((shown_item(benchmark, row, items[asks]), shown_item(benchmark, row, items[wants])))
     return found

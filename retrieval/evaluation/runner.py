@@ -150,7 +150,7 @@ def _counts(encoded: EncodedBenchmark) -> tuple[dict[str, int], float]:
 
 
 def _cached_pairs(cache: BenchCache | None) -> int:
-    """Pairs whose logits the cache held."""
+    """RerankInput whose logits the cache held."""
     counts = None if cache is None else cache.counts.get("logits")
     return 0 if counts is None else counts.found
 

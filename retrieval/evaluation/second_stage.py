@@ -40,21 +40,21 @@ class SecondStage:
 
     def supports(self, comparison: Comparison) -> bool:
         """Whether the reranker can score the pairs of this direction, and their media tokens were made."""
-        pairs = comparison.pairs
+        pairs = comparison.rerank_input
         return pairs is not None and self._reranker.supports(pairs.query, pairs.candidate)
 
     def measure(
         self, comparison: Comparison, before: RelevantRanks, seed: int, *, details: bool = False
     ) -> DirectionResult:
         """Rerank a direction that is supported; ``before`` are the ranks of the first stage."""
-        assert comparison.pairs is not None
+        assert comparison.rerank_input is not None
         earlier = self._queries
         self._report(earlier, self._total, "rerank")
         judgement = judge_direction(
             comparison.query_vectors,
             comparison.candidate_vectors,
             comparison.relevance,
-            comparison.pairs,
+            comparison.rerank_input,
             self._reranker,
             depth=self._depth,
             on_queries=lambda done, _: self._report(earlier + done, self._total, "rerank"),
@@ -65,7 +65,7 @@ class SecondStage:
         return replace(
             summarise(comparison, judgement.ranks, stage="rerank", seed=seed),
             gain=gains(before, judgement.ranks, AT, seed),
-            calibration=calibration_of(judgement, self._reranker, comparison.pairs.told_of),
+            calibration=calibration_of(judgement, self._reranker, comparison.rerank_input.media),
             details=detail(comparison, judgement.ranks, best=judgement.best) if details else None,
         )
 
@@ -90,7 +90,7 @@ def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: 
     return found
 
 
-def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) -> Mapping[str, Any]:
+def calibration_of(judgement: Judgement, reranker: Reranker, media: Modality) -> Mapping[str, Any]:
     """How far the match probabilities of all scored pairs are from the shares that are relevant, fit for JSON.
 
     ``before`` is the sigmoid of the raw logit, ``after`` the reranker's own probability. A pair that fits and that
@@ -98,7 +98,7 @@ def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) 
     """
     labels = judgement.labels
     raw = calibration.sigmoid(judgement.logits)
-    chances = np.asarray(reranker.probability(judgement.scores, told_of), dtype=np.float64)
+    chances = np.asarray(reranker.probability(judgement.scores, media), dtype=np.float64)
     document: dict[str, Any] = {
         "pairs": len(labels),
         "relevant": int(labels.sum()),

@@ -17,7 +17,7 @@ from retrieval.evaluation.datasets.benchmark import Benchmark
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ShownItem:
     """A query or a candidate as people see it: a file of a row, or words."""
 
     row_id: str
@@ -32,20 +32,20 @@ class Entry:
         return {"modality": self.modality.value, "path": self.path, "text": self.text}
 
 
-def entry_of(benchmark: Benchmark, row: int, modality: Modality) -> Entry:
+def shown_item(benchmark: Benchmark, row: int, modality: Modality) -> ShownItem:
     """A row's item as an example names it."""
     there = benchmark.rows[row]
     item = there.items[modality]
     if item.text is not None:
-        return Entry(there.row_id, modality, text=item.text)
+        return ShownItem(there.row_id, modality, text=item.text)
     folder = benchmark.path.parent
     # of a file elsewhere only the end: a report is shown to people whom the rest does not concern
     inside = item.path.is_relative_to(folder)
     path = item.path.relative_to(folder) if inside else Path("…", *item.path.parts[-3:])
-    return Entry(there.row_id, modality, display_path(path), there.captions[0] if there.captions else None)
+    return ShownItem(there.row_id, modality, display_path(path), there.captions[0] if there.captions else None)
 
 
-def fingerprint(entries: Sequence[Entry]) -> str:
+def fingerprint(entries: Sequence[ShownItem]) -> str:
     """sha256 of what the entries are, in their order."""
     digest = hashlib.sha256()
     for entry in entries:

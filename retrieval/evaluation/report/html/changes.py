@@ -16,7 +16,7 @@ from retrieval.evaluation.ranks import Floats
 from retrieval.evaluation.report.html.cases import Case, Cases, place, shown
 from retrieval.evaluation.report.html.examples import Media
 from retrieval.evaluation.report.html.words import named
-from retrieval.evaluation.shown_items import Entry, fingerprint
+from retrieval.evaluation.shown_items import ShownItem, fingerprint
 
 _EACH = 3
 
@@ -44,7 +44,7 @@ def changes(comparison: RunComparison, benchmark: Benchmark, media: Media) -> It
             yield Cases(f"{named(direction)}: {run.label} against {baseline.label}", groups)
 
 
-def _case(comparison: RunComparison, query: tuple[Entry, Entry], before: int, after: int, media: Media) -> Case:
+def _case(comparison: RunComparison, query: tuple[ShownItem, ShownItem], before: int, after: int, media: Media) -> Case:
     asked, wanted = (shown(entry.to_json(), media) for entry in query)
     ranks = [f"{comparison.baseline.label}: {place(before)}", f"{comparison.run.label}: {place(after)}"]
     return Case(asked, wanted, (), ranks, is_hit=after < before)
