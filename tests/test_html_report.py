@@ -26,10 +26,10 @@ from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, loa
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
 from retrieval.evaluation.ranks import Relevance, RelevantRanks
+from retrieval.evaluation.report.folder import as_csv, as_document, as_html, json_text, write_report
 from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail
 from retrieval.evaluation.report.html.page import page as page_of
-from retrieval.evaluation.report.text import as_csv, as_document, as_html, json_text, write_report
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.shown_items import ShownItem, fingerprint

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from printed import as_text
 
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
@@ -20,7 +21,7 @@ from retrieval.evaluation import statistics
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.directions import RerankInput
 from retrieval.evaluation.ranks import Relevance, RelevantRanks, best_first
-from retrieval.evaluation.report.text import as_markdown, as_text
+from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.reranking import judge_direction
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.second_stage import gains

@@ -104,8 +104,9 @@ def caption_benchmark(
     given = [place for place, caption in enumerate(captions) if caption]
     scores = score_captions(
         [captions[place] for place in given] or ["" for _ in captions],
-        [references[place] for place in given] or references, wordnet=find_wordnet(),
-    )  # fmt: skip
+        [references[place] for place in given] or references,
+        wordnet=find_wordnet(),
+    )
     report(1, 1, "caption metrics")
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)).tolist()
     return CaptionResult(
@@ -120,9 +121,12 @@ def caption_benchmark(
 
 
 def tell(
-    tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], reranker: Reranker, beams: int = 3,
+    tokens: Sequence[TokenRows],
+    vectors: Sequence[Embeddings],
+    reranker: Reranker,
+    beams: int = 3,
     progress: OnProgress | None = None,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``; "" where unsure."""
     captions: list[str] = []
     report = progress or silent

@@ -76,10 +76,12 @@ def similarities(runs: Sequence[Run]) -> Iterator[Figure]:
                 f"{found['centroid_distance']:.3f}, of at most 2."
             )
             drawn = plots.histogram_plot(
-                found["low"], found["high"],
+                found["low"],
+                found["high"],
                 [("other pairs", found["others"], 1), ("matching pairs", found["matching"], 0)],
-                title=f"Similarities of {title}", said=note,
-            )  # fmt: skip
+                title=f"Similarities of {title}",
+                said=note,
+            )
             yield Figure(title, Markup(drawn), [Legend("matching pairs", 0), Legend("other pairs", 1)], note)
 
 
