@@ -332,7 +332,7 @@ def test_examples_are_the_worst_misses_and_hits_one_of_a_row(result: BenchmarkRe
             assert [entry for entry, relevant in example.found if relevant][:1] in ([], [example.wanted])
             assert (example.rank <= len(example.found)) == any(relevant for _, relevant in example.found)
         for group in (one.details.misses, one.details.hits):
-            rows = [example.asked.row_id for example in group]
+            rows = [example.query_item.row_id for example in group]
             assert len(rows) == len(set(rows))
 
 
@@ -431,7 +431,7 @@ def test_drawings_escape_their_words() -> None:
     line = plots.Line(HOSTILE, [(1.0, 0.5), (10.0, 1.0)], 0)
     page = Page(plots.curve_plot([line], title=HOSTILE))
     assert {tag for tag, _ in page.tags} == {"svg", "title", "desc", "line", "text", "path"}
-    page = Page(plots.difference_plot([("R@1 <b>", 1.0, -0.5, 2.0)], title="t", said=HOSTILE))
+    page = Page(plots.difference_plot([("R@1 <b>", 1.0, -0.5, 2.0)], title="t", description=HOSTILE))
     assert page.open == [] and "b" not in {tag for tag, _ in page.tags}
 
 

@@ -1,4 +1,4 @@
-"""A benchmark's pictures told by the model, and how near that comes to the captions that the manifest has.
+"""A benchmark's pictures captioned by the model, and how near that comes to the captions of the manifest.
 
 Reads the media tokens that the benchmark has made. Knows nothing of files, directions or the terminal.
 """
@@ -34,7 +34,7 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class CaptionExample:
-    """A picture, what the model says of it, and what the manifest says."""
+    """A picture, the model's caption, and the manifest's."""
 
     path: str
     """Relative to the manifest where it is below it."""
@@ -59,7 +59,7 @@ class CaptionResult:
     """Captions of those pictures in the manifest."""
     beams: int
     seconds: float
-    """That the telling took."""
+    """That the captioning took."""
     examples: tuple[CaptionExample, ...]
     unsure: int = 0
     """Pictures that the model gave no caption."""
@@ -96,7 +96,9 @@ def caption_benchmark(
         raise UsageError(f"{shown}: no picture that can be read has captions; leave out --captions")
     started = time.perf_counter()
     vectors = encoded.items[Modality.IMAGE]
-    captions = tell([tokens[row] for row in rows], [vectors[row][:1] for row in rows], reranker, beams, progress)
+    captions = write_captions(
+        [tokens[row] for row in rows], [vectors[row][:1] for row in rows], reranker, beams, progress
+    )
     seconds = time.perf_counter() - started
     references = [encoded.benchmark.rows[row].captions for row in rows]
     report = progress or silent
@@ -120,7 +122,7 @@ def caption_benchmark(
     )
 
 
-def tell(
+def write_captions(
     tokens: Sequence[TokenRows],
     vectors: Sequence[Embeddings],
     reranker: Reranker,
@@ -133,10 +135,10 @@ def tell(
     report(0, len(tokens), "captioning")
     for start in range(0, len(tokens), _AT_ONCE):
         part = np.concatenate(tokens[start : start + _AT_ONCE])
-        told = reranker.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
-        if len(told) != len(part):
-            raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
-        captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in told]
+        written = reranker.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
+        if len(written) != len(part):
+            raise ModelError(f"the reranker told {len(written)} captions for {len(part)} pictures; use another --model")
+        captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in written]
         report(len(captions), len(tokens), "captioning")
     return captions
 

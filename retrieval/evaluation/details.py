@@ -37,7 +37,7 @@ class Example:
     query: int
     rank: int
     """Of its first relevant candidate."""
-    asked: ShownItem
+    query_item: ShownItem
     wanted: ShownItem
     """A relevant candidate: the one that came first."""
     found: tuple[tuple[ShownItem, bool], ...]
@@ -48,7 +48,7 @@ class Example:
         return {
             "query": self.query,
             "rank": self.rank,
-            "asked": self.asked.to_json(),
+            "asked": self.query_item.to_json(),
             "wanted": self.wanted.to_json(),
             "found": [{**entry.to_json(), "relevant": relevant} for entry, relevant in self.found],
         }
@@ -167,8 +167,8 @@ def examples_of(
     candidates: Embeddings,
     relevance: Relevance,
     ranks: RelevantRanks,
-    asked: Sequence[ShownItem],
-    pool: Sequence[ShownItem],
+    query_items: Sequence[ShownItem],
+    candidate_items: Sequence[ShownItem],
     *,
     candidate_starts: Ints | None = None,
     best: Ints | None = None,
@@ -178,8 +178,8 @@ def examples_of(
     Of each row one query at most. ``best``: the first candidates of every query ``(q, m)``, best first, where a
     second stage ordered them; ``None``: the order of the cosines.
     """
-    misses = _one_a_row(np.argsort(-ranks.first, kind="stable"), asked, ranks, missed=True)
-    found = list(_one_a_row(np.arange(ranks.n_queries), asked, ranks, missed=False))
+    misses = _one_a_row(np.argsort(-ranks.first, kind="stable"), query_items, ranks, missed=True)
+    found = list(_one_a_row(np.arange(ranks.n_queries), query_items, ranks, missed=False))
     spread = sorted({len(found) * n // _HITS for n in range(_HITS)}) if found else []
 
     def example(query: int) -> Example:
@@ -192,21 +192,21 @@ def examples_of(
         return Example(
             query=query,
             rank=int(ranks.first[query]),
-            asked=asked[query],
-            wanted=pool[wanted],
-            found=tuple((pool[place], place in relevant) for place in top),
+            query_item=query_items[query],
+            wanted=candidate_items[wanted],
+            found=tuple((candidate_items[place], place in relevant) for place in top),
         )
 
     worst = list(islice(misses, _MISSES))
     return tuple(map(example, worst)), tuple(example(found[place]) for place in spread)
 
 
-def _one_a_row(order: Ints, asked: Sequence[ShownItem], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
+def _one_a_row(order: Ints, query_items: Sequence[ShownItem], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
     seen: set[str] = set()
     first = ranks.first
     for query in order.tolist():
-        if (first[query] > 1) == missed and asked[query].row_id not in seen:
-            seen.add(asked[query].row_id)
+        if (first[query] > 1) == missed and query_items[query].row_id not in seen:
+            seen.add(query_items[query].row_id)
             yield query
 
 

@@ -157,7 +157,7 @@ class _Reading:
             items = self._take_from_cache(self.cache, items, spec)
         report(len(self.vectors), total, self.modality.value)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
-        ahead: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
+        reading: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
             self._read,
             workers=self.workers,
             items_ahead=self.batch_size + 2 * self.workers,
@@ -171,7 +171,7 @@ class _Reading:
             report(len(self.vectors) + len(self.skipped), total, self.modality.value)
 
         try:
-            for read in ahead.run(items.values()):
+            for read in reading.run(items.values()):
                 if isinstance(read, _Unread):
                     batches.drop()  # what was read of it before
                     self._skip(rows[read.item.key], read.item, read.reason)
@@ -179,7 +179,7 @@ class _Reading:
                     keep(done)
             keep(batches.flush())
         finally:
-            ahead.stop()
+            reading.stop()
         return dict(sorted(self.vectors.items())), self.tokens, [self.skipped[row] for row in sorted(self.skipped)]
 
     def _token_spec(self) -> TokenSpec | None:

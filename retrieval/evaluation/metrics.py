@@ -1,4 +1,4 @@
-"""Recall@k and its kin: pure functions from the ranks of relevant candidates to numbers, and what chance gives.
+"""Recall@k, hit rate and MRR: pure functions from the ranks of relevant candidates to numbers, and what chance gives.
 
 Ties were settled by the ranks: the lower index first. A query without a relevant candidate has no recall; it is
 refused when the ranks are made, never averaged in as 0 or 1. Knows nothing of similarities, models or files.

@@ -36,7 +36,7 @@ class DirectionResult:
     direction: str
     stage: str
     queries: str
-    """What asks and what is found, in words: captions, pictures, sounds, texts."""
+    """What the queries and the candidates are, in words: captions, pictures, sounds, texts."""
     candidates: str
     n_queries: int
     n_candidates: int
@@ -56,7 +56,7 @@ class DirectionResult:
     zero_shot: ZeroShot | None = None
     """Of ``image->class``."""
     details: DirectionDetails | None = None
-    """Where they were asked for; in ``report.json`` only."""
+    """In ``report.json`` only; ``None`` where they were not made."""
 
     def to_json(self, *, details: bool = False) -> dict[str, Any]:
         """One of ``"results"`` of ``bench --json``, in ``report.json`` with its ``details``."""
@@ -107,7 +107,7 @@ class RerankerFacts:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """What a benchmark gave, with what is needed to give it again."""
+    """What a benchmark gave, with what is needed to reproduce it."""
 
     dataset: str
     manifest_name: str
@@ -128,10 +128,10 @@ class BenchmarkResult:
     reranker: RerankerFacts | None = None
     """``None`` where no direction was reranked."""
     captions: CaptionResult | None = None
-    """Of the pictures; ``None`` where it was not asked for."""
+    """Of the pictures; ``None`` without a captioner."""
     layout: str = "manifest"
     ann: tuple[AnnResult, ...] = ()
-    """The approximate index beside exact search, where that was asked for."""
+    """The approximate index beside exact search; empty where that was not compared."""
     cache: Mapping[str, Mapping[str, int]] | None = None
     """How much of each kind was found in the cache; ``None`` without one."""
 
@@ -141,8 +141,8 @@ class BenchmarkResult:
         lines += [f"index, {one.note()}" for one in self.ann]
         found = {kind: counts for kind, counts in (self.cache or {}).items() if counts["found"]}
         if found:
-            told = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())
-            lines.append(f"from the cache: {told} (--no-cache computes them anew)")
+            shares = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())
+            lines.append(f"from the cache: {shares} (--no-cache computes them anew)")
         return lines
 
     def to_json(self, *, details: bool = False) -> dict[str, Any]:

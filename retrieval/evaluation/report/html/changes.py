@@ -30,7 +30,7 @@ def changes(comparison: RunComparison, benchmark: Benchmark, media: Media) -> It
             for side in (baseline, run)
         )
         queries = queries_of(benchmark, direction)
-        if fingerprint([asked for asked, _ in queries]) != theirs["queries_sha256"]:
+        if fingerprint([query for query, _ in queries]) != theirs["queries_sha256"]:
             continue
         before, after = (np.asarray(side["per_query"]["first_rank"], dtype=float) for side in (theirs, ours))
         gained = np.log(before / after)
@@ -45,9 +45,9 @@ def changes(comparison: RunComparison, benchmark: Benchmark, media: Media) -> It
 
 
 def _case(comparison: RunComparison, query: tuple[ShownItem, ShownItem], before: int, after: int, media: Media) -> Case:
-    asked, wanted = (shown(entry.to_json(), media) for entry in query)
+    query_shown, wanted = (shown(entry.to_json(), media) for entry in query)
     ranks = [f"{comparison.baseline.label}: {place(before)}", f"{comparison.run.label}: {place(after)}"]
-    return Case(asked, wanted, (), ranks, is_hit=after < before)
+    return Case(query_shown, wanted, (), ranks, is_hit=after < before)
 
 
 def _furthest(gained: Floats) -> Sequence[int]:

@@ -85,7 +85,7 @@ def thumbnail(path: Path) -> str:
 
 
 def clip(path: Path) -> str:
-    """The first ``CLIP_S`` seconds, faded out where it goes on, as MP3, or as WAV where MP3 cannot be written."""
+    """The first ``CLIP_S`` seconds, faded out where there is more, as MP3, or as WAV where MP3 cannot be written."""
     samples, _ = read_sound(path, _LIMITS)
     length, fade = round(CLIP_S * SAMPLE_RATE_HZ), round(_FADE_S * SAMPLE_RATE_HZ)
     heard = samples[:length].copy()
