@@ -464,10 +464,11 @@ def bench(
 
     from indexer.encoders import open_encoder
     from indexer.encoders.weights.base_weights import cache_dir
-    from retrieval.evaluation.benchmark import run_benchmark
     from retrieval.evaluation.cache import BenchCache
     from retrieval.evaluation.datasets import open_dataset
-    from retrieval.evaluation.report.text import render, write_report
+    from retrieval.evaluation.report.folder import write_report
+    from retrieval.evaluation.report.text import render
+    from retrieval.evaluation.runner import run_benchmark
     from retrieval.rerank.base import captioner_of, open_reranker
     from retrieval.rerank.stage import require_reranker
 

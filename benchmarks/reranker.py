@@ -42,11 +42,11 @@ from indexer.errors import UsageError
 from indexer.items import Modality
 from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark, encode_captions
+from retrieval.evaluation.runner import run_benchmark
 from retrieval.rerank.base import Reranker
 from retrieval.rerank.calibration import auroc, false_shows_at_recall
 from retrieval.rerank.stage import RERANK_DEPTH, match_scores, require_reranker

@@ -6,7 +6,7 @@ Writes ``starter.json`` and ``starter.md`` into DIR (docs/bench). ``--write`` al
 of the model card from the JSON, ``--check`` measures nothing and fails where a block differs from it, ``--reuse`` takes
 the JSON that is there instead of measuring. A data set that is not built is left out, and its recipe named.
 
-The protocol is that of ``trimodal bench`` (retrieval/evaluation/benchmark.py), file by file the same batches. Beside it
+The protocol is that of ``trimodal bench`` (retrieval/evaluation/runner.py), file by file the same batches. Beside it
 stands, from the same vectors, the same with equal captions counted once: there a wrong caption that two pictures carry
 is one candidate, not two.
 """
@@ -40,10 +40,11 @@ from indexer.encoders.base import DualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import ManifestError, MediaError, TrimodalError, UsageError
 from indexer.items import Modality
-from retrieval.evaluation.benchmark import Comparison, comparisons, measure
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
+from retrieval.evaluation.directions import Comparison, comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, encode_captions
-from retrieval.evaluation.metrics import Relevance
+from retrieval.evaluation.measure import measure
+from retrieval.evaluation.ranks import Relevance
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 32  # of `trimodal bench`: with bfloat16, other batches move a vector by a rounding

@@ -15,9 +15,9 @@ from indexer.ann.index import FLAT_LIMIT, index_of
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Embeddings
 from retrieval.evaluation.ann import measure_ann, recall_of_neighbours
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets.benchmark import load_benchmark
-from retrieval.evaluation.metrics import Relevance, ranks_of_embeddings
+from retrieval.evaluation.ranks import Relevance, ranks_of_embeddings
+from retrieval.evaluation.runner import run_benchmark
 
 
 def unit(rng: np.random.Generator, n: int, dim: int) -> Embeddings:

@@ -17,9 +17,10 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets.benchmark import load_benchmark
+from retrieval.evaluation.results import BenchmarkResult
+from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.store import Store
 from retrieval.rerank.fake import FakeReranker
 

@@ -19,10 +19,12 @@ from indexer.errors import MediaError, ModelError
 from indexer.items import Embeddings, Item, Modality
 from indexer.limits import MediaLimits
 from indexer.media.decode import decode
-from retrieval.evaluation import benchmark as benchmark_module
-from retrieval.evaluation.benchmark import Comparison, comparisons, measure, run_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
+from retrieval.evaluation.directions import Comparison, comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
+from retrieval.evaluation.measure import measure
+from retrieval.evaluation.results import BenchmarkResult, DirectionResult
+from retrieval.evaluation.runner import run_benchmark
 
 IMAGE, AUDIO, TEXT = Modality.IMAGE, Modality.AUDIO, Modality.TEXT
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
@@ -161,7 +163,7 @@ def pictures(folder: Path, n_captions: int = 2) -> list[dict[str, Any]]:
     ]
 
 
-def directions(result: benchmark_module.BenchmarkResult) -> dict[str, benchmark_module.DirectionResult]:
+def directions(result: BenchmarkResult) -> dict[str, DirectionResult]:
     return {found.direction: found for found in result.results}
 
 

@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 from nltk.translate.meteor_score import meteor_score
 from PIL import Image
+from printed import as_text
 from pycocoevalcap.cider.cider import Cider
 from sacrebleu import corpus_bleu
 from trimodal.cli import app
@@ -25,12 +26,12 @@ from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MissingExtra, ModelError, UsageError
 from indexer.items import Embeddings
 from retrieval.evaluation import caption_metrics
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.caption_metrics import find_wordnet, score_captions, tokenised
 from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark
-from retrieval.evaluation.report.text import as_markdown, as_text
+from retrieval.evaluation.report.markdown import as_markdown
+from retrieval.evaluation.runner import run_benchmark
 from retrieval.rerank.fake import FakeReranker
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from indexer.errors import UsageError
-from retrieval.evaluation import metrics
+from retrieval.evaluation import statistics
 from retrieval.evaluation.compare import RunComparison, compare_runs, load_runs
 from retrieval.evaluation.report.comparison import as_csv, render, write_comparison
 
@@ -66,8 +66,8 @@ def test_differences_are_paired_over_the_queries(tmp_path: Path) -> None:
     at_5 = comparison.differences[1]
     change = (after <= 5).astype(float) - (before <= 5).astype(float)
     assert at_5.difference == pytest.approx(change.mean())
-    assert at_5.ci95 == metrics.bootstrap_ci95(change)
-    assert at_5.p_value == metrics.sign_flip_p_value(change)
+    assert at_5.ci95 == statistics.bootstrap_ci95(change)
+    assert at_5.p_value == statistics.sign_flip_p_value(change)
     assert (at_5.better, at_5.worse, at_5.n_queries) == ((change > 0).sum(), (change < 0).sum(), COUNT)
     assert at_5.value - at_5.baseline == pytest.approx(at_5.difference)
 

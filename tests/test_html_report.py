@@ -21,16 +21,18 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Item, Modality
 from retrieval.evaluation import details, metrics
-from retrieval.evaluation.benchmark import BenchmarkResult, run_benchmark
 from retrieval.evaluation.compare import Run, compare_runs
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
-from retrieval.evaluation.metrics import Relevance, RelevantRanks
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
+from retrieval.evaluation.ranks import Relevance, RelevantRanks
+from retrieval.evaluation.report.folder import as_csv, as_document, as_html, json_text, write_report
 from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail
 from retrieval.evaluation.report.html.page import page as page_of
-from retrieval.evaluation.report.text import as_csv, as_document, as_html, json_text, write_report
+from retrieval.evaluation.results import BenchmarkResult
+from retrieval.evaluation.runner import run_benchmark
+from retrieval.evaluation.shown_items import ShownItem, fingerprint
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'single' </title>\u202e"
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
@@ -330,12 +332,12 @@ def test_examples_are_the_worst_misses_and_hits_one_of_a_row(result: BenchmarkRe
             assert [entry for entry, relevant in example.found if relevant][:1] in ([], [example.wanted])
             assert (example.rank <= len(example.found)) == any(relevant for _, relevant in example.found)
         for group in (one.details.misses, one.details.hits):
-            rows = [example.asked.row_id for example in group]
+            rows = [example.query_item.row_id for example in group]
             assert len(rows) == len(set(rows))
 
 
 def test_a_second_stage_s_order_is_what_its_examples_show() -> None:
-    entries = [details.Entry(str(i), details.Modality.TEXT, text=str(i)) for i in range(3)]
+    entries = [ShownItem(str(i), Modality.TEXT, text=str(i)) for i in range(3)]
     vectors = np.eye(3, dtype=np.float32)
     relevance = Relevance.from_lists([[0], [1], [2]], 3)
     ranks = RelevantRanks(np.array([3, 1, 1]), np.arange(4))
@@ -366,7 +368,7 @@ def test_queries_are_named_again_in_the_order_in_which_they_were_measured(tmp_pa
     for one in result.results:
         assert one.details is not None
         queries = queries_of(benchmark, one.direction)
-        assert details.fingerprint([asked for asked, _ in queries]) == one.details.queries_sha256, one.direction
+        assert fingerprint([asked for asked, _ in queries]) == one.details.queries_sha256, one.direction
         wanted = "text" if one.direction.endswith("text") else one.direction.partition("->")[2]
         assert {entry.modality.value for _, entry in queries} == {wanted}
 
@@ -429,7 +431,7 @@ def test_drawings_escape_their_words() -> None:
     line = plots.Line(HOSTILE, [(1.0, 0.5), (10.0, 1.0)], 0)
     page = Page(plots.curve_plot([line], title=HOSTILE))
     assert {tag for tag, _ in page.tags} == {"svg", "title", "desc", "line", "text", "path"}
-    page = Page(plots.difference_plot([("R@1 <b>", 1.0, -0.5, 2.0)], title="t", said=HOSTILE))
+    page = Page(plots.difference_plot([("R@1 <b>", 1.0, -0.5, 2.0)], title="t", description=HOSTILE))
     assert page.open == [] and "b" not in {tag for tag, _ in page.tags}
 
 
@@ -472,7 +474,7 @@ def test_what_the_page_is_made_of_ships_in_the_wheel() -> None:
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     shipped = settings["tool"]["setuptools"]
     assert "retrieval.evaluation.report.html" in shipped["packages"]
-    beside = [path for path in (root / "retrieval/evaluation/html").iterdir() if path.suffix not in (".py", "")]
+    beside = [path for path in (root / "retrieval/evaluation/report/html").iterdir() if path.suffix not in (".py", "")]
     assert {path.name for path in beside} == {"template.html.j2", "style.css"}
     patterns = shipped["package-data"]["retrieval.evaluation.report.html"]
     assert all(any(path.match(pattern) for pattern in patterns) for path in beside)

@@ -22,10 +22,10 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ManifestError, TrimodalError, UsageError
 from indexer.items import Modality
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets import LAYOUTS, open_dataset
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.datasets.rows import read_csv
+from retrieval.evaluation.runner import run_benchmark
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")

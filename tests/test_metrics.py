@@ -9,24 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from retrieval.evaluation import metrics
+from retrieval.evaluation import ranks as ranks_module
 from retrieval.evaluation.metrics import (
-    NOT_FOUND,
-    Relevance,
-    RelevantRanks,
-    bootstrap_ci95,
     chance_hit_rate_at_k,
     chance_recall_at_k,
     hit_rate_at_k,
     hits_at_k,
     mrr,
-    ranks,
-    ranks_of_embeddings,
-    ranks_of_ids,
     recall_at_k,
     recalls_at_k,
     reciprocal_ranks,
 )
+from retrieval.evaluation.ranks import NOT_FOUND, Relevance, RelevantRanks, ranks, ranks_of_embeddings, ranks_of_ids
+from retrieval.evaluation.statistics import bootstrap_ci95
 
 
 def by_query(found: RelevantRanks) -> list[list[int]]:
@@ -50,7 +45,7 @@ def slow_metrics(rows: list[list[int]], k: int) -> tuple[float, float, float]:
 
 
 def test_the_examples_in_the_docstrings_are_true() -> None:
-    result = doctest.testmod(metrics)
+    result = doctest.testmod(ranks_module)
     assert result.attempted >= 4
     assert result.failed == 0
     found = RelevantRanks(np.array([1, 4, 2, 3]), np.array([0, 2, 4]))
@@ -143,8 +138,8 @@ def test_both_ways_of_ranking_a_block_agree() -> None:
     similarity = np.round(rng.normal(size=(6, 300)), 1).astype(np.float32)
     rows = np.repeat(np.arange(6), 50)
     columns = np.concatenate([np.sort(rng.choice(300, 50, replace=False)) for _ in range(6)])
-    counted = metrics._ranks_by_counting(similarity, rows, columns)
-    assert counted.tolist() == metrics._ranks_by_sorting(similarity, rows, columns).tolist()
+    counted = ranks_module._ranks_by_counting(similarity, rows, columns)
+    assert counted.tolist() == ranks_module._ranks_by_sorting(similarity, rows, columns).tolist()
 
 
 def test_blocks_of_any_size_give_what_the_whole_matrix_gives() -> None:

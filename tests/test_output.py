@@ -21,7 +21,7 @@ from small_model import save_small_model
 
 from retrieval import output
 from retrieval.batch import Answered, Asked, ResultFile
-from retrieval.evaluation.report import text as report
+from retrieval.evaluation.report import markdown
 from retrieval.hits import Hit, SearchResult
 from retrieval.query import Query
 
@@ -349,7 +349,7 @@ def test_a_score_below_zero_is_written_as_a_number() -> None:
     ],
 )
 def test_markdown_shows_a_text_as_it_stands(text: str, escaped: str) -> None:
-    assert report._escaped(text) == escaped
+    assert markdown._escaped(text) == escaped
 
 
 def test_what_libraries_write_is_escaped_and_the_streams_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +377,7 @@ def _names(tree: ast.AST) -> Iterator[str]:
 
 
 def test_one_file_prints_and_writes_csv() -> None:
-    """Others may: processes that answer with what they read, a copy of a file's bytes, and ``as_text``, a string."""
+    """Others may: processes that answer with what they read, and a copy of a file's bytes."""
     forbidden = {
         "print",
         "pprint",
@@ -404,7 +404,6 @@ def test_one_file_prints_and_writes_csv() -> None:
         "indexer/media/image/svg_worker.py": {"sys.stdout", "sys.stderr"},
         "indexer/media/held.py": {"os.write"},
         "indexer/corpus/parquet_worker.py": {"sys.stderr"},
-        "retrieval/evaluation/report/text.py": {"Console"},
     }
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from printed import as_text
 
 from indexer.errors import StorageError
 from indexer.items import Skipped
 from retrieval.evaluation.ann import AnnResult
-from retrieval.evaluation.benchmark import BenchmarkResult, Comparison, measure
-from retrieval.evaluation.metrics import Relevance
-from retrieval.evaluation.report.text import as_csv, as_document, as_html, as_markdown, as_text, write_report
+from retrieval.evaluation.directions import Comparison
+from retrieval.evaluation.measure import measure
+from retrieval.evaluation.ranks import Relevance
+from retrieval.evaluation.report.folder import as_csv, as_document, as_html, write_report
+from retrieval.evaluation.report.markdown import as_markdown
+from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.zero_shot import ZeroShot
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")

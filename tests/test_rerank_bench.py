@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from printed import as_text
 
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Modality
-from retrieval.evaluation import metrics
-from retrieval.evaluation.benchmark import run_benchmark
+from retrieval.evaluation import statistics
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
-from retrieval.evaluation.metrics import Relevance, RelevantRanks
-from retrieval.evaluation.report.text import as_markdown, as_text
-from retrieval.evaluation.reranking import Pairs, best_first, gains, judge_direction
+from retrieval.evaluation.directions import RerankInput
+from retrieval.evaluation.ranks import Relevance, RelevantRanks, best_first
+from retrieval.evaluation.report.markdown import as_markdown
+from retrieval.evaluation.reranking import judge_direction
+from retrieval.evaluation.runner import run_benchmark
+from retrieval.evaluation.second_stage import gains
 from retrieval.rerank import calibration, open_reranker
 
 IMAGE, TEXT = Modality.IMAGE, Modality.TEXT
@@ -96,13 +99,15 @@ def test_ranks_agree_with_sorting_everything(depth: int, seed: int) -> None:
     relevant = Relevance.from_lists([rng.choice(pictures, rng.integers(1, 4), replace=False) for _ in words], pictures)
     names = [str(i) for i in range(texts)]
     there = judge_direction(
-        words, items, relevant, Pairs(TEXT, IMAGE, names, numbered(pictures)), Table(table), depth=depth
+        words, items, relevant, RerankInput(TEXT, IMAGE, names, numbered(pictures)), Table(table), depth=depth
     )
     expected = slow_ranks(words @ items.T, table, relevant, depth)
     assert there.ranks.ranks.tolist() == [rank for ranks in expected for rank in ranks]
     assert len(there.labels) == len(there.logits) == len(there.scores) == texts * min(depth, pictures)
     back = Relevance.from_lists([rng.choice(texts, rng.integers(1, 4), replace=False) for _ in items], texts)
-    here = judge_direction(items, words, back, Pairs(IMAGE, TEXT, names, numbered(pictures)), Table(table), depth=depth)
+    here = judge_direction(
+        items, words, back, RerankInput(IMAGE, TEXT, names, numbered(pictures)), Table(table), depth=depth
+    )
     expected = slow_ranks(items @ words.T, table.T, back, depth)
     assert here.ranks.ranks.tolist() == [rank for ranks in expected for rank in ranks]
 
@@ -112,12 +117,12 @@ def test_equal_captions_are_scored_once_a_picture() -> None:
     names = ["0", "1", "0", "0", "1", "2"]
     table = Table(np.zeros((3, 4), np.float32))
     every = Relevance.from_lists([[0]] * 6, 4)
-    found = judge_direction(words, items, every, Pairs(TEXT, IMAGE, names, numbered(4)), table, depth=4)
+    found = judge_direction(words, items, every, RerankInput(TEXT, IMAGE, names, numbered(4)), table, depth=4)
     assert found.n_scored == table.n_pairs == 3 * 4
     assert len(found.labels) == 6 * 4
     table = Table(np.zeros((3, 4), np.float32))
     own = Relevance.from_lists([[0, 2, 3]] * 4, 6)
-    found = judge_direction(items, words, own, Pairs(IMAGE, TEXT, names, numbered(4)), table, depth=6)
+    found = judge_direction(items, words, own, RerankInput(IMAGE, TEXT, names, numbered(4)), table, depth=6)
     assert found.n_scored == table.n_pairs == 4 * 3
     assert found.labels.reshape(4, 6).sum(axis=1).tolist() == [3, 3, 3, 3]
 
@@ -156,8 +161,8 @@ def test_the_p_value_is_that_of_all_signs(won: int, lost: int) -> None:
     n = won + lost
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     exact = float(np.mean(np.abs(signs.sum(axis=1)) >= abs(won - lost)))
-    assert metrics.sign_flip_p_value(changes) == pytest.approx(exact, abs=0.02)
-    assert metrics.sign_flip_p_value(0.3 * changes) == metrics.sign_flip_p_value(changes)
+    assert statistics.sign_flip_p_value(changes) == pytest.approx(exact, abs=0.02)
+    assert statistics.sign_flip_p_value(0.3 * changes) == statistics.sign_flip_p_value(changes)
 
 
 # ------------------------------------------------------------------------------------------ calibration

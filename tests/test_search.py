@@ -570,7 +570,8 @@ def test_nothing_of_retrieval_imports_torch_and_the_package_alone_imports_next_t
     code = (
         "import sys, retrieval; heavy = {'numpy', 'faiss', 'sqlalchemy', 'PIL'} & set(sys.modules);"
         "assert not heavy, heavy;"
-        "import retrieval.search, retrieval.present, retrieval.evaluation.report.text;"
+        "import retrieval.search, retrieval.present;"
+        "import retrieval.evaluation.report.text, retrieval.evaluation.report.folder;"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules;"
         "retrieval.Searcher, retrieval.Hit; assert 'Query' in dir(retrieval)"
     )

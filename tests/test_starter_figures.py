@@ -21,10 +21,11 @@ from indexer.encoders import starter_directory
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.specs import read_config
 from indexer.items import Item, Modality
-from retrieval.evaluation.benchmark import comparisons, measure
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
+from retrieval.evaluation.directions import comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
-from retrieval.evaluation.metrics import ranks_of_embeddings
+from retrieval.evaluation.measure import measure
+from retrieval.evaluation.ranks import ranks_of_embeddings
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "docs" / "bench"

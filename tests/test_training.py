@@ -18,7 +18,8 @@ from indexer.training.dual import train_dual
 from indexer.training.features import FeatureCache
 from indexer.training.heldout import hit_rates
 from indexer.training.recipe import load_recipe
-from retrieval.evaluation.metrics import Relevance, hits_at_k, ranks
+from retrieval.evaluation.metrics import hits_at_k
+from retrieval.evaluation.ranks import Relevance, ranks
 
 
 @pytest.fixture(autouse=True)

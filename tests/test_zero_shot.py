@@ -13,9 +13,9 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ManifestError, ModelError, UsageError
 from indexer.items import Modality
 from retrieval.evaluation import zero_shot
-from retrieval.evaluation.benchmark import run_benchmark
 from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.zero_shot import class_vectors
 
 COLOURS = ("black", "blue", "green", "red", "white", "yellow")

@@ -1,1 +1,1 @@
-"""Recall@k: metrics, benchmark manifests, running them and telling the result."""
+"""Recall@k: metrics, benchmark manifests, running them and reporting the result."""

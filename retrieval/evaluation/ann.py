@@ -21,8 +21,7 @@ from indexer.ann.plan import DEFAULT_TARGET_RECALL
 from indexer.ann.tuning import own_vectors, tuned
 from indexer.items import Embeddings
 from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
-from retrieval.evaluation.reranking import best_first
+from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, ranks_of_ids, similarity_blocks
 
 AT = (1, 5, 10)
 
@@ -91,7 +90,7 @@ def measure_ann(
     _, ids = index.search(queries, max(AT))
     searched = time.perf_counter()
     kinds = [relevance.candidates[a:b].tolist() for a, b in _bounds(relevance)]
-    through = metrics.ranks_of_ids([[one for one in row if one >= 0] for row in ids.tolist()], kinds)
+    through = ranks_of_ids([[one for one in row if one >= 0] for row in ids.tolist()], kinds)
     hit_rate = {k: metrics.hit_rate_at_k(through, k) for k in AT}
     return AnnResult(
         direction=direction,
@@ -119,7 +118,7 @@ def recall_of_neighbours(queries: Embeddings, candidates: Embeddings, ids: NDArr
     One as near as the k-th true neighbour belongs to them: of equals, any will do.
     """
     shares: dict[int, list[float]] = {k: [] for k in AT}
-    for first, block in metrics.similarity_blocks(queries, candidates):
+    for first, block in similarity_blocks(queries, candidates):
         for cosines, found in zip(block, ids[first : first + len(block)], strict=True):
             nearest = cosines[best_first(cosines, max(AT))]
             for k in AT:

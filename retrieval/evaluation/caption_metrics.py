@@ -61,12 +61,12 @@ def score_captions(
     if not captions or len(captions) != len(references) or not all(references):
         raise ValueError(f"{len(captions)} captions with {len(references)} lists of references, each needs one or more")
     require_caption_metrics()
-    said = [tokenised(caption) for caption in captions]
+    tokens = [tokenised(caption) for caption in captions]
     meant = [[tokenised(reference) for reference in some] for some in references]
     return CaptionScores(
         bleu4=bleu4(captions, references),
-        meteor=meteor(said, meant, wordnet),
-        cider=cider(said, meant),
+        meteor=meteor(tokens, meant, wordnet),
+        cider=cider(tokens, meant),
         meteor_matches="exact, stem" + (", WordNet synonyms" if wordnet is not None else ""),
     )
 

@@ -1,4 +1,4 @@
-"""A benchmark's pictures told by the model, and how near that comes to the captions that the manifest has.
+"""A benchmark's pictures captioned by the model, and how near that comes to the captions of the manifest.
 
 Reads the media tokens that the benchmark has made. Knows nothing of files, directions or the terminal.
 """
@@ -34,7 +34,7 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class CaptionExample:
-    """A picture, what the model says of it, and what the manifest says."""
+    """A picture, the model's caption, and the manifest's."""
 
     path: str
     """Relative to the manifest where it is below it."""
@@ -59,7 +59,7 @@ class CaptionResult:
     """Captions of those pictures in the manifest."""
     beams: int
     seconds: float
-    """That the telling took."""
+    """That the captioning took."""
     examples: tuple[CaptionExample, ...]
     unsure: int = 0
     """Pictures that the model gave no caption."""
@@ -96,7 +96,9 @@ def caption_benchmark(
         raise UsageError(f"{shown}: no picture that can be read has captions; leave out --captions")
     started = time.perf_counter()
     vectors = encoded.items[Modality.IMAGE]
-    captions = tell([tokens[row] for row in rows], [vectors[row][:1] for row in rows], captioner, beams, progress)
+    captions = write_captions(
+        [tokens[row] for row in rows], [vectors[row][:1] for row in rows], captioner, beams, progress
+    )
     seconds = time.perf_counter() - started
     references = [encoded.benchmark.rows[row].captions for row in rows]
     report = progress or silent
@@ -104,8 +106,9 @@ def caption_benchmark(
     given = [place for place, caption in enumerate(captions) if caption]
     scores = score_captions(
         [captions[place] for place in given] or ["" for _ in captions],
-        [references[place] for place in given] or references, wordnet=find_wordnet(),
-    )  # fmt: skip
+        [references[place] for place in given] or references,
+        wordnet=find_wordnet(),
+    )
     report(1, 1, "caption metrics")
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)).tolist()
     return CaptionResult(
@@ -119,20 +122,23 @@ def caption_benchmark(
     )
 
 
-def tell(
-    tokens: Sequence[TokenRows], vectors: Sequence[Embeddings], captioner: Captioner, beams: int = 3,
+def write_captions(
+    tokens: Sequence[TokenRows],
+    vectors: Sequence[Embeddings],
+    captioner: Captioner,
+    beams: int = 3,
     progress: OnProgress | None = None,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``; "" where unsure."""
     captions: list[str] = []
     report = progress or silent
     report(0, len(tokens), "captioning")
     for start in range(0, len(tokens), _AT_ONCE):
         part = np.concatenate(tokens[start : start + _AT_ONCE])
-        told = captioner.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
-        if len(told) != len(part):
-            raise ModelError(f"the reranker told {len(told)} captions for {len(part)} pictures; use another --model")
-        captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in told]
+        written = captioner.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
+        if len(written) != len(part):
+            raise ModelError(f"the reranker told {len(written)} captions for {len(part)} pictures; use another --model")
+        captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in written]
         report(len(captions), len(tokens), "captioning")
     return captions
 

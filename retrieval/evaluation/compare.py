@@ -17,13 +17,13 @@ import numpy as np
 
 from indexer.errors import UsageError
 from indexer.files import display_path, one_line
-from retrieval.evaluation import metrics
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import FOUND_AT
-from retrieval.evaluation.metrics import Floats
 from retrieval.evaluation.provenance import short_spec
+from retrieval.evaluation.ranks import Floats
+from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
 
-#: More are not told apart on a page.
+#: A page has no more colours.
 MAX_RUNS = 6
 
 
@@ -108,7 +108,7 @@ class RunComparison:
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """The reports at ``paths``, labelled so that they can be told apart. ``UsageError`` for what is no report."""
+    """The reports at ``paths``, labelled so that they can be distinguished. ``UsageError`` for what is no report."""
     if not 2 <= len(paths) <= MAX_RUNS:
         raise UsageError(f"{len(paths)} reports: two to {MAX_RUNS} runs are compared; give their report.json")
     documents = [_read(path) for path in paths]
@@ -119,7 +119,7 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def compare_runs(runs: Sequence[Run], *, seed: int = 0) -> list[RunComparison]:
-    """Every run after the first, against the first. ``UsageError`` where they did not answer the same questions."""
+    """Every run after the first, against the first. ``UsageError`` where they did not measure the same queries."""
     compared = []
     for run in runs[1:]:
         try:
@@ -176,7 +176,7 @@ def change_cells(one: Difference) -> list[str]:
 
 
 def shown_p(p_value: float) -> str:
-    """To three digits, none of them promising more than the number of resamples can tell."""
+    """To three digits, as many as the number of resamples supports."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
@@ -224,8 +224,8 @@ def _differences(
             baseline=float(before[metric].mean()),
             value=float(after[metric].mean()),
             difference=float(change.mean()),
-            ci95=metrics.bootstrap_ci95(change, seed=seed),
-            p_value=metrics.sign_flip_p_value(change, seed=seed),
+            ci95=bootstrap_ci95(change, seed=seed),
+            p_value=sign_flip_p_value(change, seed=seed),
             n_queries=len(change),
             better=int((change > 0).sum()),
             worse=int((change < 0).sum()),
@@ -293,7 +293,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _labels(paths: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model where that tells the runs apart; else the report's folder with it; else a number with it."""
+    """The model where that distinguishes the runs; else the report's folder with it; else a number with it."""
     specs = [short_spec(str(document["encoder"])) for document in documents]
     folders = [one_line((path if path.is_dir() else path.absolute().parent).name, 40) for path in paths]
     named = [f"{spec} ({folder})" for spec, folder in zip(specs, folders, strict=True)]

@@ -6,7 +6,6 @@ pictures or pages: an example names a row of the benchmark, a page finds its pic
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from indexer.items import Embeddings, Modality
+from indexer.items import Embeddings
 from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Floats, Ints, Relevance, RelevantRanks
+from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
+from retrieval.evaluation.shown_items import ShownItem
 
 #: The curves are drawn for k = 1 .. this.
 CURVE_TO = 100
@@ -31,32 +31,16 @@ _FINE_BINS, _SHOWN_BINS = 4_000, 50
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A query or a candidate as people see it: a file of a row, or words."""
-
-    row_id: str
-    modality: Modality
-    path: str | None = None
-    """Of the file, relative to the manifest where it is below it, printable."""
-    text: str | None = None
-    """Of a caption or a text itself; of a file, its first caption."""
-
-    def to_json(self) -> dict[str, Any]:
-        """``modality``, ``path`` and ``text``."""
-        return {"modality": self.modality.value, "path": self.path, "text": self.text}
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One query, where what belongs to it came, and what came first."""
 
     query: int
     rank: int
     """Of its first relevant candidate."""
-    asked: Entry
-    wanted: Entry
+    query_item: ShownItem
+    wanted: ShownItem
     """A relevant candidate: the one that came first."""
-    found: tuple[tuple[Entry, bool], ...]
+    found: tuple[tuple[ShownItem, bool], ...]
     """The first candidates, each with whether it is relevant."""
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +48,7 @@ class Example:
         return {
             "query": self.query,
             "rank": self.rank,
-            "asked": self.asked.to_json(),
+            "asked": self.query_item.to_json(),
             "wanted": self.wanted.to_json(),
             "found": [{**entry.to_json(), "relevant": relevant} for entry, relevant in self.found],
         }
@@ -145,16 +129,6 @@ def curves(ranks: RelevantRanks, to: int = CURVE_TO) -> tuple[Floats, Floats]:
     return np.cumsum(first) / n, np.cumsum(each) / n
 
 
-def fingerprint(entries: Sequence[Entry]) -> str:
-    """sha256 of what the entries are, in their order."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        own = entry.text or "" if entry.path is None else ""
-        for part in (entry.row_id, entry.modality.value, own):
-            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
 def similarities_of(
     queries: Embeddings, candidates: Embeddings, relevance: Relevance, candidate_starts: Ints | None = None
 ) -> Similarities:
@@ -193,8 +167,8 @@ def examples_of(
     candidates: Embeddings,
     relevance: Relevance,
     ranks: RelevantRanks,
-    asked: Sequence[Entry],
-    pool: Sequence[Entry],
+    query_items: Sequence[ShownItem],
+    candidate_items: Sequence[ShownItem],
     *,
     candidate_starts: Ints | None = None,
     best: Ints | None = None,
@@ -204,8 +178,8 @@ def examples_of(
     Of each row one query at most. ``best``: the first candidates of every query ``(q, m)``, best first, where a
     second stage ordered them; ``None``: the order of the cosines.
     """
-    misses = _one_a_row(np.argsort(-ranks.first, kind="stable"), asked, ranks, missed=True)
-    found = list(_one_a_row(np.arange(ranks.n_queries), asked, ranks, missed=False))
+    misses = _one_a_row(np.argsort(-ranks.first, kind="stable"), query_items, ranks, missed=True)
+    found = list(_one_a_row(np.arange(ranks.n_queries), query_items, ranks, missed=False))
     spread = sorted({len(found) * n // _HITS for n in range(_HITS)}) if found else []
 
     def example(query: int) -> Example:
@@ -218,26 +192,26 @@ def examples_of(
         return Example(
             query=query,
             rank=int(ranks.first[query]),
-            asked=asked[query],
-            wanted=pool[wanted],
-            found=tuple((pool[place], place in relevant) for place in top),
+            query_item=query_items[query],
+            wanted=candidate_items[wanted],
+            found=tuple((candidate_items[place], place in relevant) for place in top),
         )
 
     worst = list(islice(misses, _MISSES))
     return tuple(map(example, worst)), tuple(example(found[place]) for place in spread)
 
 
-def _one_a_row(order: Ints, asked: Sequence[Entry], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
+def _one_a_row(order: Ints, query_items: Sequence[ShownItem], ranks: RelevantRanks, *, missed: bool) -> Iterator[int]:
     seen: set[str] = set()
     first = ranks.first
     for query in order.tolist():
-        if (first[query] > 1) == missed and asked[query].row_id not in seen:
-            seen.add(asked[query].row_id)
+        if (first[query] > 1) == missed and query_items[query].row_id not in seen:
+            seen.add(query_items[query].row_id)
             yield query
 
 
 def _blocks(queries: Embeddings, candidates: Embeddings, candidate_starts: Ints | None) -> Iterator[tuple[int, Any]]:
-    for start, block in metrics.similarity_blocks(queries, candidates):
+    for start, block in similarity_blocks(queries, candidates):
         if candidate_starts is not None:
             block = np.maximum.reduceat(block, candidate_starts, axis=1)
         yield start, block

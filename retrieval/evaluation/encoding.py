@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.build.prefetch import ReadAhead
 from indexer.encoders.base import DualEncoder
-from indexer.encoders.tokens.format import TokenRows, token_encoder
+from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
@@ -51,7 +51,7 @@ class EncodedBenchmark:
     """Of each distinct caption, and of each class's prompts, ``(dim,)``."""
     skipped: tuple[Skipped, ...]
     tokens: Mapping[Modality, Mapping[int, TokenRows]] = field(default_factory=dict)
-    """Where they were asked for: packed media tokens ``(1, row_bytes)`` of each row's item, of its first segment."""
+    """Packed media tokens ``(1, row_bytes)`` of each row's item, of its first segment; empty where none were made."""
 
 
 def encode_benchmark(
@@ -85,8 +85,8 @@ def encode_benchmark(
     texts: list[str] = []
     if Modality.TEXT in encoder.modalities:
         kept = sorted({row for found in items.values() for row in found})
-        told = [text for row in kept for text in benchmark.rows[row].captions]
-        texts = list(dict.fromkeys((*told, *prompts(benchmark))))
+        written = [text for row in kept for text in benchmark.rows[row].captions]
+        texts = list(dict.fromkeys((*written, *prompts(benchmark))))
     captions = encode_captions(texts, encoder, report, cache) if texts else {}
     for text, vector in captions.items():
         if not np.isfinite(vector).all():
@@ -110,15 +110,15 @@ def encode_captions(
     rising = sorted((text for text in texts if text not in found), key=len)
     if cache is not None:
         cache.count("captions", len(found), len(rising))
-    tell = report or silent
-    tell(len(found), len(texts), "captions")
+    shown = report or silent
+    shown(len(found), len(texts), "captions")
     for start in range(0, len(rising), _CAPTIONS_AT_ONCE):
         part = rising[start : start + _CAPTIONS_AT_ONCE]
         fresh = dict(zip(part, encoder.encode_queries(part), strict=True))
         found.update(fresh)
         if cache is not None:
             cache.keep_texts({text: vector for text, vector in fresh.items() if np.isfinite(vector).all()})
-        tell(len(found), len(texts), "captions")
+        shown(len(found), len(texts), "captions")
     return {text: found[text] for text in texts}
 
 
@@ -130,7 +130,7 @@ class _Unread:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reading:
     """Items of one modality -> their vectors: threads decode and prepare, this thread encodes."""
 
@@ -142,67 +142,79 @@ class _Reading:
     with_tokens: bool
     cut: Cut
     cache: BenchCache | None = None
+    vectors: dict[int, Embeddings] = field(default_factory=dict)
+    """By row, as are tokens and skipped."""
+    tokens: dict[int, TokenRows] = field(default_factory=dict)
+    skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def run(
         self, items: Mapping[int, Item], report: OnProgress
     ) -> tuple[dict[int, Embeddings], dict[int, TokenRows], list[Skipped]]:
         """``(vectors by row, rising; media tokens by row; skipped, by row)``."""
         rows = {item.key: row for row, item in items.items()}
-        vectors: dict[int, Embeddings] = {}
-        tokens: dict[int, TokenRows] = {}
-        skipped: dict[int, Skipped] = {}
         total = len(items)
-        maker = token_encoder(self.encoder) if self.with_tokens and self.modality is not Modality.TEXT else None
-        spec = maker.token_spec if maker is not None else None
-        contents = self._hashes(items) if self.cache is not None else {}
+        spec = self._token_spec()
         if self.cache is not None:
-            known = self.cache.known_items(self.modality, contents, self.encoder.dim, spec)
-            for row, (vector, packed) in known.items():
-                vectors[row] = vector
-                if packed is not None:
-                    tokens[row] = packed
-            self.cache.count(self.modality.value, len(known), total - len(known))
-            items = {row: item for row, item in items.items() if row not in known}
-
-        def keep(done: Sequence[Encoded | Refused]) -> None:
-            for one in done:
-                item = one.prepared.item
-                reason = one.reason if isinstance(one, Refused) else None
-                if isinstance(one, Encoded):
-                    vector = one.vectors if self.modality is Modality.TEXT else _one_row(one.vectors)
-                    if vector is None:
-                        reason = "its windows cancel each other out; cut the file shorter"
-                    else:
-                        vectors[rows[item.key]] = vector
-                        if one.tokens is not None:
-                            tokens[rows[item.key]] = one.tokens[:1]
-                        if self.cache is not None:  # by what was decoded, which may not be what was hashed before
-                            content = self._content(one.prepared.content_hash)
-                            self.cache.keep_item(self.modality, content, vector, one.tokens, spec)
-                if reason is not None:
-                    skipped[rows[item.key]] = Skipped(_shown(item), reason)
-            report(len(vectors) + len(skipped), total, self.modality.value)
-
-        report(len(vectors), total, self.modality.value)
+            items = self._take_from_cache(self.cache, items, spec)
+        report(len(self.vectors), total, self.modality.value)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
-        ahead: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
+        reading: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
             self._read,
             workers=self.workers,
             items_ahead=self.batch_size + 2 * self.workers,
             bytes_ahead=RUN_BYTES,
             size_bytes=_size_bytes,
         )
+
+        def keep(done: Sequence[Encoded | Refused]) -> None:
+            for one in done:
+                self._keep(rows[one.prepared.item.key], one, spec)
+            report(len(self.vectors) + len(self.skipped), total, self.modality.value)
+
         try:
-            for read in ahead.run(items.values()):
+            for read in reading.run(items.values()):
                 if isinstance(read, _Unread):
                     batches.drop()  # what was read of it before
-                    skipped[rows[read.item.key]] = Skipped(_shown(read.item), read.reason)
+                    self._skip(rows[read.item.key], read.item, read.reason)
                 elif done := batches.add(read):
                     keep(done)
             keep(batches.flush())
         finally:
-            ahead.stop()
-        return dict(sorted(vectors.items())), tokens, [skipped[row] for row in sorted(skipped)]
+            reading.stop()
+        return dict(sorted(self.vectors.items())), self.tokens, [self.skipped[row] for row in sorted(self.skipped)]
+
+    def _token_spec(self) -> TokenSpec | None:
+        """Of the media tokens that are made beside the vectors; ``None`` where none are."""
+        maker = token_encoder(self.encoder) if self.with_tokens and self.modality is not Modality.TEXT else None
+        return maker.token_spec if maker is not None else None
+
+    def _take_from_cache(self, cache: BenchCache, items: Mapping[int, Item], spec: TokenSpec | None) -> dict[int, Item]:
+        """Take the vectors and tokens that the cache holds; gives the other items."""
+        known = cache.known_items(self.modality, self._hashes(items), self.encoder.dim, spec)
+        for row, (vector, packed) in known.items():
+            self.vectors[row] = vector
+            if packed is not None:
+                self.tokens[row] = packed
+        cache.count(self.modality.value, len(known), len(items) - len(known))
+        return {row: item for row, item in items.items() if row not in known}
+
+    def _keep(self, row: int, one: Encoded | Refused, spec: TokenSpec | None) -> None:
+        item = one.prepared.item
+        if isinstance(one, Refused):
+            self._skip(row, item, one.reason)
+            return
+        vector = one.vectors if self.modality is Modality.TEXT else _one_row(one.vectors)
+        if vector is None:
+            self._skip(row, item, "its windows cancel each other out; cut the file shorter")
+            return
+        self.vectors[row] = vector
+        if one.tokens is not None:
+            self.tokens[row] = one.tokens[:1]
+        if self.cache is not None:  # by what was decoded, which may not be what was hashed before
+            self.cache.keep_item(self.modality, self._content(one.prepared.content_hash), vector, one.tokens, spec)
+
+    def _skip(self, row: int, item: Item, reason: str) -> None:
+        self.skipped[row] = Skipped(_shown(item), reason)
 
     def _read(self, item: Item, reserve: Reserve) -> Iterator[Prepared | _Unread]:
         """In a worker thread, part by part. One bad file, whatever it raises, is only itself skipped."""
@@ -256,4 +268,4 @@ def _shown(item: Item) -> str:
 
 
 def silent(done: int, total: int, stage: str) -> None:
-    """Progress that tells nobody."""
+    """Progress that is not reported."""

@@ -101,7 +101,7 @@ def command_line(arguments: Sequence[str]) -> str:
     "trimodal bench 'my photos.jsonl'"
     """
     home = str(Path.home())
-    told = []
+    shown = []
     for argument in arguments:
         quoted = shlex.quote(argument)
         inside = argument.removeprefix(home)
@@ -109,8 +109,8 @@ def command_line(arguments: Sequence[str]) -> str:
             quoted = f"~/{shlex.quote(inside[1:])}" if len(inside) > 1 else "~"
         elif len(home) > 1:  # openclip:ARCH@PATH: no shell opens a ~ there, but a reader does
             quoted = quoted.replace(f"@{home}/", "@~/").replace(f":{home}/", ":~/")
-        told.append(quoted)
-    return " ".join(told)
+        shown.append(quoted)
+    return " ".join(shown)
 
 
 def short_spec(spec: str) -> str:

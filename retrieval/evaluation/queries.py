@@ -1,34 +1,35 @@
 """The queries of a benchmark's directions by their numbers, without encoding anything.
 
 A report keeps a rank for every query, not the query: this names them again, from the dataset. Its order is that of
-``benchmark.comparisons``; where a run skipped files the numbers shift, so ``fingerprint`` is to be compared first.
+``directions.comparisons``; where a run skipped files the numbers shift, so ``fingerprint`` is to be compared first.
 """
 
 from __future__ import annotations
 
 from indexer.items import Modality
-from retrieval.evaluation.benchmark import entry_of
 from retrieval.evaluation.datasets.benchmark import Benchmark
-from retrieval.evaluation.details import Entry
+from retrieval.evaluation.shown_items import ShownItem, shown_item
 
 
-def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[Entry, Entry]]:
+def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[ShownItem, ShownItem]]:
     """Every query of ``direction`` where nothing was skipped, each with one candidate that is relevant to it."""
-    asks, _, wants = direction.partition("->")
-    found: list[tuple[Entry, Entry]] = []
+    query_kind, _, candidate_kind = direction.partition("->")
+    found: list[tuple[ShownItem, ShownItem]] = []
     for row, there in enumerate(benchmark.rows):
         items = {modality.value: modality for modality in there.items}
-        words = [Entry(there.row_id, Modality.TEXT, text=text) for text in there.captions]
-        if wants == "class":
-            if asks in items and there.label is not None:
+        words = [ShownItem(there.row_id, Modality.TEXT, text=text) for text in there.captions]
+        if candidate_kind == "class":
+            if query_kind in items and there.label is not None:
                 name = benchmark.classes[there.label]
-                found.append((entry_of(benchmark, row, items[asks]), Entry(name, Modality.TEXT, text=name)))
-        elif asks == "text":
-            if wants in items:
-                found += [(text, entry_of(benchmark, row, items[wants])) for text in words]
-        elif wants == "text":
-            if asks in items and words:
-                found.append((entry_of(benchmark, row, items[asks]), words[0]))
-        elif asks in items and wants in items:
-            found.append((entry_of(benchmark, row, items[asks]), entry_of(benchmark, row, items[wants])))
+                found.append((shown_item(benchmark, row, items[query_kind]), ShownItem(name, Modality.TEXT, text=name)))
+        elif query_kind == "text":
+            if candidate_kind in items:
+                found += [(text, shown_item(benchmark, row, items[candidate_kind])) for text in words]
+        elif candidate_kind == "text":
+            if query_kind in items and words:
+                found.append((shown_item(benchmark, row, items[query_kind]), words[0]))
+        elif query_kind in items and candidate_kind in items:
+            found.append(
+                (shown_item(benchmark, row, items[query_kind]), shown_item(benchmark, row, items[candidate_kind]))
+            )
     return found

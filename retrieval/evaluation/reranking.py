@@ -1,26 +1,24 @@
-"""The second stage on a benchmark: the best of each query judged by a reranker, and what that changed.
+"""One direction reranked: the best candidates of each query are scored by a reranker, and its ranks are made anew.
 
 LAVIS' protocol: the top k_test of a query by cosine get match logit plus cosine as their score; everything else
-stays below every judged one, in the order of the cosines. Ties: the lower index first. Knows nothing of files,
-captions' owners or the terminal.
+stays below every scored one, in the order of the cosines. Ties: the lower index first. Knows nothing of files,
+of which item a caption belongs to, or of the terminal.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
-from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Ints, Relevance, RelevantRanks
-from retrieval.rerank import calibration
+from retrieval.evaluation.directions import RerankInput
+from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
 from retrieval.rerank.base import Reranker
 from retrieval.rerank.stage import match_scores
 
@@ -30,24 +28,9 @@ OnQueries = Callable[[int, int], None]
 #: Of each query's new order, how many are kept.
 BEST = 5
 
-_TELL_EVERY = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """What a reranker reads of one direction: texts on one side, media tokens on the other."""
-
-    query: Modality
-    candidate: Modality
-    texts: Sequence[str]
-    """Of the queries or the candidates, whichever are texts."""
-    tokens: TokenRows
-    """Packed, ``(n, row_bytes)``, of the other side."""
-
-    @property
-    def told_of(self) -> Modality:
-        """What texts are judged against."""
-        return self.candidate if self.query is Modality.TEXT else self.query
+_REPORT_EVERY = 16
+#: Texts that the reranker reads together.
+_READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,173 +42,154 @@ class Judgement:
     scores: NDArray[np.float32]  # (pairs,)
     labels: NDArray[np.bool_]  # (pairs,)
     n_scored: int
-    """Pairs that went through the model: the same text and picture only once."""
+    """RerankInput that went through the model: the same text and picture only once."""
     seconds: float
     best: Ints  # (q, up to BEST)
     """The first candidates of each query in the new order, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a second stage gave over the first one, on the same queries."""
-
-    gain: float
-    ci95: tuple[float, float]
-    p_value: float
-
-    def to_json(self) -> dict[str, Any]:
-        """``gain``, ``ci95`` and ``p_value``."""
-        return {"gain": self.gain, "ci95": list(self.ci95), "p_value": self.p_value}
 
 
 def judge_direction(
     queries: Embeddings,
     candidates: Embeddings,
     relevance: Relevance,
-    pairs: Pairs,
+    pairs: RerankInput,
     reranker: Reranker,
     *,
     depth: int,
     on_queries: OnQueries | None = None,
 ) -> Judgement:
-    """Rank one direction anew: ``queries`` ``(q, dim)``, ``candidates`` ``(n, dim)``."""
+    """Rank one direction anew: ``queries`` ``(q, dim)``, ``candidates`` ``(n, dim)``.
+
+    The ``depth`` best candidates of each query by cosine are scored. ``ValueError`` for a depth below 1.
+    """
     if depth < 1:
         raise ValueError(f"the depth is {depth}; it is at least 1")
-    judging = _Judging(pairs, reranker)
-    ranks: list[Ints] = []
-    best: list[Ints] = []
-    logits: list[NDArray[np.float32]] = []
-    scores: list[NDArray[np.float32]] = []
-    labels: list[NDArray[np.bool_]] = []
+    report = on_queries or _silent
+    n = len(queries)
+    scorer = _PairScorer(pairs, reranker)
     started = time.perf_counter()
     if pairs.query is not Modality.TEXT and reranker.supports(Modality.TEXT, pairs.query):
-        asking: dict[str, list[int]] = {}
-        for first, block in metrics.similarity_blocks(queries, candidates):
-            for query, cosines in enumerate(block, start=first):
-                for text in dict.fromkeys(pairs.texts[place] for place in best_first(cosines, depth).tolist()):
-                    asking.setdefault(text, []).append(query)
-        judging.read_ahead(asking, lambda share: on_queries(int(share * (len(queries) - 1)), len(queries))
-                           if on_queries is not None else None)  # fmt: skip
-    for first, block in metrics.similarity_blocks(queries, candidates):
-        for query, cosines in enumerate(block, start=first):
-            if pairs.query is Modality.TEXT and query % _READ_AT_ONCE == 0:
-                reranker.read(pairs.texts[query : query + _READ_AT_ONCE])
-            top = best_first(cosines, depth)
-            judged = judging.logits(query, top)
-            scored = match_scores(reranker, judged, cosines[top], pairs.told_of)
-            relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
-            ranks.append(np.sort(_ranks(cosines, top, scored, relevant)))
-            best.append(top[_order(top, scored)][:BEST])
-            logits.append(judged)
-            scores.append(scored)
-            labels.append(np.isin(top, relevant))
-            if on_queries is not None and (query + 1) % _TELL_EVERY == 0:
-                on_queries(query + 1, len(queries))
+        by_text = _queries_by_text(queries, candidates, pairs.texts, depth)
+        scorer.score_by_text(by_text, lambda share: report(int(share * (n - 1)), n))
+    judged: list[_JudgedQuery] = []
+    for query, cosines in _each_query(queries, candidates):
+        if pairs.query is Modality.TEXT and query % _READ_AT_ONCE == 0:
+            reranker.read(pairs.texts[query : query + _READ_AT_ONCE])
+        top = best_first(cosines, depth)
+        logits = scorer.logits(query, top)
+        scores = match_scores(reranker, logits, cosines[top], pairs.media)
+        relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
+        judged.append(_JudgedQuery.of(cosines, top, logits, scores, relevant))
+        if (query + 1) % _REPORT_EVERY == 0:
+            report(query + 1, n)
     seconds = time.perf_counter() - started
-    if on_queries is not None:
-        on_queries(len(queries), len(queries))
+    report(n, n)
     return Judgement(
-        RelevantRanks(np.concatenate(ranks), relevance.offsets),
-        np.concatenate(logits),
-        np.concatenate(scores),
-        np.concatenate(labels),
-        judging.n_scored,
+        RelevantRanks(np.concatenate([one.ranks for one in judged]), relevance.offsets),
+        np.concatenate([one.logits for one in judged]),
+        np.concatenate([one.scores for one in judged]),
+        np.concatenate([one.labels for one in judged]),
+        scorer.n_scored,
         seconds,
-        np.stack(best),
+        np.stack([one.best for one in judged]),
     )
 
 
-def best_first(similarities: NDArray[Any], depth: int) -> Ints:
-    """Indices of the ``depth`` highest of ``(n,)``, falling; ties: the lower index first.
+@dataclass(frozen=True, eq=False)
+class _JudgedQuery:
+    """One query after the second stage, as in :class:`Judgement`."""
 
-    >>> best_first(np.array([0.5, 0.9, 0.5, 0.5]), 3).tolist()
-    [1, 0, 2]
-    """
-    n = len(similarities)
-    if depth >= n:
-        return np.argsort(-similarities, kind="stable")
-    least = np.partition(similarities, n - depth)[n - depth]
-    there = np.flatnonzero(similarities >= least)
-    return there[np.argsort(-similarities[there], kind="stable")][:depth]
+    ranks: Ints  # (relevant,), rising
+    best: Ints  # (up to BEST,)
+    logits: NDArray[np.float32]  # (depth,)
+    scores: NDArray[np.float32]  # (depth,)
+    labels: NDArray[np.bool_]  # (depth,)
 
-
-def gains(before: RelevantRanks, after: RelevantRanks, at: Sequence[int], seed: int = 0) -> dict[str, Gain]:
-    """The gain of ``hit_rate_at_k`` for each k, paired over the queries: bootstrap interval and sign-flip p-value."""
-    found = {}
-    for k in at:
-        change = metrics.hits_at_k(after, k) - metrics.hits_at_k(before, k)
-        interval = metrics.bootstrap_ci95(change, seed=seed)
-        found[f"hit_rate_at_{k}"] = Gain(float(change.mean()), interval, metrics.sign_flip_p_value(change, seed=seed))
-    return found
-
-
-def calibration_of(judgement: Judgement, reranker: Reranker, told_of: Modality) -> Mapping[str, Any]:
-    """How far the match probabilities of all scored pairs are from the shares that are relevant, fit for JSON.
-
-    ``before`` is the sigmoid of the raw logit, ``after`` the reranker's own probability. A pair that fits and that
-    the benchmark does not call relevant counts as false.
-    """
-    labels = judgement.labels
-    raw = calibration.sigmoid(judgement.logits)
-    chances = np.asarray(reranker.probability(judgement.scores, told_of), dtype=np.float64)
-    document: dict[str, Any] = {
-        "pairs": len(labels),
-        "relevant": int(labels.sum()),
-        "auroc": calibration.auroc(judgement.scores, labels),
-    }
-    for name, values in (("before", raw), ("after", chances)):
-        bins = calibration.reliability_bins(values, labels)
-        document[name] = {"ece": calibration.error_of_bins(bins), "bins": [one.to_json() for one in bins]}
-    return document
+    @classmethod
+    def of(
+        cls,
+        cosines: NDArray[Any],
+        top: Ints,
+        logits: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        relevant: Ints,
+    ) -> _JudgedQuery:
+        ranks = np.sort(_ranks(cosines, top, scores, relevant))
+        return cls(ranks, top[_order(top, scores)][:BEST], logits, scores, np.isin(top, relevant))
 
 
-#: Texts that ask are read together.
-_READ_AT_ONCE = 256
-
-
-class _Judging:
+class _PairScorer:
     """Match logits of a query and its best candidates; equal texts are scored once a picture."""
 
-    def __init__(self, pairs: Pairs, reranker: Reranker) -> None:
+    def __init__(self, pairs: RerankInput, reranker: Reranker) -> None:
         self._pairs = pairs
         self._reranker = reranker
         self._known: dict[str, dict[int, np.float32]] = {}
         self._repeated = {text for text, n in Counter(pairs.texts).items() if n > 1}
-        self._ahead: dict[str, dict[int, np.float32]] = {}
+        self._by_text: dict[str, dict[int, np.float32]] = {}
         self.n_scored = 0
 
-    def read_ahead(self, asking: Mapping[str, Sequence[int]], on_share: Callable[[float], None]) -> None:
-        """Judge media that ask for texts, text by text: each is read once for all of them, not once for each."""
-        texts = list(asking)
-        for done, (text, queries) in enumerate(asking.items(), start=1):
+    def score_by_text(self, by_text: Mapping[str, Sequence[int]], on_share: Callable[[float], None]) -> None:
+        """Score media queries text by text: each text is read once for all of its queries, not once for each."""
+        texts = list(by_text)
+        for done, (text, queries) in enumerate(by_text.items(), start=1):
             if done % _READ_AT_ONCE == 1:
                 self._reranker.read(texts[done - 1 : done - 1 + _READ_AT_ONCE])
             found = self._reranker.score_media(text, self._pairs.tokens[list(queries)], self._pairs.query)
-            self._ahead[text] = dict(zip(queries, found, strict=True))
+            self._by_text[text] = dict(zip(queries, found, strict=True))
             self.n_scored += len(queries)
-            on_share(done / len(asking))
+            on_share(done / len(by_text))
 
     def logits(self, query: int, top: Ints) -> NDArray[np.float32]:
+        """Match logits ``(depth,)`` of a query and the candidates ``top`` ``(depth,)``."""
+        if self._pairs.query is Modality.TEXT:
+            return self._logits_of_text(query, top.tolist())
+        return self._logits_of_media(query, top.tolist())
+
+    def _logits_of_text(self, query: int, top: list[int]) -> NDArray[np.float32]:
         pairs = self._pairs
-        if pairs.query is not Modality.TEXT:
-            texts = [pairs.texts[place] for place in top.tolist()]
-            if self._ahead:
-                return np.array([self._ahead[text][query] for text in texts], dtype=np.float32)
-            distinct = list(dict.fromkeys(texts))
-            found = self._reranker.score_texts(pairs.tokens[query : query + 1], distinct, pairs.query)
-            self.n_scored += len(distinct)
-            by_text = dict(zip(distinct, found, strict=True))
-            return np.array([by_text[text] for text in texts], dtype=np.float32)
         text = pairs.texts[query]
         known = self._known.get(text, {})
-        missing = [place for place in top.tolist() if place not in known]
+        missing = [place for place in top if place not in known]
         if missing:
             found = self._reranker.score_media(text, pairs.tokens[missing], pairs.candidate)
             self.n_scored += len(missing)
             known = {**known, **dict(zip(missing, found, strict=True))}
         if text in self._repeated:
             self._known[text] = known
-        return np.array([known[place] for place in top.tolist()], dtype=np.float32)
+        return np.array([known[place] for place in top], dtype=np.float32)
+
+    def _logits_of_media(self, query: int, top: list[int]) -> NDArray[np.float32]:
+        pairs = self._pairs
+        texts = [pairs.texts[place] for place in top]
+        if self._by_text:
+            return np.array([self._by_text[text][query] for text in texts], dtype=np.float32)
+        distinct = list(dict.fromkeys(texts))
+        found = self._reranker.score_texts(pairs.tokens[query : query + 1], distinct, pairs.query)
+        self.n_scored += len(distinct)
+        by_text = dict(zip(distinct, found, strict=True))
+        return np.array([by_text[text] for text in texts], dtype=np.float32)
+
+
+def _each_query(queries: Embeddings, candidates: Embeddings) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each query's number and its cosines ``(n,)`` with the candidates."""
+    for first, block in similarity_blocks(queries, candidates):
+        yield from enumerate(block, start=first)
+
+
+def _queries_by_text(
+    queries: Embeddings, candidates: Embeddings, texts: Sequence[str], depth: int
+) -> dict[str, list[int]]:
+    """Of each candidate text the queries that have it among their ``depth`` best."""
+    by_text: dict[str, list[int]] = {}
+    for query, cosines in _each_query(queries, candidates):
+        for text in dict.fromkeys(texts[place] for place in best_first(cosines, depth).tolist()):
+            by_text.setdefault(text, []).append(query)
+    return by_text
+
+
+def _silent(done: int, total: int) -> None:
+    """Progress that is not reported."""
 
 
 def _ranks(cosines: NDArray[Any], top: Ints, scores: NDArray[np.float32], relevant: Ints) -> Ints:

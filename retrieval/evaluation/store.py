@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,8 @@ class Store:
         for start in range(0, len(wanted), _KEYS_AT_ONCE):
             part = wanted[start : start + _KEYS_AT_ONCE]
             places = ",".join("?" * len(part))
-            rows = self._run(lambda db, part=part, places=places: db.execute(  # type: ignore[misc]
-                f"SELECT key, value FROM entries WHERE key IN ({places})", part
-            ).fetchall())  # fmt: skip
-            for key, value in rows or ():
+            query = f"SELECT key, value FROM entries WHERE key IN ({places})"
+            for key, value in self._run(_fetch(query, part)) or ():
                 if isinstance(value, bytes) and len(value) >= 4:
                     data = value[4:]
                     if zlib.crc32(data) == struct.unpack("<I", value[:4])[0]:
@@ -107,3 +105,7 @@ class Store:
         for name in (self._path, self._path.with_name(self._path.name + "-journal")):
             with contextlib.suppress(OSError):
                 name.unlink(missing_ok=True)
+
+
+def _fetch(query: str, keys: Sequence[bytes]) -> Callable[[sqlite3.Connection], list[tuple[Any, Any]]]:
+    return lambda database: database.execute(query, keys).fetchall()

@@ -18,7 +18,7 @@ from indexer.errors import ModelError
 from indexer.items import Embeddings
 from retrieval.embed import mean_vector
 from retrieval.evaluation import metrics
-from retrieval.evaluation.metrics import Floats, RelevantRanks
+from retrieval.evaluation.ranks import Floats, RelevantRanks
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def load_clotho(path: Path, media: Path | None = None, split: str | None = None)
 
 
 def _audiocaps_names(youtube_id: str, start: str, audiocap_ids: list[str]) -> Iterator[str]:
-    """Names, without suffix, under which scripts store a clip; the most telling first."""
+    """Names, without suffix, under which scripts store a clip; the most specific first."""
     try:
         begin_s = float(start)
     except ValueError as error:

@@ -30,23 +30,14 @@ def load_class_folders(
     path: Path, media: Path | None = None, split: str | None = None, templates: Sequence[str] = ()
 ) -> Benchmark:
     """Pictures with the number of their class, and the classes; ``media`` is the file of class names, if any."""
-    for template in templates:
-        if template.count("{}") != 1 or template.replace("{}", "").count("{") + template.count("}") != 1:
-            raise UsageError(f'--template "{display_path(template)}": write {{}} once where the name of the class goes')
+    _check_templates(templates)
     root = path.absolute()
     if not root.is_dir():
         raise ManifestError(
             f"{display_path(path)}: is no folder of class folders; unpack the pictures of a data set there, "
             f"from {_SOURCE}"
         )
-    folders = _folders(root)
-    if split is not None:
-        if split not in [folder.name for folder in folders]:
-            raise UsageError(f"{display_path(path)}: has no folder for the split {split!r}; leave --split out")
-        folders = _folders(root / split)
-    elif folders and all(folder.name in _SPLITS for folder in folders):
-        given = ", ".join(folder.name for folder in folders)
-        raise UsageError(f"{display_path(path)}: its folders are splits, not classes ({given}); give one: --split")
+    folders = _class_folders(root, path, split)
     if len(folders) < 2:
         raise ManifestError(f"{display_path(path)}: has {len(folders)} folders; a class is a folder, and it takes two")
     names = _names(root, media, [folder.name for folder in folders])
@@ -58,9 +49,27 @@ def load_class_folders(
                 shown = file.relative_to(root).as_posix()
                 rows.add(shown, shown, file, (), label)
                 digest.update(f"\n{shown} {file.stat().st_size}".encode("utf-8", "surrogateescape"))
-    return rows.benchmark(
-        "classes", digest.hexdigest(), split, classes=tuple(names), templates=tuple(templates) or TEMPLATES
-    )  # fmt: skip
+    prompts = tuple(templates) or TEMPLATES
+    return rows.benchmark("classes", digest.hexdigest(), split, classes=tuple(names), templates=prompts)
+
+
+def _check_templates(templates: Sequence[str]) -> None:
+    for template in templates:
+        if template.count("{}") != 1 or template.replace("{}", "").count("{") + template.count("}") != 1:
+            raise UsageError(f'--template "{display_path(template)}": write {{}} once where the name of the class goes')
+
+
+def _class_folders(root: Path, shown: Path, split: str | None) -> list[Path]:
+    """The folders of the classes, of the split if there is one; ``shown`` is ``root`` as it was given."""
+    folders = _folders(root)
+    if split is not None:
+        if split not in [folder.name for folder in folders]:
+            raise UsageError(f"{display_path(shown)}: has no folder for the split {split!r}; leave --split out")
+        return _folders(root / split)
+    if folders and all(folder.name in _SPLITS for folder in folders):
+        given = ", ".join(folder.name for folder in folders)
+        raise UsageError(f"{display_path(shown)}: its folders are splits, not classes ({given}); give one: --split")
+    return folders
 
 
 def _folders(root: Path) -> list[Path]:
@@ -72,9 +81,9 @@ def _names(root: Path, given: Path | None, folders: list[str]) -> list[str]:
     if given is None and not path.is_file():
         return [folder.replace("_", " ") for folder in folders]
     lines = [line for line in read_bytes(path, _SOURCE).decode("utf-8-sig", "replace").splitlines() if line.strip()]
-    said = dict(line.strip().split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
-    if all(folder in said for folder in folders):
-        names = [said[folder].strip() for folder in folders]
+    pairs = dict(line.strip().split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
+    if all(folder in pairs for folder in folders):
+        names = [pairs[folder].strip() for folder in folders]
     elif len(lines) == len(folders):
         names = [line.strip() for line in lines]
     else:

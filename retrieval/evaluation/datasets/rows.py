@@ -185,7 +185,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def one_split(path: Path, split: str | None) -> None:
-    """Raises ``UsageError`` where a split is asked of a list that is one."""
+    """Raises ``UsageError`` where a split is given for a list that is one."""
     if split is not None:
         raise UsageError(f"{display_path(path)}: is one split by itself; leave --split out, or give the folder")
 

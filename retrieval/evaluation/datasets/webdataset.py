@@ -120,5 +120,5 @@ def _captions(data: bytes, suffix: str) -> list[str]:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    said = document.get("captions", document.get("caption", [])) if isinstance(document, dict) else []
-    return [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)]
+    captions = document.get("captions", document.get("caption", [])) if isinstance(document, dict) else []
+    return [one for one in (captions if isinstance(captions, list) else [captions]) if isinstance(one, str)]

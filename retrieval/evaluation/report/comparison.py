@@ -17,8 +17,8 @@ from indexer.files import display_path, one_line
 from retrieval.evaluation.compare import RunComparison, change_cells, metric_name, shown_p, to_json
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.fitted import FittedTable, Version
+from retrieval.evaluation.report.folder import json_text, write_files
 from retrieval.evaluation.report.html.page import page
-from retrieval.evaluation.report.text import json_text, write_files
 from retrieval.output import CsvFile
 
 _NOTES = (
@@ -27,9 +27,22 @@ _NOTES = (
     "recall@k is in --json and --report",
 )
 _CSV_COLUMNS = [
-    "baseline", "run", "direction", "baseline_stage", "stage", "metric", "baseline_value", "run_value", "difference",
-    "ci95_low", "ci95_high", "p_value", "queries", "better", "worse",
-]  # fmt: skip
+    "baseline",
+    "run",
+    "direction",
+    "baseline_stage",
+    "stage",
+    "metric",
+    "baseline_value",
+    "run_value",
+    "difference",
+    "ci95_low",
+    "ci95_high",
+    "p_value",
+    "queries",
+    "better",
+    "worse",
+]
 
 
 def render(comparisons: Sequence[RunComparison]) -> Group:
@@ -53,11 +66,22 @@ def as_csv(comparisons: Sequence[RunComparison]) -> str:
         for one in comparison.differences:
             rows.row(
                 [
-                    comparison.baseline.label, comparison.run.label, one.direction, one.baseline_stage, one.stage,
-                    one.metric, one.baseline, one.value, one.difference, *one.ci95, one.p_value, one.n_queries,
-                    one.better, one.worse,
+                    comparison.baseline.label,
+                    comparison.run.label,
+                    one.direction,
+                    one.baseline_stage,
+                    one.stage,
+                    one.metric,
+                    one.baseline,
+                    one.value,
+                    one.difference,
+                    *one.ci95,
+                    one.p_value,
+                    one.n_queries,
+                    one.better,
+                    one.worse,
                 ]
-            )  # fmt: skip
+            )
     return out.getvalue()
 
 

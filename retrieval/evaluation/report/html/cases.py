@@ -29,7 +29,7 @@ class Shown:
 class Case:
     """An example, ready to be shown."""
 
-    asked: Shown
+    query: Shown
     wanted: Shown
     found: Sequence[Shown]
     ranks: Sequence[str]

@@ -11,12 +11,12 @@ import numpy as np
 
 from retrieval.evaluation.compare import RunComparison
 from retrieval.evaluation.datasets.benchmark import Benchmark
-from retrieval.evaluation.details import Entry, fingerprint
-from retrieval.evaluation.metrics import Floats
 from retrieval.evaluation.queries import queries_of
+from retrieval.evaluation.ranks import Floats
 from retrieval.evaluation.report.html.cases import Case, Cases, place, shown
 from retrieval.evaluation.report.html.examples import Media
 from retrieval.evaluation.report.html.words import named
+from retrieval.evaluation.shown_items import ShownItem, fingerprint
 
 _EACH = 3
 
@@ -30,7 +30,7 @@ def changes(comparison: RunComparison, benchmark: Benchmark, media: Media) -> It
             for side in (baseline, run)
         )
         queries = queries_of(benchmark, direction)
-        if fingerprint([asked for asked, _ in queries]) != theirs["queries_sha256"]:
+        if fingerprint([query for query, _ in queries]) != theirs["queries_sha256"]:
             continue
         before, after = (np.asarray(side["per_query"]["first_rank"], dtype=float) for side in (theirs, ours))
         gained = np.log(before / after)
@@ -44,10 +44,10 @@ def changes(comparison: RunComparison, benchmark: Benchmark, media: Media) -> It
             yield Cases(f"{named(direction)}: {run.label} against {baseline.label}", groups)
 
 
-def _case(comparison: RunComparison, query: tuple[Entry, Entry], before: int, after: int, media: Media) -> Case:
-    asked, wanted = (shown(entry.to_json(), media) for entry in query)
+def _case(comparison: RunComparison, query: tuple[ShownItem, ShownItem], before: int, after: int, media: Media) -> Case:
+    query_shown, wanted = (shown(entry.to_json(), media) for entry in query)
     ranks = [f"{comparison.baseline.label}: {place(before)}", f"{comparison.run.label}: {place(after)}"]
-    return Case(asked, wanted, (), ranks, is_hit=after < before)
+    return Case(query_shown, wanted, (), ranks, is_hit=after < before)
 
 
 def _furthest(gained: Floats) -> Sequence[int]:

@@ -20,8 +20,8 @@ from indexer.items import Modality
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits
 from indexer.media.audio.decode import read_sound
 from indexer.media.image.decode import read_picture
-from retrieval.evaluation.benchmark import entry_of
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.shown_items import shown_item
 
 THUMBNAIL_PX = 224
 CLIP_S = 6.0
@@ -39,7 +39,7 @@ def files_of(benchmark: Benchmark) -> dict[str, Path]:
     doubtful: set[str] = set()
     for row, there in enumerate(benchmark.rows):
         for modality, item in there.items.items():
-            path = entry_of(benchmark, row, modality).path
+            path = shown_item(benchmark, row, modality).path
             if path is not None and found.setdefault(path, item.path) != item.path:
                 doubtful.add(path)
     return {name: path for name, path in found.items() if name not in doubtful}
@@ -85,7 +85,7 @@ def thumbnail(path: Path) -> str:
 
 
 def clip(path: Path) -> str:
-    """The first ``CLIP_S`` seconds, faded out where it goes on, as MP3, or as WAV where MP3 cannot be written."""
+    """The first ``CLIP_S`` seconds, faded out where there is more, as MP3, or as WAV where MP3 cannot be written."""
     samples, _ = read_sound(path, _LIMITS)
     length, fade = round(CLIP_S * SAMPLE_RATE_HZ), round(_FADE_S * SAMPLE_RATE_HZ)
     heard = samples[:length].copy()

@@ -76,10 +76,12 @@ def similarities(runs: Sequence[Run]) -> Iterator[Figure]:
                 f"{found['centroid_distance']:.3f}, of at most 2."
             )
             drawn = plots.histogram_plot(
-                found["low"], found["high"],
+                found["low"],
+                found["high"],
                 [("other pairs", found["others"], 1), ("matching pairs", found["matching"], 0)],
-                title=f"Similarities of {title}", said=note,
-            )  # fmt: skip
+                title=f"Similarities of {title}",
+                description=note,
+            )
             yield Figure(title, Markup(drawn), [Legend("matching pairs", 0), Legend("other pairs", 1)], note)
 
 
@@ -104,7 +106,7 @@ def reliabilities(runs: Sequence[Run]) -> Iterator[Figure]:
                 for one, (p, true, _) in zip(filled, bins, strict=True)
             ]
             header = ["probability", "pairs", "mean probability", "share that matched"]
-            drawn = plots.reliability_plot(bins, title=f"Reliability, {title}", said=note)
+            drawn = plots.reliability_plot(bins, title=f"Reliability, {title}", description=note)
             yield Figure(title, Markup(drawn), (), note, Table(f"Reliability, {title}", header, rows))
 
 
@@ -120,5 +122,5 @@ def differences(comparison: RunComparison) -> Iterator[Figure]:
         by_direction.setdefault(stages, []).append(row)
     for direction, rows in by_direction.items():
         title = f"{direction}: {comparison.run.label} less {comparison.baseline.label}"
-        said = "; ".join(f"{name} {value:+.1f} [{low:+.1f}, {high:+.1f}]" for name, value, low, high in rows)
-        yield Figure(title, Markup(plots.difference_plot(rows, title=title, said=said)), ())
+        description = "; ".join(f"{name} {value:+.1f} [{low:+.1f}, {high:+.1f}]" for name, value, low, high in rows)
+        yield Figure(title, Markup(plots.difference_plot(rows, title=title, description=description)), ())

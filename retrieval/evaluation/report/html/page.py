@@ -1,6 +1,6 @@
 """Reports of one or several runs -> one HTML page: tables, curves, similarities, reliability, examples, provenance.
 
-The page holds everything it shows and asks no network for anything (its policy forbids it); every word that comes from
+The page holds everything it shows and loads nothing from a network (its policy forbids it); every word that comes from
 a manifest, a file name or a model is escaped by the template. It is made from ``report.json`` documents, so one run
 and a comparison of several are made alike. Knows nothing of models and vectors.
 """

@@ -42,12 +42,12 @@ def curve_plot(lines: Sequence[Line], *, title: str) -> str:
     for line in lines:
         path = " ".join(f"{'L' if n else 'M'}{x(k):.1f} {_up(share):.1f}" for n, (k, share) in enumerate(line.points))
         parts.append(f'<path class="line s{line.shade}" d="{path}"/>')
-    said = "; ".join(_said(line) for line in lines)
-    return _svg(parts, title, said)
+    description = "; ".join(_described(line) for line in lines)
+    return _svg(parts, title, description)
 
 
 def histogram_plot(
-    low: float, high: float, series: Sequence[tuple[str, Sequence[int], int]], *, title: str, said: str
+    low: float, high: float, series: Sequence[tuple[str, Sequence[int], int]], *, title: str, description: str
 ) -> str:
     """Counts in equal bins over [``low``, ``high``], each series as shares of its own total: (name, counts, shade)."""
     shares = [(name, _shares(counts), shade) for name, counts, shade in series]
@@ -69,10 +69,10 @@ def histogram_plot(
             )
         path.append(f"L{_across(1):.1f} {_up(0):.1f} Z")
         parts.append(f'<path class="area s{shade}" d="{" ".join(path)}"/>')
-    return _svg(parts, title, said)
+    return _svg(parts, title, description)
 
 
-def reliability_plot(bins: Sequence[tuple[float, float, int]], *, title: str, said: str) -> str:
+def reliability_plot(bins: Sequence[tuple[float, float, int]], *, title: str, description: str) -> str:
     """Of each filled bin (mean probability, share that is true, pairs); on the diagonal they mean what they say."""
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     parts = [
@@ -90,10 +90,10 @@ def reliability_plot(bins: Sequence[tuple[float, float, int]], *, title: str, sa
     for probability, share, n in bins:
         radius = 2.0 + 4.0 * math.sqrt(n / most)
         parts.append(f'<circle class="dot s0" cx="{_across(probability):.1f}" cy="{_up(share):.1f}" r="{radius:.1f}"/>')
-    return _svg(parts, title, said)
+    return _svg(parts, title, description)
 
 
-def difference_plot(rows: Sequence[tuple[str, float, float, float]], *, title: str, said: str) -> str:
+def difference_plot(rows: Sequence[tuple[str, float, float, float]], *, title: str, description: str) -> str:
     """Differences with their intervals, in points of a hundred: (name, difference, low, high), one below the other."""
     name_width, row_height = 104, 22
     height = _TOP + row_height * len(rows) + _BOTTOM
@@ -120,16 +120,17 @@ def difference_plot(rows: Sequence[tuple[str, float, float, float]], *, title: s
             f'<path class="line s0" d="M{x(least):.1f} {y:.1f} L{x(most):.1f} {y:.1f}"/>'
             f'<circle class="dot s0" cx="{x(value):.1f}" cy="{y:.1f}" r="4"/>'
         )
-    return _svg(parts, title, said, height)
+    return _svg(parts, title, description, height)
 
 
 # ------------------------------------------------------------------------------------------- helpers
 
 
-def _svg(parts: Sequence[str], title: str, said: str, height: int = _HEIGHT) -> str:
+def _svg(parts: Sequence[str], title: str, description: str, height: int = _HEIGHT) -> str:
+    label = escape(f"{title}. {description}")
     return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(f"{title}. {said}")}">'
-        f"<title>{escape(title)}</title><desc>{escape(said)}</desc>{''.join(parts)}</svg>"
+        f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
     )
 
 
@@ -180,7 +181,7 @@ def _signed(value: float) -> str:
     return f"{value:+.6g}" if value else "0"
 
 
-def _said(line: Line) -> str:
+def _described(line: Line) -> str:
     return f"{line.name}: {', '.join(_points(line))}"
 
 

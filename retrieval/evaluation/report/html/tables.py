@@ -32,9 +32,9 @@ def _single(runs: Sequence[Run]) -> Table:
     rows = []
     for result, rates in zip(results, cells, strict=True):
         name = named(result["direction"]) + (f", {stage_name(result['stage'])}" if reranked else "")
-        asked = f"{result['n_queries']:,} {result['queries']}"
+        queries = f"{result['n_queries']:,} {result['queries']}"
         pool = f"{result['n_candidates']:,} {result['candidates']}"
-        rows.append([name, *rates, f"{100 * result['chance']['hit_rate_at_1']:.2g}", asked, pool])
+        rows.append([name, *rates, f"{100 * result['chance']['hit_rate_at_1']:.2g}", queries, pool])
     caption = "Every direction; chance is what a random order of the pool gives"
     return Table(caption, ["direction", *header, "chance R@1", "queries", "pool"], rows)
 
@@ -78,14 +78,14 @@ def differences(comparison: RunComparison) -> list[Table]:
 
 
 def captions(runs: Sequence[Run]) -> Table | None:
-    """Metrics of the captions that the models told."""
+    """Metrics of the captions that the models wrote."""
     rows = []
     for run in runs:
-        told = run.document.get("captions")
-        if told:
-            scores = [f"{told['bleu4']:.1f}", f"{told['meteor']:.3f}", f"{told['cider']:.3f}"]
-            counts = [f"{count:,}" for count in (told["pictures"], told.get("unsure", 0), told["references"])]
-            rows.append([run.label, *scores, *counts, str(told["beams"])])
+        found = run.document.get("captions")
+        if found:
+            scores = [f"{found['bleu4']:.1f}", f"{found['meteor']:.3f}", f"{found['cider']:.3f}"]
+            counts = [f"{count:,}" for count in (found["pictures"], found.get("unsure", 0), found["references"])]
+            rows.append([run.label, *scores, *counts, str(found["beams"])])
     header = ["model", "BLEU-4", "METEOR", "CIDEr", "pictures", "unsure", "references", "beams"]
     return Table("Captions told by the model, against those of the manifest", header, rows) if rows else None
 

@@ -25,7 +25,7 @@ def stage_name(stage: str) -> str:
 
 
 def row_name(runs: Sequence[Run], run: Run, stage: str) -> str:
-    """What tells a result from the others of its direction."""
+    """What distinguishes a result from the others of its direction."""
     if len(runs) == 1:
         return stage_name(stage)
     return run.label if stage == "dual" else f"{run.label}, {stage_name(stage)}"
