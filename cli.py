@@ -20,7 +20,6 @@ from indexer.errors import TrimodalError, UsageError
 from retrieval import output
 
 if TYPE_CHECKING:
-    from indexer.collection.collection import Collection
     from indexer.items import Skipped
     from retrieval.hits import SearchResult
     from retrieval.listing import Listing
@@ -171,61 +170,42 @@ def index(
     from dataclasses import asdict
 
     from indexer.ann.plan import parse_wish
-    from indexer.build.captioning import fill_captions, require_captionable
-    from indexer.build.run import build
-    from indexer.collection.collection import Collection
-    from indexer.corpus.walk import find_items
-    from indexer.encoders import open_encoder
-    from indexer.encoders.tokens.format import token_encoder
-    from indexer.encoders.trust import require_confirmed
+    from indexer.build.pipeline import CaptionOptions, CorpusOptions, UpdateOptions
+    from indexer.build.pipeline import index as index_paths
     from indexer.items import Modality
     from indexer.limits import MediaLimits
-    from indexer.media.text.token_passages import rule_of
     from retrieval.rerank.stage import require_captioner
 
     place = _place(collection)
-    wish = parse_wish(index_kind, memory, target_recall)
-    wanted = _modalities(modality) or frozenset(Modality)
-    corpus = find_items(
-        paths, modalities=wanted, follow_links=follow_links, exclude=exclude or (), default_excludes=default_excludes
-    )
-    exists = Collection.exists(place)
-    spec = model or "starter"
-    if model is None and exists and not rebuild:
-        with Collection.open(place) as stored:
-            spec = stored.encoder_spec
-            require_confirmed(spec, stored.fingerprint, place)
-    encoder = open_encoder(_absolute_spec(spec), device=device)
-    reranker = require_captioner(encoder, device) if caption else None
-    maker = token_encoder(encoder)
-    tokens = maker.token_spec if maker else None
-    passages = rule_of(encoder)
-    made_by = (encoder.spec, encoder.fingerprint, encoder.dim)
-    limits = MediaLimits(
-        max_megapixels=max_megapixels, max_file_mb=max_file_mb, max_text_mb=max_text_mb,
-        max_audio_hours=max_audio_hours, max_decoded_mb=max_decoded_mb, max_seconds=max_seconds,
-    )  # fmt: skip
-
-    def run(target: Collection) -> Any:
-        with target, output.progress() as bar:
-            target.require_encoder(encoder.fingerprint, encoder.spec)
-            if reranker is not None:
-                require_captionable(target, encoder, reranker.token_spec)
-            report = build(
-                target, corpus, encoder, limits=limits, batch_size=batch_size, prune=prune, workers=workers,
-                prune_missing_roots=prune_missing_roots, verify_content=verify_content, wish=wish,
-                on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
-            )  # fmt: skip
-            if reranker is None or report.interrupted:
-                return report
-            captioner = partial(reranker.caption, beams=caption_beams)
-            tell = partial(bar, "captioning", skipped=0)
-            return report.then(fill_captions(target, encoder, captioner, on_progress=tell))
-
-    if rebuild and exists:
-        report = Collection.rebuild(place, *made_by, run, tokens, passages)
-    else:
-        report = run(Collection.open_or_create(place, *made_by, tokens, passages))
+    with output.progress() as bar:
+        report = index_paths(
+            paths,
+            place,
+            model,
+            device=device,
+            corpus=CorpusOptions(
+                _modalities(modality) or frozenset(Modality), exclude or (), default_excludes, follow_links
+            ),
+            limits=MediaLimits(
+                max_megapixels=max_megapixels,
+                max_file_mb=max_file_mb,
+                max_text_mb=max_text_mb,
+                max_audio_hours=max_audio_hours,
+                max_decoded_mb=max_decoded_mb,
+                max_seconds=max_seconds,
+            ),
+            update=UpdateOptions(
+                prune=prune,
+                prune_missing_roots=prune_missing_roots,
+                verify_content=verify_content,
+                rebuild=rebuild,
+                batch_size=batch_size,
+                workers=workers,
+                index=parse_wish(index_kind, memory, target_recall),
+            ),
+            captions=CaptionOptions(partial(require_captioner, device=device), caption_beams) if caption else None,
+            on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
+        )
     if as_json:
         document = asdict(report)
         document["skipped"] = [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
@@ -240,7 +220,7 @@ def index(
         raise typer.Exit(130)
     if strict and report.skipped:
         raise typer.Exit(1)
-    if not corpus.items and corpus.skipped and not (prune_missing_roots and report.pruned):
+    if not report.found and report.skipped and not (prune_missing_roots and report.pruned):
         raise typer.Exit(1)
 
 
@@ -903,9 +883,9 @@ def _place(collection: Path | None) -> Path:
 
 
 def _absolute_spec(spec: str) -> str:
-    """A model's spec as a collection can remember it: directories absolute, names as they are."""
-    path = Path(spec).expanduser()
-    return str(path.absolute()) if path.is_dir() and spec not in ("starter", "fake") else spec
+    from indexer.encoders import absolute_spec
+
+    return absolute_spec(spec)
 
 
 def _modalities(names: list[str] | None) -> Any:

@@ -93,6 +93,8 @@ class BuildReport:
     not_indexed: Mapping[str, int] = field(default_factory=dict)
     """Files in folders that no modality reads, by suffix."""
     links_not_followed: int = 0
+    found: int = 0
+    """Items that the paths named; without what is skipped before it is one."""
 
     def then(self, captions: CaptionReport) -> BuildReport:
         """The report of the build and of the captions that were told after it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 
-__all__ = ["KINDS", "DualEncoder", "open_encoder", "starter_directory"]
+__all__ = ["KINDS", "DualEncoder", "absolute_spec", "open_encoder", "starter_directory"]
 
 #: What a model can be, for messages.
 KINDS = "starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote"
@@ -39,6 +39,12 @@ def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
     from indexer.encoders.trained import TrainedDualEncoder
 
     return TrainedDualEncoder(directory, spec=spec, device=device)
+
+
+def absolute_spec(spec: str) -> str:
+    """A model's spec as a collection can remember it: directories absolute, names as they are."""
+    path = Path(spec).expanduser()
+    return str(path.absolute()) if path.is_dir() and spec not in ("starter", "fake") else spec
 
 
 def starter_directory() -> Path:
