@@ -204,7 +204,7 @@ def index(
                 index=parse_wish(index_kind, memory, target_recall),
             ),
             captions=CaptionOptions(partial(require_captioner, device=device), caption_beams) if caption else None,
-            on_progress=lambda p: bar(p.stage, p.done, p.total, p.skipped),
+            on_progress=bar,
         )
     if as_json:
         document = asdict(report)
@@ -470,7 +470,7 @@ def bench(
         result = run_benchmark(
             benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
             captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
-            progress=lambda done, total, stage: bar(stage, done, total, 0),
+            progress=bar,
         )  # fmt: skip
     if as_json:
         output.print_json(result.to_json())
@@ -651,9 +651,9 @@ def duplicates(
 
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
     with Collection.open(_place(collection)) as opened, output.progress() as bar:
-        tell, left_out = partial(bar, "comparing", skipped=0), LeftOut()
+        left_out = LeftOut()
         groups = list(find_duplicates(
-            opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=tell,
+            opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=bar,
             left_out=left_out,
         ))  # fmt: skip
         for warning in [*opened.warnings, *left_out.lines()]:
@@ -794,9 +794,7 @@ def train_dual_command(
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
             output.warn(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}")
 
-        report = train_dual(
-            loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
-        )
+        report = train_dual(loaded, out, device=device, on_progress=bar, on_point=tell)
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells
         return
     if as_json:
@@ -831,9 +829,7 @@ def train_rerank_command(
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
             output.warn(f"step {step}: {shown}")
 
-        report = train_reranker(
-            loaded, out, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0), on_point=tell
-        )
+        report = train_reranker(loaded, out, device=device, on_progress=bar, on_point=tell)
     if report.get("names_left_out"):
         output.warn(f"warning: {dropped_line(report['names_left_out'])}")
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
@@ -852,9 +848,7 @@ def train_names_command(
 
     given = read_names(names)
     with output.progress() as bar:
-        dropped = give_names(
-            model, given, device=device, on_progress=lambda stage, done, total: bar(stage, done, total, 0)
-        )
+        dropped = give_names(model, given, device=device, on_progress=bar)
     if dropped:
         output.warn(f"warning: {dropped_line(dropped)}")
     output.line(f"{model}: captions choose from {len(given) - len(dropped):,} names")

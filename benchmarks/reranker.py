@@ -101,7 +101,7 @@ def both_stages(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, 
         bar = bars.add_task(benchmark.name)
         result = run_benchmark(
             benchmark, encoder, reranker=reranker, cache=cache,
-            progress=lambda done, total, stage: bars.update(bar, completed=done, total=total, description=stage),
+            progress=lambda stage, done, total, *_: bars.update(bar, completed=done, total=total, description=stage),
         )  # fmt: skip
     document = result.to_json()
     document["skipped"] = [one["reason"] for one in document["skipped"]]

@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "recipes"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -40,9 +41,10 @@ from indexer.encoders.base import DualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import ManifestError, MediaError, TrimodalError, UsageError
 from indexer.items import Modality
+from indexer.progress import Progress, silent
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.directions import Comparison, comparisons
-from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, encode_captions
+from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark, encode_captions
 from retrieval.evaluation.measure import measure
 from retrieval.evaluation.ranks import Relevance
 
@@ -76,7 +78,7 @@ class Measurement:
     datasets: Path
     """Folder that the recipes write into: ``tuxpaint/``, ``pool/``."""
     demo: Path
-    progress: OnProgress | None = None
+    progress: Progress = silent
     done: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     """Of each data set that was left out, why."""
@@ -318,12 +320,12 @@ def _load(manifest: Path, recipe: str, split: str | None = None) -> Benchmark:
 
 
 @contextmanager
-def _progress() -> Iterator[OnProgress]:
+def _progress() -> Iterator[Progress]:
     """A bar a stage on stderr, gone when it is over."""
-    with Progress(console=console, transient=True) as bars:
+    with Bars(console=console, transient=True) as bars:
         tasks: dict[tuple[str, int], TaskID] = {}
 
-        def show(done: int, total: int, stage: str) -> None:
+        def show(stage: str, done: int, total: int, skipped: int = 0, /) -> None:
             if (stage, total) not in tasks:
                 tasks[stage, total] = bars.add_task(stage)
             bars.update(tasks[stage, total], completed=done, total=total)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.segment import Segment
 
+    from indexer.progress import Progress
+
 #: What a spreadsheet takes for the start of a formula (OWASP, CSV Injection), also as the wide forms of East Asia.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 #: Longer cards are cut: a page is read, not a book.
@@ -232,7 +234,7 @@ def status() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def progress(*, lines: bool = False) -> Iterator[Any]:
+def progress(*, lines: bool = False) -> Iterator[Progress]:
     """Progress bars on stderr: ``bar(stage, done, total, skipped)``; a bar a stage, nothing if it is over at once.
 
     ``lines``: where stderr is no terminal, lines in their place: every tenth of a stage, every ten seconds, its end.
@@ -240,7 +242,8 @@ def progress(*, lines: bool = False) -> Iterator[Any]:
     if lines and not (sys.stderr is not None and sys.stderr.isatty()):
         yield ProgressLines(warn)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -251,9 +254,9 @@ def progress(*, lines: bool = False) -> Iterator[Any]:
         TextColumn("{task.fields[skipped]}"),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console(stderr=True), transient=True) as shown:
+    with Bars(*columns, console=console(stderr=True), transient=True) as shown:
 
-        def bar(stage: str, done: int, total: int, skipped: int) -> None:
+        def bar(stage: str, done: int, total: int, skipped: int = 0, /) -> None:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(printable(stage), total=total, rate="", skipped="")
             task = shown.tasks[shown.task_ids.index(tasks[stage])]
@@ -282,7 +285,7 @@ class ProgressLines:
         self._shown: dict[str, tuple[int, int, float]] = {}
         """Of each stage: done and tenths of the last line, and when that was."""
 
-    def __call__(self, stage: str, done: int, total: int, skipped: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, skipped: int = 0, /) -> None:
         """``done`` of ``total``, counted within the stage."""
         tenths = 10 * done // total if total > 0 else 0
         now = self._clock()

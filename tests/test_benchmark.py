@@ -329,7 +329,7 @@ def test_progress_counts_every_stage_to_its_end(tmp_path: Path) -> None:
         load_benchmark(manifest(tmp_path, rows)),
         FakeEncoder(),
         batch_size=3,
-        progress=lambda done, total, stage: seen.setdefault(stage, []).append((done, total)),
+        progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)),
     )
     assert list(seen) == ["image", "audio", "captions", "scores"]
     for steps in seen.values():

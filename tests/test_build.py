@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_media import found_by_itself, index, new_collection, picture, pictures, snapshot
 
-from indexer.build.run import Progress, build
+from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders.fake import FakeEncoder
@@ -602,11 +602,20 @@ def test_what_was_recorded_of_a_bad_file_goes_with_it(tmp_path: Path) -> None:
 # -- progress, interruption, full disks -------------------------------------------------------------------------
 
 
+class Shown(NamedTuple):
+    """What a progress callback gets."""
+
+    stage: str
+    done: int
+    total: int
+    skipped: int = 0
+
+
 def test_progress_ends_with_everything_settled(media: Path, tmp_path: Path) -> None:
     (media / "bad.png").write_bytes(b"x")
-    seen: list[Progress] = []
+    seen: list[Shown] = []
     with new_collection(tmp_path / "c") as made:
-        run(made, media, on_progress=seen.append, prune=True)
+        run(made, media, on_progress=lambda *one: seen.append(Shown(*one)), prune=True)
 
     assert (seen[0].done, seen[0].total) == (0, 35)
     assert (seen[-1].done, seen[-1].total, seen[-1].skipped) == (35, 35, 1)

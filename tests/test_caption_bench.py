@@ -203,7 +203,7 @@ def test_pictures_with_captions_are_told_and_compared(benchmark: Benchmark) -> N
     teller = Counting()
     result = run_benchmark(
         benchmark, FakeEncoder(), captioner=teller, caption_beams=5,
-        progress=lambda done, total, stage: told.append((done, total, stage)),
+        progress=lambda stage, done, total: told.append((done, total, stage)),
     )  # fmt: skip
     assert result.captions is not None
     assert (result.captions.pictures, result.captions.references, result.captions.beams) == (6, 12, 5)

@@ -93,7 +93,7 @@ def test_a_crowd_of_equal_things_is_one_group(tmp_path: Path) -> None:
     with new_collection(tmp_path / "c") as made:
         made.commit([entry(f"{n:03}.png", row) for n in range(100)])
         seen: list[tuple[int, int]] = []
-        (group,) = find_duplicates(made, on_progress=lambda done, total: seen.append((done, total)))
+        (group,) = find_duplicates(made, on_progress=lambda stage, done, total: seen.append((done, total)))
     assert [one.item.name for one in group] == [f"{n:03}.png" for n in range(100)]
     assert seen[-1] == (100, 100)
 

@@ -17,6 +17,7 @@ from cli import app
 from indexer.errors import EncoderMismatch, ModelError, ModelNotConfirmed, UsageError
 from indexer.items import Modality
 from retrieval import Searcher
+from retrieval.rerank import open_reranker
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_it_does_what_the_command_line_does(folder: Path, tmp_path: Path) -> Non
 
 def test_pruning_rebuilding_limits_and_progress_are_options(folder: Path, tmp_path: Path) -> None:
     place, stages = tmp_path / "c", []
-    indexer.index(folder, place, "fake", on_progress=lambda one: stages.append(one.stage))
+    indexer.index(folder, place, "fake", on_progress=lambda stage, *_: stages.append(stage))
     assert stages[0] == "indexing" and "saving" in stages
     (folder / "1.png").unlink()
     report = indexer.index(folder, place, update=indexer.UpdateOptions(prune=True))
@@ -73,7 +74,7 @@ def test_captions_are_filled_in_by_the_captioner_that_is_given(folder: Path, tmp
     opened: list[Any] = []
 
     def open_captioner(encoder: Any) -> Any:
-        opened.append(encoder.open_reranker())
+        opened.append(open_reranker(encoder))
         return opened[-1]
 
     report = indexer.index(folder, tmp_path / "c", "fake", captions=indexer.CaptionOptions(open_captioner))

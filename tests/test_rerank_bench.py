@@ -232,7 +232,7 @@ def test_a_reranker_adds_a_second_result_after_the_first_of_each_direction(bench
     told: list[tuple[int, int, str]] = []
     result = run_benchmark(
         benchmark, encoder, reranker=open_reranker(encoder), rerank_depth=3,
-        progress=lambda done, total, stage: told.append((done, total, stage)),
+        progress=lambda stage, done, total: told.append((done, total, stage)),
     )  # fmt: skip
     assert [(one.direction, one.stage) for one in result.results] == [
         ("text->image", "dual"), ("text->image", "rerank"), ("image->text", "dual"), ("image->text", "rerank"),

@@ -24,11 +24,10 @@ from indexer.build.tuning_queries import captions_asking
 from indexer.items import Embeddings, Modality
 from indexer.collection.records import GENERATED_BY, GeneratedCaption, Uncaptioned
 from indexer.unwanted_words import is_unwanted
+from indexer.progress import Progress, silent
 
 #: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
 Captioner = Callable[[TokenRows, Embeddings], Sequence[str]]
-#: Called with (pictures done, of how many).
-OnCaptions = Callable[[int, int], None]
 
 #: Pictures that are told together, and the most that wait for a commit.
 _AT_ONCE, _COMMIT_EVERY = 8, 256
@@ -50,7 +49,7 @@ def fill_captions(
     encoder: DualEncoder,
     captioner: Captioner,
     *,
-    on_progress: OnCaptions | None = None,
+    on_progress: Progress = silent,
 ) -> CaptionReport:
     """Caption every picture of ``collection`` (open for writing) that has no caption.
 
@@ -63,7 +62,7 @@ def fill_captions(
 
 class _Filling:
     def __init__(
-        self, collection: Collection, encoder: DualEncoder, captioner: Captioner, on_progress: OnCaptions | None
+        self, collection: Collection, encoder: DualEncoder, captioner: Captioner, on_progress: Progress
     ) -> None:
         self.collection = collection
         self.encoder = encoder
@@ -162,5 +161,5 @@ class _Filling:
         return np.asarray(rows[[place[caption] for caption in captions]])
 
     def _show(self, done: int, total: int) -> None:
-        if self.on_progress is not None and total:
-            self.on_progress(done, total)
+        if total:
+            self.on_progress("captioning", done, total)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from indexer.ann.plan import IndexWish
 from indexer.build.captioning import fill_captions, require_captionable
-from indexer.build.run import BuildReport, Progress, build
+from indexer.build.run import BuildReport, build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders import absolute_spec, open_encoder
@@ -26,8 +26,7 @@ from indexer.items import Embeddings, Modality
 from indexer.limits import MediaLimits
 from indexer.media.text.token_passages import rule_of
 from indexer.names import on_disk
-
-OnProgress = Callable[[Progress], None]
+from indexer.progress import Progress, silent
 
 
 class Captioner(Protocol):
@@ -95,7 +94,7 @@ class _Run:
     update: UpdateOptions
     captioner: Captioner | None
     beams: int
-    on_progress: OnProgress | None = field(repr=False)
+    on_progress: Progress = field(repr=False)
 
     def into(self, target: Collection) -> BuildReport:
         """Bring ``target`` up to date, fill in captions, and close it."""
@@ -120,11 +119,7 @@ class _Run:
             if captioner is None or report.interrupted:
                 return report
             caption = partial(captioner.caption, beams=self.beams)
-            return report.then(fill_captions(target, encoder, caption, on_progress=self._captioned))
-
-    def _captioned(self, done: int, total: int) -> None:
-        if self.on_progress is not None:
-            self.on_progress(Progress(done, total, 0, "captioning"))
+            return report.then(fill_captions(target, encoder, caption, on_progress=self.on_progress))
 
 
 def index(
@@ -137,7 +132,7 @@ def index(
     limits: MediaLimits | None = None,
     update: UpdateOptions | None = None,
     captions: CaptionOptions | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = silent,
 ) -> BuildReport:
     """Index folders, files and manifests into the collection at a directory; what is unchanged is not read again.
 

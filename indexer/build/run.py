@@ -53,6 +53,7 @@ from indexer.collection.records import BadFile, ItemRow, describes_same, with_ge
 from indexer.items import Place
 from indexer.media.text.token_passages import cut_by
 from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
+from indexer.progress import Progress, silent
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
@@ -112,17 +113,6 @@ class CaptionReport:
     interrupted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a build is; ``done`` counts items that are settled, skipped ones too."""
-
-    done: int
-    total: int
-    skipped: int
-    stage: str
-    """``indexing``, ``removing``, ``saving``, or ``index``: vectors put into it."""
-
-
 def build(
     collection: Collection,
     corpus: Corpus,
@@ -136,7 +126,7 @@ def build(
     commit_every: int = 256,
     workers: int = 2,
     wish: IndexWish | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Progress = silent,
 ) -> BuildReport:
     """Bring ``collection`` (open for writing) up to date with ``corpus``.
 
@@ -146,6 +136,7 @@ def build(
     from under ``corpus.roots`` are removed; what only cannot be seen is kept and reported. With ``prune_missing_roots``
     that is kept only where the system fails to answer (see :mod:`indexer.corpus.visibility`).
     With ``verify_content`` every file is read, also one of the same size and times as before.
+    Stages of ``on_progress`` are ``indexing``, ``removing``, ``saving``, and ``index``: vectors put into it.
     On ``KeyboardInterrupt`` what is encoded is committed and the report
     says ``interrupted``. Raises ``StorageError`` on a full disk, saying what is kept; ``EncoderMismatch``, also
     when the collection keeps media tokens and the encoder makes other ones. Tokens are made where the collection
@@ -265,7 +256,7 @@ class _Build:
         corpus: Corpus,
         encoder: DualEncoder,
         limits: MediaLimits,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Progress,
     ) -> None:
         self.collection = collection
         self.catalog = collection.catalog
@@ -656,23 +647,17 @@ class _Build:
                 self.counts.added -= entry.item.key not in self.stored_keys
 
     def _save_index(self, wish: IndexWish | None) -> None:
-        def show(done: int, total: int) -> None:
-            if self.on_progress is not None:
-                self.on_progress(Progress(done, total, 0, "index"))
-
         asking = captions_asking(self.collection, self.encoder)
-        self.collection.save_index(wish=wish, asking=asking, on_progress=show)
+        self.collection.save_index(wish=wish, asking=asking, on_progress=self.on_progress)
 
     def _settle(self) -> None:
         self.counts.settled += 1
         self._show("indexing")
 
     def _show(self, stage: str, *, now: bool = False) -> None:
-        if self.on_progress is None:
-            return
         if now or self.counts.settled == len(self.items) or time.monotonic() - self._shown_at > _PROGRESS_EVERY_S:
             self._shown_at = time.monotonic()
-            self.on_progress(Progress(self.counts.settled, len(self.items), len(self.skipped), stage))
+            self.on_progress(stage, self.counts.settled, len(self.items), len(self.skipped))
 
 
 def _require_same_tokens(collection: Collection, encoder: DualEncoder) -> None:

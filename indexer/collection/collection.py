@@ -38,7 +38,7 @@ from indexer.collection.description import (
     parse_description,
     read_description,
 )
-from indexer.collection.index_file_manager import AskingOf, IndexKeeper, OnIndexing
+from indexer.collection.index_file_manager import AskingOf, IndexKeeper
 from indexer.collection.records import BadFile, Record
 from indexer.collection.row_store import Checksums, RowStore, VectorStore, rows_per_shard
 from indexer.collection.token_store import TokenStore
@@ -56,6 +56,7 @@ from indexer.errors import (
 from indexer.items import Embeddings, Item, Modality, Scalar, Segment
 from indexer.media.text.token_passages import PassageRule
 from indexer.names import nfc
+from indexer.progress import Progress, silent
 from indexer.reading import lost_target, misplaced, read_errors, status
 
 __all__ = ["Collection", "Entry", "Problem"]
@@ -505,7 +506,7 @@ class Collection:
 
     def save_index(
         self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
-        on_progress: OnIndexing = lambda done, total: None,
+        on_progress: Progress = silent,
     ) -> None:  # fmt: skip
         """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
 

@@ -23,6 +23,7 @@ from indexer.collection.catalog import Catalog
 from indexer.collection.row_store import VectorStore
 from indexer.errors import IndexDamaged, UsageError
 from indexer.items import Modality
+from indexer.progress import Progress, silent
 
 #: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
 _SAMPLE = 16
@@ -34,7 +35,6 @@ _AS_MANY = 0.1
 
 #: Queries to measure with, made when they are needed; ``None``: there are none.
 AskingOf = Callable[[], Asking | None]
-OnIndexing = Callable[[int, int], None]
 
 
 class Owner(Protocol):
@@ -102,7 +102,7 @@ class IndexKeeper:
 
     def save(
         self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
-        on_progress: OnIndexing = lambda done, total: None,
+        on_progress: Progress = silent,
     ) -> None:  # fmt: skip
         """Bring the file up to the last commit, of the kind that is right for the count and what is wished.
 
@@ -124,9 +124,9 @@ class IndexKeeper:
             with contextlib.suppress(IndexDamaged):
                 index = load_index(self._file, device="cpu", rows=self._rows)[0]
         if plan.kind == "Flat":
-            on_progress = _untold
+            on_progress = silent  # it is over at once
         if index is None:
-            on_progress(0, count)
+            on_progress("index", 0, count)
             index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
         before, index.wish = index.wish, wish
         self._complete(index, on_progress)
@@ -202,10 +202,10 @@ class IndexKeeper:
             return True
         return tuning.queries == "vectors" and asking() is not None
 
-    def _complete(self, index: VectorIndex, on_progress: OnIndexing = lambda done, total: None) -> None:
+    def _complete(self, index: VectorIndex, on_progress: Progress = silent) -> None:
         for first, rows in self._rows.chunks(index.ntotal):
             index.add(rows)
-            on_progress(first + len(rows), self._rows.count)
+            on_progress("index", first + len(rows), self._rows.count)
 
     def _note(self) -> None:
         generation = self._owner.vectors.generation
@@ -224,7 +224,3 @@ def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> i
     ids = np.unique(np.linspace(0, n - 1, min(n, sample)).astype(np.int64))
     ids = ids[vectors.readable(ids)]
     return index.differing(ids, vectors.get(ids))
-
-
-def _untold(done: int, total: int) -> None:
-    """It is over at once."""

@@ -6,7 +6,7 @@ Only told, never removed. A group gathers about its oldest item: each of the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from indexer.duplicates.same_content import Contents, LeftOut
 from indexer.errors import UsageError
 from indexer.files import display_path
 from indexer.items import Modality
+from indexer.progress import Progress, silent
 
 #: Cosine from which two things are called near duplicates: of the starter's pictures nine in ten changed copies are as
 #: near, and one in 150 others (docs/bench/duplicates.md).
@@ -31,7 +32,6 @@ _AT_ONCE, _NEIGHBOURS, _MOST = 256, 16, 1_024
 _ROUNDING = 1e-6
 
 Ints = NDArray[np.int64]
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def find_duplicates(
     modalities: Iterable[Modality] = tuple(Modality),
     exact: bool = False,
     device: str = "auto",
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: Progress = silent,
     left_out: LeftOut | None = None,
 ) -> Iterator[tuple[Duplicate, ...]]:
     """Groups of two and more, the oldest first in each; ``exact``: only of the same bytes.
@@ -102,7 +102,7 @@ def _groups(
     parts: _Parts,
     threshold: float | None,
     device: str,
-    on_progress: OnProgress,
+    on_progress: Progress,
     contents: Contents,
 ) -> Iterator[tuple[Duplicate, ...]]:
     count = len(parts.items)
@@ -127,7 +127,7 @@ def _groups(
 
 
 def _near(
-    collection: Collection, parts: _Parts, leaders: Ints, threshold: float, device: str, on_progress: OnProgress
+    collection: Collection, parts: _Parts, leaders: Ints, threshold: float, device: str, on_progress: Progress
 ) -> dict[int, list[tuple[int, float]]]:
     """Of each leader the younger leaders that are near to it, nearest first."""
     place_of = {int(parts.firsts[leader]): leader for leader in leaders.tolist()}
@@ -152,7 +152,7 @@ def _near(
                 least = _least_cosine(collection, parts, leader, place, cosine)
                 if least is not None and least >= threshold:
                     found.setdefault(leader, []).append((place, min(1.0, least)))
-        on_progress(min(start + _AT_ONCE, len(leaders)), len(leaders))
+        on_progress("comparing", min(start + _AT_ONCE, len(leaders)), len(leaders))
     return found
 
 

@@ -32,6 +32,7 @@ from indexer.encoders.towers.text import TextTowers
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, RecipeError, StorageError
 from indexer.items import Modality
+from indexer.progress import Progress, silent
 from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
 from indexer.training.curve import plot_curve
 from indexer.training.data import (
@@ -45,7 +46,6 @@ from indexer.training.data import (
     read_examples,
     read_paraphrases,
 )
-from indexer.training.features import OnProgress
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.pairs import Pairs
 from indexer.training.parallel import World, join_world
@@ -84,7 +84,7 @@ def train_dual(
     out: Path,
     *,
     device: str = "auto",
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
     on_point: OnPoint = lambda stage, point: None,
 ) -> TrainingReport:
     """Train what ``recipe`` says and write an encoder directory to ``out``, which may exist (it is overwritten).
@@ -97,7 +97,7 @@ def train_dual(
     where = choose_device(device)
     world = join_world(where)
     if not world.leads:
-        on_progress, on_point = lambda stage, done, total: None, lambda stage, point: None
+        on_progress, on_point = silent, lambda stage, point: None
     clock = Clock()
     data = TrainingData(recipe, RecipeTowers(recipe, where, on_progress), clock)
     if world.leads:
@@ -283,7 +283,7 @@ class TrainingData:
         return train
 
 
-def _adapt_texts(recipe: Recipe, data: TrainingData, world: World, on_progress: OnProgress, on_point: OnPoint) -> None:
+def _adapt_texts(recipe: Recipe, data: TrainingData, world: World, on_progress: Progress, on_point: OnPoint) -> None:
     """The caption-contrastive stage of every text tower that has something to train."""
     stage = recipe.caption_contrastive
     if stage is None:

@@ -19,12 +19,10 @@ from indexer.errors import ChangedWhileRead, MediaError, StorageError
 from indexer.files import display_path
 from indexer.items import Item, Modality
 from indexer.media.held import Held
+from indexer.progress import Progress
 from indexer.reading import OpenFile
 
 _KEY_BYTES = 41  # 40 hex digits and a newline
-
-OnProgress = Callable[[str, int, int], None]
-"""Told the stage, how many are done, and of how many."""
 
 
 class FeatureCache:
@@ -87,7 +85,7 @@ def fill(
     features: Callable[[list[Any]], NDArray[np.float32]],
     *,
     stage: str,
-    on_progress: OnProgress,
+    on_progress: Progress,
     batch_size: int = 32,
     workers: int = 2,
 ) -> list[str]:

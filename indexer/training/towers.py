@@ -33,9 +33,10 @@ from indexer.encoders.weights.base_weights import cache_dir, sha256_of
 from indexer.errors import RecipeError
 from indexer.limits import MediaLimits, limits_for
 from indexer.media.decode import open_sound, read_picture
+from indexer.progress import Progress
 from indexer.training.clip_space import clip_source
 from indexer.training.data import Example
-from indexer.training.features import FeatureCache, OnProgress, fill
+from indexer.training.features import FeatureCache, fill
 from indexer.training.recipe import Prototypes, Recipe
 
 
@@ -54,7 +55,7 @@ class RecipeTowers:
     in each text tower (None: nothing).
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, on_progress: OnProgress) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, on_progress: Progress) -> None:
         self.recipe = recipe
         self.device = device
         self.dtype = choose_dtype(device)

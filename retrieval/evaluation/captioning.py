@@ -16,6 +16,7 @@ from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path
 from indexer.items import Embeddings, Modality
+from indexer.progress import Progress, silent
 from indexer.unwanted_words import is_unwanted
 from retrieval.evaluation.caption_metrics import (
     TOKENS,
@@ -24,7 +25,7 @@ from retrieval.evaluation.caption_metrics import (
     require_caption_metrics,
     score_captions,
 )
-from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, silent
+from retrieval.evaluation.encoding import EncodedBenchmark
 from retrieval.rerank.base import Captioner
 
 #: Examples in a report, spread evenly over the pictures.
@@ -82,7 +83,7 @@ class CaptionResult:
 
 
 def caption_benchmark(
-    encoded: EncodedBenchmark, captioner: Captioner, *, beams: int = 3, progress: OnProgress | None = None
+    encoded: EncodedBenchmark, captioner: Captioner, *, beams: int = 3, progress: Progress = silent
 ) -> CaptionResult:
     """Caption every picture that has captions and score that; the media tokens of ``encoded`` were made.
 
@@ -101,15 +102,14 @@ def caption_benchmark(
     )
     seconds = time.perf_counter() - started
     references = [encoded.benchmark.rows[row].captions for row in rows]
-    report = progress or silent
-    report(0, 1, "caption metrics")
+    progress("caption metrics", 0, 1)
     given = [place for place, caption in enumerate(captions) if caption]
     scores = score_captions(
         [captions[place] for place in given] or ["" for _ in captions],
         [references[place] for place in given] or references,
         wordnet=find_wordnet(),
     )
-    report(1, 1, "caption metrics")
+    progress("caption metrics", 1, 1)
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)).tolist()
     return CaptionResult(
         scores=scores,
@@ -127,19 +127,18 @@ def write_captions(
     vectors: Sequence[Embeddings],
     captioner: Captioner,
     beams: int = 3,
-    progress: OnProgress | None = None,
+    progress: Progress = silent,
 ) -> list[str]:
     """A caption on one line for each picture's tokens ``(1, row_bytes)`` and vector ``(1, dim)``; "" where unsure."""
     captions: list[str] = []
-    report = progress or silent
-    report(0, len(tokens), "captioning")
+    progress("captioning", 0, len(tokens))
     for start in range(0, len(tokens), _AT_ONCE):
         part = np.concatenate(tokens[start : start + _AT_ONCE])
         written = captioner.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
         if len(written) != len(part):
             raise ModelError(f"the reranker told {len(written)} captions for {len(part)} pictures; use another --model")
         captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in written]
-        report(len(captions), len(tokens), "captioning")
+        progress("captioning", len(captions), len(tokens))
     return captions
 
 

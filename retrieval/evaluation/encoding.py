@@ -6,7 +6,7 @@ holds is not encoded again. Knows nothing of directions, relevance or metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -27,13 +27,10 @@ from indexer.media.held import Held
 from indexer.media.reserve import Reserve
 from indexer.media.text.decode import Cut
 from indexer.media.text.token_passages import cut_by, rule_of
+from indexer.progress import Progress, silent
 from retrieval.embed import mean_vector
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets.benchmark import Benchmark
-
-#: Called with (done, total, stage); stages are image, audio, text, captions, scores, rerank, captioning and caption
-#: metrics.
-OnProgress = Callable[[int, int, str], None]
 
 #: Of an item that could not be read.
 _SKIPPED_BYTES = 1_000
@@ -58,7 +55,7 @@ def encode_benchmark(
     benchmark: Benchmark,
     encoder: DualEncoder,
     *,
-    progress: OnProgress | None = None,
+    progress: Progress = silent,
     limits: MediaLimits | None = None,
     batch_size: int = 32,
     workers: int = 2,
@@ -67,9 +64,9 @@ def encode_benchmark(
 ) -> EncodedBenchmark:
     """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read.
 
-    With a ``cache``, only of those that it does not hold, which it then keeps.
+    With a ``cache``, only of those that it does not hold, which it then keeps. Stages of ``progress`` are image, audio,
+    text and captions.
     """
-    report = progress or silent
     limits = limits_for(encoder.window_s, limits)
     cut = cut_by(rule_of(encoder), encoder)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
@@ -80,14 +77,14 @@ def encode_benchmark(
         if not rows or modality not in encoder.modalities:
             continue
         reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cut, cache)
-        items[modality], tokens[modality], failed = reading.run(rows, report)
+        items[modality], tokens[modality], failed = reading.run(rows, progress)
         skipped += failed
     texts: list[str] = []
     if Modality.TEXT in encoder.modalities:
         kept = sorted({row for found in items.values() for row in found})
         written = [text for row in kept for text in benchmark.rows[row].captions]
         texts = list(dict.fromkeys((*written, *prompts(benchmark))))
-    captions = encode_captions(texts, encoder, report, cache) if texts else {}
+    captions = encode_captions(texts, encoder, progress, cache) if texts else {}
     for text, vector in captions.items():
         if not np.isfinite(vector).all():
             raise ModelError(
@@ -103,22 +100,21 @@ def prompts(benchmark: Benchmark) -> list[str]:
 
 
 def encode_captions(
-    texts: Sequence[str], encoder: DualEncoder, report: OnProgress | None = None, cache: BenchCache | None = None
+    texts: Sequence[str], encoder: DualEncoder, progress: Progress = silent, cache: BenchCache | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Vectors ``(dim,)`` of distinct captions as queries; near lengths go together, many at once, as they are short."""
     found = cache.known_texts(texts, encoder.dim) if cache is not None else {}
     rising = sorted((text for text in texts if text not in found), key=len)
     if cache is not None:
         cache.count("captions", len(found), len(rising))
-    shown = report or silent
-    shown(len(found), len(texts), "captions")
+    progress("captions", len(found), len(texts))
     for start in range(0, len(rising), _CAPTIONS_AT_ONCE):
         part = rising[start : start + _CAPTIONS_AT_ONCE]
         fresh = dict(zip(part, encoder.encode_queries(part), strict=True))
         found.update(fresh)
         if cache is not None:
             cache.keep_texts({text: vector for text, vector in fresh.items() if np.isfinite(vector).all()})
-        shown(len(found), len(texts), "captions")
+        progress("captions", len(found), len(texts))
     return {text: found[text] for text in texts}
 
 
@@ -148,7 +144,7 @@ class _Reading:
     skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def run(
-        self, items: Mapping[int, Item], report: OnProgress
+        self, items: Mapping[int, Item], progress: Progress
     ) -> tuple[dict[int, Embeddings], dict[int, TokenRows], list[Skipped]]:
         """``(vectors by row, rising; media tokens by row; skipped, by row)``."""
         rows = {item.key: row for row, item in items.items()}
@@ -156,7 +152,7 @@ class _Reading:
         spec = self._token_spec()
         if self.cache is not None:
             items = self._take_from_cache(self.cache, items, spec)
-        report(len(self.vectors), total, self.modality.value)
+        progress(self.modality.value, len(self.vectors), total)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
         reading: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
             self._read,
@@ -169,7 +165,7 @@ class _Reading:
         def keep(done: Sequence[Encoded | Refused]) -> None:
             for one in done:
                 self._keep(rows[one.prepared.item.key], one, spec)
-            report(len(self.vectors) + len(self.skipped), total, self.modality.value)
+            progress(self.modality.value, len(self.vectors) + len(self.skipped), total)
 
         try:
             for read in reading.run(items.values()):
@@ -265,7 +261,3 @@ def _one_row(segments: Embeddings) -> Embeddings | None:
 
 def _shown(item: Item) -> str:
     return display_path(item.path if item.text is None else item.key)
-
-
-def silent(done: int, total: int, stage: str) -> None:
-    """Progress that is not reported."""

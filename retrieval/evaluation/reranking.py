@@ -17,13 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.items import Embeddings, Modality
+from indexer.progress import Progress, silent
 from retrieval.evaluation.directions import RerankInput
 from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
 from retrieval.rerank.base import Reranker
 from retrieval.rerank.stage import match_scores
-
-#: Called with (queries judged, of how many).
-OnQueries = Callable[[int, int], None]
 
 #: Of each query's new order, how many are kept.
 BEST = 5
@@ -56,7 +54,7 @@ def judge_direction(
     reranker: Reranker,
     *,
     depth: int,
-    on_queries: OnQueries | None = None,
+    progress: Progress = silent,
 ) -> Judgement:
     """Rank one direction anew: ``queries`` ``(q, dim)``, ``candidates`` ``(n, dim)``.
 
@@ -64,13 +62,12 @@ def judge_direction(
     """
     if depth < 1:
         raise ValueError(f"the depth is {depth}; it is at least 1")
-    report = on_queries or _silent
     n = len(queries)
     scorer = _PairScorer(pairs, reranker)
     started = time.perf_counter()
     if pairs.query is not Modality.TEXT and reranker.supports(Modality.TEXT, pairs.query):
         by_text = _queries_by_text(queries, candidates, pairs.texts, depth)
-        scorer.score_by_text(by_text, lambda share: report(int(share * (n - 1)), n))
+        scorer.score_by_text(by_text, lambda share: progress("rerank", int(share * (n - 1)), n))
     judged: list[_JudgedQuery] = []
     for query, cosines in _each_query(queries, candidates):
         if pairs.query is Modality.TEXT and query % _READ_AT_ONCE == 0:
@@ -81,9 +78,9 @@ def judge_direction(
         relevant = relevance.candidates[relevance.offsets[query] : relevance.offsets[query + 1]]
         judged.append(_JudgedQuery.of(cosines, top, logits, scores, relevant))
         if (query + 1) % _REPORT_EVERY == 0:
-            report(query + 1, n)
+            progress("rerank", query + 1, n)
     seconds = time.perf_counter() - started
-    report(n, n)
+    progress("rerank", n, n)
     return Judgement(
         RelevantRanks(np.concatenate([one.ranks for one in judged]), relevance.offsets),
         np.concatenate([one.logits for one in judged]),
@@ -186,10 +183,6 @@ def _queries_by_text(
         for text in dict.fromkeys(texts[place] for place in best_first(cosines, depth).tolist()):
             by_text.setdefault(text, []).append(query)
     return by_text
-
-
-def _silent(done: int, total: int) -> None:
-    """Progress that is not reported."""
 
 
 def _ranks(cosines: NDArray[Any], top: Ints, scores: NDArray[np.float32], relevant: Ints) -> Ints:

@@ -15,12 +15,13 @@ from indexer.errors import MediaError
 from indexer.files import display_path
 from indexer.items import Modality
 from indexer.limits import MediaLimits
+from indexer.progress import Progress, silent
 from retrieval.evaluation.ann import AnnResult, measure_ann
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.directions import NOUNS, Comparison, comparisons
-from retrieval.evaluation.encoding import EncodedBenchmark, OnProgress, encode_benchmark, silent
+from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
 from retrieval.evaluation.measure import detail, dual_ranks, summarise
 from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.results import BenchmarkResult, DirectionResult
@@ -33,7 +34,7 @@ def run_benchmark(
     benchmark: Benchmark,
     encoder: DualEncoder,
     *,
-    progress: OnProgress | None = None,
+    progress: Progress = silent,
     limits: MediaLimits | None = None,
     batch_size: int = 32,
     workers: int = 2,
@@ -58,12 +59,11 @@ def run_benchmark(
     Directions whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
     ``MediaError`` naming the manifest when nothing of it could be read.
     """
-    report = progress or silent
     started = time.perf_counter()
     encoded = encode_benchmark(
         benchmark,
         encoder,
-        progress=report,
+        progress=progress,
         limits=limits,
         batch_size=batch_size,
         workers=workers,
@@ -76,12 +76,12 @@ def run_benchmark(
         _explain_nothing(encoded, encoder)
     if cache is not None and reranker is not None:
         reranker = cache.reranker(reranker)
-    second = None if reranker is None else SecondStage(reranker, rerank_depth, report, pairs)
-    results, compared = _measure_all(pairs, second, report, seed=seed, details=details, ann=ann)
+    second = None if reranker is None else SecondStage(reranker, rerank_depth, progress, pairs)
+    results, compared = _measure_all(pairs, second, progress, seed=seed, details=details, ann=ann)
     scored_at = time.perf_counter()
     captions: CaptionResult | None = None
     if captioner is not None:
-        captions = caption_benchmark(encoded, captioner, beams=caption_beams, progress=report)
+        captions = caption_benchmark(encoded, captioner, beams=caption_beams, progress=progress)
     ended = time.perf_counter()
     items, captions_per_item = _counts(encoded)
     return BenchmarkResult(
@@ -113,7 +113,7 @@ def run_benchmark(
 def _measure_all(
     pairs: Sequence[Comparison],
     second: SecondStage | None,
-    report: OnProgress,
+    progress: Progress,
     *,
     seed: int,
     details: bool,
@@ -122,7 +122,7 @@ def _measure_all(
     """Every direction in both stages, and the index of those whose candidates have one vector each."""
     results: list[DirectionResult] = []
     compared: list[AnnResult] = []
-    report(0, len(pairs), "scores")
+    progress("scores", 0, len(pairs))
     for done, comparison in enumerate(pairs, start=1):
         ranks = dual_ranks(comparison)
         if ann and comparison.candidate_starts is None:
@@ -137,7 +137,7 @@ def _measure_all(
         results.append(result)
         if second is not None and second.supports(comparison):
             results.append(second.measure(comparison, ranks, seed, details=details))
-        report(done, len(pairs), "scores")
+        progress("scores", done, len(pairs))
     return results, compared
 
 

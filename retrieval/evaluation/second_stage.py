@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from indexer.items import Modality
+from indexer.progress import Progress
 from retrieval.evaluation.directions import Comparison
-from retrieval.evaluation.encoding import OnProgress
 from retrieval.evaluation.measure import AT, detail, summarise
 from retrieval.evaluation.metrics import hits_at_k
 from retrieval.evaluation.ranks import RelevantRanks
@@ -27,11 +27,11 @@ from retrieval.rerank.base import Reranker
 class SecondStage:
     """A reranker over all directions, with one bar of progress and one count of pairs."""
 
-    def __init__(self, reranker: Reranker, depth: int, report: OnProgress, found: Sequence[Comparison]) -> None:
+    def __init__(self, reranker: Reranker, depth: int, progress: Progress, found: Sequence[Comparison]) -> None:
         """``depth``: how many candidates of each query are reranked; ``found``: every direction that will come."""
         self._reranker = reranker
         self._depth = depth
-        self._report = report
+        self._progress = progress
         self._total = sum(one.relevance.n_queries for one in found if self.supports(one))
         self._queries = 0
         self._n_scored = 0
@@ -49,7 +49,11 @@ class SecondStage:
         """Rerank a direction that is supported; ``before`` are the ranks of the first stage."""
         assert comparison.rerank_input is not None
         earlier = self._queries
-        self._report(earlier, self._total, "rerank")
+        self._progress("rerank", earlier, self._total)
+
+        def over_all(stage: str, done: int, total: int, skipped: int = 0, /) -> None:
+            self._progress(stage, earlier + done, self._total)
+
         judgement = judge_direction(
             comparison.query_vectors,
             comparison.candidate_vectors,
@@ -57,7 +61,7 @@ class SecondStage:
             comparison.rerank_input,
             self._reranker,
             depth=self._depth,
-            on_queries=lambda done, _: self._report(earlier + done, self._total, "rerank"),
+            progress=over_all,
         )
         self._queries += comparison.relevance.n_queries
         self._n_scored += judgement.n_scored

@@ -6,7 +6,7 @@ Knows nothing of pictures or of how a caption is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, UsageError
 from indexer.files import display_path, one_line
+from indexer.progress import Progress, silent
 from indexer.unwanted_words import is_unwanted
 from retrieval.rerank.names import NAMES, save_names
 from retrieval.rerank.trained import TrainedReranker
 
-OnProgress = Callable[[str, int, int], None]
 #: More takes minutes to read and megabytes to keep, and names nobody says hide those that fit.
 MOST_NAMES = 50_000
 _MOST_LISTED = 20
@@ -49,7 +49,7 @@ def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def give_names(
     model: Path, names: Sequence[str], *, device: str = "auto",
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
 ) -> list[str]:  # fmt: skip
     """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
 

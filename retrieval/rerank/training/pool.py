@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.items import Modality
+from indexer.progress import Progress
 from indexer.training.data import Example
 from indexer.training.dual import Clock, TrainingData
 from indexer.training.towers import RecipeTowers
 from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.training.recipe import RerankRecipe
-
-OnProgress = Callable[[str, int, int], None]
 
 Rows = NDArray[np.int64]
 
@@ -127,7 +126,7 @@ class Pool:
     """All sides of a recipe, the texts that they tell of, and the reader that read them."""
 
     def __init__(
-        self, recipe: RerankRecipe, encoder: TrainedDualEncoder, where: torch.device, on_progress: OnProgress
+        self, recipe: RerankRecipe, encoder: TrainedDualEncoder, where: torch.device, on_progress: Progress
     ) -> None:
         self.recipe, self.where = recipe, where
         dual = recipe.dual_recipe
@@ -230,7 +229,7 @@ class Pool:
             return encoder.encode_queries(self.texts)
         return encoder.project_texts(self.towers.texts(self.texts))
 
-    def _states(self, on_progress: OnProgress) -> TextStates:
+    def _states(self, on_progress: Progress) -> TextStates:
         """The lower layers' states of every text, from the cache or run now."""
         path = self._states_path()
         if path.is_file():

@@ -27,6 +27,7 @@ from indexer.encoders.tokens.compressor import Compressor, CompressorSpec
 from indexer.encoders.tokens.config import LORA, RerankerConfig
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.items import Modality
+from indexer.progress import Progress, silent
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.losses import symmetric_info_nce
 from retrieval.rerank.calibration import expected_calibration_error, platt, sigmoid
@@ -39,7 +40,6 @@ from retrieval.rerank.training.recipe import RerankRecipe, load_rerank_recipe
 
 __all__ = ["load_rerank_recipe", "train_reranker"]
 
-OnProgress = Callable[[str, int, int], None]
 OnPoint = Callable[[int, dict[str, float]], None]
 
 _MASKED = -1e4
@@ -52,7 +52,7 @@ def train_reranker(
     out: Path,
     *,
     device: str = "auto",
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
     on_point: OnPoint = lambda step, figures: None,
 ) -> dict[str, Any]:
     """Train what ``recipe`` says and write ``out/reranker/``; ``out`` is the dual encoder's directory or a copy of it.
