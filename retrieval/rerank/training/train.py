@@ -94,10 +94,16 @@ def train_reranker(
             on_progress(stage, done, total)
 
         loop = Loop(
-            run.modules, nn.ParameterDict(), Steps(steps.steps, steps.learning_rate, steps.weight_decay,
-            steps.evaluate_every), recipe.seed, step, evaluate, tell, progress,
+            run.modules,
+            nn.ParameterDict(),
+            Steps(steps.steps, steps.learning_rate, steps.weight_decay, steps.evaluate_every),
+            recipe.seed,
+            step,
+            evaluate,
+            tell,
+            progress,
             Checkpoint(out / f"{stage}-part.pt", digest),
-        )  # fmt: skip
+        )
         curves[stage] = loop.run()
         finished.save({"done": True, "modules": run.modules.state_dict(), "curve": [asdict(p) for p in curves[stage]]})
         (out / f"{stage}-part.pt").unlink(missing_ok=True)
@@ -106,16 +112,21 @@ def train_reranker(
         "trained_on": {str(modality): side.count for modality, side in pool.sides.items()},
         "heldout": {str(modality): one.report for modality, one in judged.items()},
         "curves": {stage: [asdict(point) for point in curve] for stage, curve in curves.items()},
-        "seconds": round(time.monotonic() - started, 1), "torch": torch.__version__, "device": str(where),
-    }  # fmt: skip
+        "seconds": round(time.monotonic() - started, 1),
+        "torch": torch.__version__,
+        "device": str(where),
+    }
     config = RerankerConfig(
         encoder=encoder.fingerprint,
         sources={str(modality): side.sources for modality, side in pool.sides.items()},
         compressors={str(modality): recipe.compressor.sizes(modality) for modality in pool.sides},
-        language_model=asdict(recipe.language_model), scorer=asdict(run.scorer.spec),
-        calibration={str(modality): one.calibration for modality, one in judged.items()}, sha256="",
-        captions=recipe.captions, lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
-    )  # fmt: skip
+        language_model=asdict(recipe.language_model),
+        scorer=asdict(run.scorer.spec),
+        calibration={str(modality): one.calibration for modality, one in judged.items()},
+        sha256="",
+        captions=recipe.captions,
+        lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
+    )
     parts = {f"compressor.{name}": module.state_dict() for name, module in run.compressors.items()}
     parts["scorer"] = run.scorer.state_dict()
     if recipe.lora is not None:
@@ -157,10 +168,17 @@ class _Run:
             compressor.whiten(side.joined)
             self.compressors[str(modality)] = compressor.to(where)
         spec = ScorerSpec(
-            pool.reader.width, len(pool.reader.upper_layers), said.width, said.queries + said.summary,
-            recipe.scorer.inner, recipe.scorer.heads, recipe.scorer.joint, recipe.scorer.interaction,
-            recipe.scorer.whitened, recipe.scorer.hidden,
-        )  # fmt: skip
+            pool.reader.width,
+            len(pool.reader.upper_layers),
+            said.width,
+            said.queries + said.summary,
+            recipe.scorer.inner,
+            recipe.scorer.heads,
+            recipe.scorer.joint,
+            recipe.scorer.interaction,
+            recipe.scorer.whitened,
+            recipe.scorer.hidden,
+        )
         self.scorer = Scorer(spec, recipe.scorer.dropout, recipe.scorer.text_dropout)
         side = pool.sides[Modality.IMAGE]
         trained_on = {text for own in (*side.captions[: side.count], *side.also[: side.count]) for text in own}
@@ -261,10 +279,13 @@ class _Run:
         scores, labels = (logits + weight * side.cosines)[scored], side.relevant[scored]
         slope, intercept = platt(scores, labels)
         report = {
-            "things": len(side.heldout), "texts": len(side.asked), "dual": hit_rates(side.cosines, side.relevant),
-            "reranked": heldout, "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
+            "things": len(side.heldout),
+            "texts": len(side.asked),
+            "dual": hit_rates(side.cosines, side.relevant),
+            "reranked": heldout,
+            "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
             "ece_after": expected_calibration_error(sigmoid(slope * scores + intercept), labels),
-        }  # fmt: skip
+        }
         return _Calibrated({"cosine_weight": weight, "slope": slope, "intercept": intercept}, report)
 
     def heldout_logits(self, side: Side) -> NDArray[np.float32]:
