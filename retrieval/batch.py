@@ -147,11 +147,16 @@ def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults
         words = given.get("text")
         for said in (words, *_texts(given.get("plus", [])), *_texts(given.get("minus", []))):
             str(said).encode()  # half characters, which no tokenizer takes
-        return Asked(line, row_id, build_query(
-            None if words is None else str(words),
-            images=[folder / one for one in _texts(given.get("image", []))],
-            sounds=[folder / one for one in _texts(given.get("audio", []))], **arguments,
-        ))  # fmt: skip
+        return Asked(
+            line,
+            row_id,
+            build_query(
+                None if words is None else str(words),
+                images=[folder / one for one in _texts(given.get("image", []))],
+                sounds=[folder / one for one in _texts(given.get("audio", []))],
+                **arguments,
+            ),
+        )
     except UnicodeEncodeError:
         return Asked(line, row_id, None, "holds half characters that are no text; write it in UTF-8")
     except (BadRow, UsageError, FilterError) as error:

@@ -48,9 +48,12 @@ def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def give_names(
-    model: Path, names: Sequence[str], *, device: str = "auto",
+    model: Path,
+    names: Sequence[str],
+    *,
+    device: str = "auto",
     on_progress: Progress = silent,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
 
     Returns the names that were left out, since no caption may say them. Raises ``UsageError`` where fewer than two are

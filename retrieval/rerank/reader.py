@@ -63,8 +63,16 @@ class Reader(nn.Module):
     Raises :class:`ModelError` for an encoder, and for an architecture whose layers can't be run one by one.
     """
 
-    def __init__(self, directory: Path, *, layers: int, lower: int, prompt: str, max_tokens: int = 32,
-                 dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        layers: int,
+        lower: int,
+        prompt: str,
+        max_tokens: int = 32,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """``dtype``: of the weights as they are read, so that a large model is never held twice."""
         super().__init__()
         language_model: LanguageModel = open_language_model(directory, dtype)
@@ -159,8 +167,16 @@ class Reader(nn.Module):
         for number, layer in enumerate(self.upper_layers):
             one = interact(number, one)
             past = _Kept([part.repeat_interleave(candidates, dim=0) for part in cache[number]])
-            one = _hidden(layer(one, attention_mask=bias, position_ids=place, past_key_values=past, use_cache=True,
-                                position_embeddings=rotated))  # fmt: skip
+            one = _hidden(
+                layer(
+                    one,
+                    attention_mask=bias,
+                    position_ids=place,
+                    past_key_values=past,
+                    use_cache=True,
+                    position_embeddings=rotated,
+                )
+            )
         judged: torch.Tensor = self.norm(one[:, 0])
         return judged.view(count, candidates, -1), self.norm(text)
 
@@ -201,8 +217,16 @@ class Reader(nn.Module):
             if number >= len(self.lower_layers):
                 hidden = interact(number - len(self.lower_layers), hidden)
             past = _Kept(list(kept[number]))
-            hidden = _hidden(layer(hidden, attention_mask=bias, position_ids=place, past_key_values=past,
-                                   use_cache=True, position_embeddings=rotated))  # fmt: skip
+            hidden = _hidden(
+                layer(
+                    hidden,
+                    attention_mask=bias,
+                    position_ids=place,
+                    past_key_values=past,
+                    use_cache=True,
+                    position_embeddings=rotated,
+                )
+            )
             longer.append((past.keys, past.values))
         return Telling(self.norm(hidden[:, -1]), longer)
 
@@ -212,9 +236,14 @@ class Reader(nn.Module):
         return hidden @ weight.to(hidden.dtype).T
 
     def _run(
-        self, layers: nn.ModuleList, hidden: torch.Tensor, positions: torch.Tensor, *,
-        interact: Interact | None = None, keep: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        layers: nn.ModuleList,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        *,
+        interact: Interact | None = None,
+        keep: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> torch.Tensor:
         """Causal over whole sequences; what is padded on the right is never looked at."""
         length = hidden.shape[1]
         blocked = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
@@ -226,8 +255,16 @@ class Reader(nn.Module):
                 start = len(self.before) - 1  # the token that the first word is told from
                 hidden = torch.cat([hidden[:, :start], interact(number, hidden[:, start:])], dim=1)
             past = _Kept([])
-            hidden = _hidden(layer(hidden, attention_mask=bias, position_ids=positions, past_key_values=past,
-                                   use_cache=keep is not None, position_embeddings=rotated))  # fmt: skip
+            hidden = _hidden(
+                layer(
+                    hidden,
+                    attention_mask=bias,
+                    position_ids=positions,
+                    past_key_values=past,
+                    use_cache=keep is not None,
+                    position_embeddings=rotated,
+                )
+            )
             if keep is not None:
                 keep.append((past.keys, past.values))
         return hidden

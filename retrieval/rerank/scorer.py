@@ -128,8 +128,9 @@ class Scorer(nn.Module):
         """The start of a text for each media ``(n, count, media_width)``."""
         return reader.begin(len(tokens), self._reading(tokens))
 
-    def go_on(self, reader: Reader, telling: Telling, rows: Sequence[int], words: Sequence[int],
-              tokens: torch.Tensor) -> Telling:  # fmt: skip
+    def go_on(
+        self, reader: Reader, telling: Telling, rows: Sequence[int], words: Sequence[int], tokens: torch.Tensor
+    ) -> Telling:
         """See :meth:`Reader.go_on`; ``tokens`` are the media of ``rows``."""
         return reader.go_on(telling, rows, words, self._reading(tokens))
 

@@ -185,15 +185,21 @@ class Pool:
             chosen = list(range(len(grids)))
             vectors = encoder.project_audio(rows[count:])
         sources = MediaSources(
-            tuple(widths), tuple(chosen),
-            tuple(grid.shape[1] for grid in grids), tuple(grid.shape[2] for grid in grids),
-        )  # fmt: skip
+            tuple(widths),
+            tuple(chosen),
+            tuple(grid.shape[1] for grid in grids),
+            tuple(grid.shape[2] for grid in grids),
+        )
         return Side(
-            modality, sources, sources.split(torch.from_numpy(rows), grids),
+            modality,
+            sources,
+            sources.split(torch.from_numpy(rows), grids),
             [[self.numbers[text] for text in self._captions(one)] for one in examples],
             [[self.numbers[text] for text in self._other_words(one)] for one in examples],
-            np.array([one.concept for one in examples]), count, vectors,
-        )  # fmt: skip
+            np.array([one.concept for one in examples]),
+            count,
+            vectors,
+        )
 
     def _text_side(self, examples: list[Example], count: int, vectors: NDArray[np.float32]) -> Side:
         """Texts told by other texts: of each first caption, every other caption and paraphrase is a thing."""
@@ -210,17 +216,27 @@ class Pool:
                 things += [(text, [first], concept) for text, concept in others.items() if text != first]
         itself = [text for text, _, _ in things]
         return Side(
-            Modality.TEXT, MediaSources((self.last.shape[1], self.states.hidden.shape[2]), (), (), ()),
-            text_sources(self.last, self.states, itself), [told for _, told, _ in things], [[] for _ in things],
-            np.array([concept for _, _, concept in things]), border, vectors[itself[border:]], itself,
-        )  # fmt: skip
+            Modality.TEXT,
+            MediaSources((self.last.shape[1], self.states.hidden.shape[2]), (), (), ()),
+            text_sources(self.last, self.states, itself),
+            [told for _, told, _ in things],
+            [[] for _ in things],
+            np.array([concept for _, _, concept in things]),
+            border,
+            vectors[itself[border:]],
+            itself,
+        )
 
     def _open_reader(self) -> Reader:
         said = self.recipe.language_model
         reader = Reader(
-            language_model_directory(said.source), layers=said.layers, lower=said.lower, prompt=said.prompt,
-            max_tokens=said.max_tokens, dtype=choose_dtype(self.where),
-        )  # fmt: skip
+            language_model_directory(said.source),
+            layers=said.layers,
+            lower=said.lower,
+            prompt=said.prompt,
+            max_tokens=said.max_tokens,
+            dtype=choose_dtype(self.where),
+        )
         return reader.to(self.where)
 
     def _embedded(self, encoder: TrainedDualEncoder) -> NDArray[np.float32]:

@@ -68,54 +68,31 @@ def train_reranker(
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, pool)
     digest = hashlib.sha256(repr((replace(recipe, path=Path()), pool.digest)).encode()).hexdigest()
-    curves: dict[str, list[Point]] = {}
-    for stage, steps, step, evaluate in (
-        ("align", recipe.align, run.align, run.evaluate_alignment),
-        ("tell", recipe.tell, run.tell, run.evaluate_telling),
-        ("match", recipe.match, run.match, run.evaluate),
-    ):
-        if not steps.steps:
-            continue
-        finished = Checkpoint(out / f"{stage}.pt", digest)
-        if (state := finished.load()) is not None and state.get("done"):
-            run.modules.load_state_dict(state["modules"])
-            curves[stage] = [Point(**point) for point in state["curve"]]
-            continue
-
-        if stage == "tell":
-            run.lock_projections()
-        if stage == "match":
-            run.lock_projections(recipe.match.projections == "locked")
-
-        def tell(point: Point) -> None:
-            on_point(point.step, {"loss": point.loss, **point.heldout})
-
-        def progress(done: int, total: int, stage: str = stage) -> None:
-            on_progress(stage, done, total)
-
-        loop = Loop(
-            run.modules, nn.ParameterDict(), Steps(steps.steps, steps.learning_rate, steps.weight_decay,
-            steps.evaluate_every), recipe.seed, step, evaluate, tell, progress,
-            Checkpoint(out / f"{stage}-part.pt", digest),
-        )  # fmt: skip
-        curves[stage] = loop.run()
-        finished.save({"done": True, "modules": run.modules.state_dict(), "curve": [asdict(p) for p in curves[stage]]})
-        (out / f"{stage}-part.pt").unlink(missing_ok=True)
+    curves = {
+        stage.name: _train_stage(stage, run, out, digest, on_progress, on_point)
+        for stage in _stages(run)
+        if stage.steps.steps
+    }
     judged = {modality: run.calibrate(side) for modality, side in pool.sides.items()}
     report = {
         "trained_on": {str(modality): side.count for modality, side in pool.sides.items()},
         "heldout": {str(modality): one.report for modality, one in judged.items()},
         "curves": {stage: [asdict(point) for point in curve] for stage, curve in curves.items()},
-        "seconds": round(time.monotonic() - started, 1), "torch": torch.__version__, "device": str(where),
-    }  # fmt: skip
+        "seconds": round(time.monotonic() - started, 1),
+        "torch": torch.__version__,
+        "device": str(where),
+    }
     config = RerankerConfig(
         encoder=encoder.fingerprint,
         sources={str(modality): side.sources for modality, side in pool.sides.items()},
         compressors={str(modality): recipe.compressor.sizes(modality) for modality in pool.sides},
-        language_model=asdict(recipe.language_model), scorer=asdict(run.scorer.spec),
-        calibration={str(modality): one.calibration for modality, one in judged.items()}, sha256="",
-        captions=recipe.captions, lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
-    )  # fmt: skip
+        language_model=asdict(recipe.language_model),
+        scorer=asdict(run.scorer.spec),
+        calibration={str(modality): one.calibration for modality, one in judged.items()},
+        sha256="",
+        captions=recipe.captions,
+        lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
+    )
     parts = {f"compressor.{name}": module.state_dict() for name, module in run.compressors.items()}
     parts["scorer"] = run.scorer.state_dict()
     if recipe.lora is not None:
@@ -130,6 +107,65 @@ def train_reranker(
     for stage in curves:
         (out / f"{stage}.pt").unlink(missing_ok=True)
     return report
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One stage of the training: its steps, its held-out figures, and what of the modules is locked in it."""
+
+    name: str
+    steps: Steps
+    step: Callable[[torch.Generator], torch.Tensor]
+    evaluate: Callable[[], dict[str, float]]
+    locked: bool | None
+    """Whether the projections are locked; ``None``: as they are."""
+
+
+def _stages(run: _Run) -> list[_Stage]:
+    """The stages in their order; one of no steps is left out of the training."""
+    recipe = run.recipe
+    parts = (
+        ("align", recipe.align, run.align, run.evaluate_alignment, None),
+        ("tell", recipe.tell, run.tell, run.evaluate_telling, True),
+        ("match", recipe.match, run.match, run.evaluate, recipe.match.projections == "locked"),
+    )
+    return [
+        _Stage(
+            name,
+            Steps(settings.steps, settings.learning_rate, settings.weight_decay, settings.evaluate_every),
+            step,
+            evaluate,
+            locked,
+        )
+        for name, settings, step, evaluate, locked in parts
+    ]
+
+
+def _train_stage(
+    stage: _Stage, run: _Run, out: Path, digest: str, on_progress: OnProgress, on_point: OnPoint
+) -> list[Point]:
+    """Train one stage, from its last checkpoint of this ``digest``; gives its curve."""
+    finished = Checkpoint(out / f"{stage.name}.pt", digest)
+    if (state := finished.load()) is not None and state.get("done"):
+        run.modules.load_state_dict(state["modules"])
+        return [Point(**point) for point in state["curve"]]
+    if stage.locked is not None:
+        run.lock_projections(stage.locked)
+    loop = Loop(
+        run.modules,
+        nn.ParameterDict(),
+        stage.steps,
+        run.recipe.seed,
+        stage.step,
+        stage.evaluate,
+        lambda point: on_point(point.step, {"loss": point.loss, **point.heldout}),
+        lambda done, total: on_progress(stage.name, done, total),
+        Checkpoint(out / f"{stage.name}-part.pt", digest),
+    )
+    curve = loop.run()
+    finished.save({"done": True, "modules": run.modules.state_dict(), "curve": [asdict(point) for point in curve]})
+    (out / f"{stage.name}-part.pt").unlink(missing_ok=True)
+    return curve
 
 
 @dataclass(frozen=True)
@@ -157,10 +193,17 @@ class _Run:
             compressor.whiten(side.joined)
             self.compressors[str(modality)] = compressor.to(where)
         spec = ScorerSpec(
-            pool.reader.width, len(pool.reader.upper_layers), said.width, said.queries + said.summary,
-            recipe.scorer.inner, recipe.scorer.heads, recipe.scorer.joint, recipe.scorer.interaction,
-            recipe.scorer.whitened, recipe.scorer.hidden,
-        )  # fmt: skip
+            pool.reader.width,
+            len(pool.reader.upper_layers),
+            said.width,
+            said.queries + said.summary,
+            recipe.scorer.inner,
+            recipe.scorer.heads,
+            recipe.scorer.joint,
+            recipe.scorer.interaction,
+            recipe.scorer.whitened,
+            recipe.scorer.hidden,
+        )
         self.scorer = Scorer(spec, recipe.scorer.dropout, recipe.scorer.text_dropout)
         side = pool.sides[Modality.IMAGE]
         trained_on = {text for own in (*side.captions[: side.count], *side.also[: side.count]) for text in own}
@@ -261,10 +304,13 @@ class _Run:
         scores, labels = (logits + weight * side.cosines)[scored], side.relevant[scored]
         slope, intercept = platt(scores, labels)
         report = {
-            "things": len(side.heldout), "texts": len(side.asked), "dual": hit_rates(side.cosines, side.relevant),
-            "reranked": heldout, "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
+            "things": len(side.heldout),
+            "texts": len(side.asked),
+            "dual": hit_rates(side.cosines, side.relevant),
+            "reranked": heldout,
+            "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
             "ece_after": expected_calibration_error(sigmoid(slope * scores + intercept), labels),
-        }  # fmt: skip
+        }
         return _Calibrated({"cosine_weight": weight, "slope": slope, "intercept": intercept}, report)
 
     def heldout_logits(self, side: Side) -> NDArray[np.float32]:
