@@ -6,7 +6,7 @@ Writes ``reranker.json`` and ``reranker.md`` into DIR (docs/bench); parts that a
 parts: ``tuxpaint`` (evaluation only: no training picture is near one of its), ``heldout`` (the pool's held-out
 concepts, which chose the recipe), ``speed``, ``nothing``, ``captions`` and ``demo`` (captions of the demo's pictures,
 of concepts that were trained on with other pictures). Data:
-``data/recipes/tuxpaint.py`` and ``pool.py``.
+``benchmarks/datasets/tuxpaint.py`` and ``pool.py``.
 
 ``speed``: pairs a second from stored media tokens against the same pairs from the files (picture read, picture towers
 run, then the same scorer), in one run. ``nothing``: of the held-out pictures, those of every second concept are the
