@@ -37,7 +37,7 @@ bench: $(VENV)/.installed
 attack: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.attack.run
 
-# README's --help blocks from the program itself; a test holds them true.
+# The --help blocks of docs/cli.md, from the program itself; a test compares them.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/help_blocks.py --write
 
