@@ -28,16 +28,16 @@ types: $(VENV)/.installed
 # Every figure of README.md and the model card. Data that cannot be built here (no apt-get or npm) is left out.
 bench: $(VENV)/.installed
 	$(BIN)/trimodal models pull starter
-	-$(BIN)/python data/recipes/tuxpaint.py
+	-$(BIN)/python benchmarks/datasets/tuxpaint.py
 	-@$(BIN)/python -c 'from indexer.encoders.weights.base_weights import cache_dir as c; exit(not (c() / "datasets/pool/manifest.jsonl").is_file())' \
-		|| $(BIN)/python data/recipes/pool.py
+		|| $(BIN)/python benchmarks/datasets/pool.py
 	$(BIN)/python benchmarks/starter.py --write
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
 attack: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.attack.run
 
-# README's --help blocks from the program itself; a test holds them true.
+# The --help blocks of docs/cli.md, from the program itself; a test compares them.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/help_blocks.py --write
 

@@ -4,9 +4,9 @@
 
 Each picture of the demo is copied as people's copies differ: saved as a small JPEG, made half as large, cut by a
 twentieth at every side, made lighter. Found is the share of copies whose cosine with their original is at least the
-threshold; wrongly told the share of pictures that have another picture of the demo as near. The same for the likeness
-of small forms, by which pictures that the model finds equal are compared once more, of all pairs of pictures. Writes
-``duplicates.json`` and ``duplicates.md`` into DIR (docs/bench).
+threshold; false alarms are the share of pictures that have another picture of the demo as near. The same for the
+likeness of small forms, by which pictures that the model finds equal are compared once more, of all pairs of pictures.
+Writes ``duplicates.json`` and ``duplicates.md`` into DIR (docs/bench).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def page(found: dict) -> str:
         "# Near duplicates", "",
         f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as "
         "near to another one.", "",
-        "| threshold | " + " | ".join(COPIES) + " | wrongly told |", "|---" * (len(COPIES) + 2) + "|",
+        "| threshold | " + " | ".join(COPIES) + " | false alarms |", "|---" * (len(COPIES) + 2) + "|",
     ]  # fmt: skip
     for one in found["thresholds"]:
         shares = [one["found"][name] for name in COPIES] + [one["wrongly_told"]]

@@ -6,7 +6,7 @@ Writes ``reranker.json`` and ``reranker.md`` into DIR (docs/bench); parts that a
 parts: ``tuxpaint`` (evaluation only: no training picture is near one of its), ``heldout`` (the pool's held-out
 concepts, which chose the recipe), ``speed``, ``nothing``, ``captions`` and ``demo`` (captions of the demo's pictures,
 of concepts that were trained on with other pictures). Data:
-``data/recipes/tuxpaint.py`` and ``pool.py``.
+``benchmarks/datasets/tuxpaint.py`` and ``pool.py``.
 
 ``speed``: pairs a second from stored media tokens against the same pairs from the files (picture read, picture towers
 run, then the same scorer), in one run. ``nothing``: of the held-out pictures, those of every second concept are the
@@ -221,7 +221,7 @@ def page(found: dict[str, Any]) -> str:
             f"## Captions of {title}", "",
             f"{told['pictures']} pictures: BLEU-4 {told['bleu4']:.1f}, METEOR {told['meteor']:.3f}, "
             f"CIDEr {told['cider']:.3f}; {told['seconds'] / told['pictures']:.1f} s a picture.", "",
-            "| told | its captions |", "|---|---|",
+            "| generated caption | its captions |", "|---|---|",
             *(f"| {one['caption']} | {'; '.join(one['references'])} |" for one in told["examples"]), "",
         ]  # fmt: skip
     if "speed" in found:
@@ -240,7 +240,7 @@ def page(found: dict[str, Any]) -> str:
             "## Nothing matches", "",
             f"{n['pictures']} held-out pictures; {n['queries_held']} queries for what they show, "
             f"{n['queries_not_held']} for what they do not.", "",
-            f"| told by the best candidate's | AUROC | false shows at {n['recall']:.0%} recall |", "|---|---|---|",
+            f"| shown by the best candidate's | AUROC | false shows at {n['recall']:.0%} recall |", "|---|---|---|",
             *(f"| {name} | {one['auroc']:.3f} | {one['false_shows']:.1%} |" for name, one in n["by"].items()), "",
             f"With `--min-probability 0.5` {n['at_half']['shown_held']:.1%} of the first and "
             f"{n['at_half']['shown_not_held']:.1%} of the second show something.", "",

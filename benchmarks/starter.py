@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "recipes"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "datasets"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import figures
@@ -200,7 +200,7 @@ def sounds_apart(english: EncodedBenchmark, pool: Path, encoder: DualEncoder) ->
     if Modality.AUDIO not in encoder.modalities:
         raise NotMeasured("the model has no audio tower")
     if not pool.is_file():
-        raise NotMeasured(f"{pool.parent.name}/{pool.name} is not built; run `python data/recipes/pool.py`")
+        raise NotMeasured(f"{pool.parent.name}/{pool.name} is not built; run `python benchmarks/datasets/pool.py`")
     with pool.open(encoding="utf-8") as lines:
         known = heard(json.loads(line) for line in lines if line.strip())
     rows = english.benchmark.rows
@@ -314,7 +314,7 @@ def without_place(text: str, folder: Path) -> str:
 def _load(manifest: Path, recipe: str, split: str | None = None) -> Benchmark:
     if not manifest.is_file():
         raise NotMeasured(
-            f"{manifest.parent.name}/{manifest.name} is not built; run `python data/recipes/{recipe}`"
+            f"{manifest.parent.name}/{manifest.name} is not built; run `python benchmarks/datasets/{recipe}`"
         )  # fmt: skip
     return load_benchmark(manifest, split)
 

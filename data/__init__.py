@@ -1,1 +1,1 @@
-"""What ships with the program: the starter model and the demo collection; recipes that rebuild both."""
+"""What ships with the program: the starter model and the demo collection; training recipes."""

@@ -1,8 +1,8 @@
 """Says whether a text has a word that no picture's caption may say: slurs, sex, violence against people.
 
-Words are those of ``unwanted_words.txt`` (made by ``data/recipes/unwanted.py``; sources and licences at its top), in 26
-languages. Compared are whole words and phrases, without regard to case, width and separators, in plain inflections;
-in scripts without spaces any part of the text. Knows nothing of captions, models or files of names.
+Words are those of ``unwanted_words.txt`` (made by ``benchmarks/datasets/unwanted.py``; sources and licences at its
+top), in 26 languages. Compared are whole words and phrases, without regard to case, width and separators, in plain
+inflections; in scripts without spaces any part of the text. Knows nothing of captions, models or files of names.
 """
 
 from __future__ import annotations

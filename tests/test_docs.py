@@ -1,20 +1,84 @@
-"""README's --help blocks are what the program prints."""
+"""README.md and docs/: --help blocks are what the program prints, links lead somewhere, named files exist."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from small_media import picture
+
+import indexer
+from indexer.encoders.weights.base_weights import cache_dir, is_pulled
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "data/models/starter/README.md"])
+LINK = re.compile(r"\]\((?!https?://|mailto:)([^)\s]+)\)")
+#: A file or folder of this repository in running text or code: "docs/cli.md", "benchmarks/index/run.py".
+NAMED = re.compile(r"(?<![\w/.…~-])(?:benchmarks|data|docs|indexer|retrieval|tests)/[\w./*-]*[\w*]")
 
 
-def test_the_help_blocks_of_the_readme_are_true() -> None:
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings of a page: "## The cache" -> "the-cache"."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_help_blocks_are_true_and_every_command_has_one() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "help_blocks.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_has_a_block_for_the_commands_that_people_use() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in ("index", "search", "bench", "train dual"):
+def test_cli_md_has_a_block_for_the_commands_that_people_use() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in ("index", "search", "bench", "compare", "caption", "info", "verify", "models pull", "train dual"):
         assert f"<!-- help: {command} -->" in text
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 7_500
+
+
+def test_the_readme_links_every_page_of_docs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in readme, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = unquote(link).partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{link}: no such file"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    for name in NAMED.findall(page.read_text(encoding="utf-8")):
+        assert any(ROOT.glob(name)), f"{name}: no such file"
+
+
+@pytest.mark.skipif(not hasattr(indexer, "index"), reason="indexer.index is not there")
+@pytest.mark.skipif(not is_pulled("smollm2-135m-instruct"), reason="needs `trimodal models pull starter`")
+def test_the_python_lines_of_the_readme_run_as_written(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for at in range(3):
+        picture(tmp_path / "Pictures" / f"{at}.png", at)
+    environment = os.environ | {"HOME": str(tmp_path), "TRIMODAL_CACHE": str(cache_dir()), "PYTHONPATH": str(ROOT)}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for block in blocks
+    ]
+    assert printed[0] == "3 added, 0 skipped\n"
+    assert [line.split()[0] for line in printed[1].splitlines()] == ["1", "2", "3"]
+    assert sorted(Path(line.split()[2]).name for line in printed[1].splitlines()) == ["0.png", "1.png", "2.png"]

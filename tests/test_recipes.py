@@ -35,7 +35,7 @@ import tuxpaint
 from captions import with_article
 from samples import Blob, Sample
 
-DEMO = Path(demo.__file__).resolve().parents[1] / "demo"
+DEMO = Path(demo.__file__).resolve().parents[2] / "data" / "demo"
 MANIFEST = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -329,7 +329,7 @@ def test_near_copies_across_the_split_are_dropped_from_the_training_side(tmp_pat
 def test_no_concept_of_the_built_pool_is_on_two_sides() -> None:
     manifest = packages.cache_root() / "datasets/pool/manifest.jsonl"
     if not manifest.is_file():
-        pytest.skip("the pool is not built here: python data/recipes/pool.py")
+        pytest.skip("the pool is not built here: python benchmarks/datasets/pool.py")
     sides: dict[str, set[str]] = {}
     with manifest.open(encoding="utf-8") as file:
         for row in map(json.loads, file):

@@ -54,7 +54,7 @@ def test_every_shipped_name_is_a_visible_thing_by_wordnet(phrases: tuple[str, ..
     root = packages.cache_root() / "packages" / "unpacked" / f"{package.name}-{package.sha256[:12]}"
     folder = root / "usr" / "share" / "wordnet"
     if not folder.is_dir():
-        pytest.skip("WordNet is not in the cache; python data/recipes/names.py fetches it")
+        pytest.skip("WordNet is not in the cache; python benchmarks/datasets/names.py fetches it")
     visible = wordnet_visible.Visible(wordnet_files.WordNet(folder), folder)
     assert [name for name in phrases if not visible.name(name)] == []
     hidden = ("poet", "antibiotic", "voltage", "must", "criminal", "hormone", "martin luther king", "no smoking")

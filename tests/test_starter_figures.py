@@ -143,14 +143,14 @@ def test_the_figures_are_those_of_trimodal_bench(world: Path) -> None:
 def test_what_is_not_built_is_named_with_its_recipe_and_harms_nothing_else(world: Path, tmp_path: Path) -> None:
     found = _measured(world)
     assert set(found["datasets"]["languages"]) == {"de", "fr"}
-    remedy = "is not built; run `python data/recipes/tuxpaint.py`"
+    remedy = "is not built; run `python benchmarks/datasets/tuxpaint.py`"
     assert found["missing"] == {
         f"languages/{language}": f"tuxpaint/manifest.{language}.jsonl {remedy}" for language in ("es", "zh_CN")
     }
     nothing = _measured(tmp_path / "empty" / "datasets")
     assert set(nothing["datasets"]) == {"demo"}
-    assert "data/recipes/pool.py" in nothing["missing"]["heldout"]
-    assert "data/recipes/tuxpaint.py" in figures.rendered("sounds", nothing)
+    assert "benchmarks/datasets/pool.py" in nothing["missing"]["heldout"]
+    assert "benchmarks/datasets/tuxpaint.py" in figures.rendered("sounds", nothing)
     assert "text → text" in figures.rendered("demo", nothing)
 
 

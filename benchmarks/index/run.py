@@ -194,8 +194,8 @@ def page(found: dict[str, Any]) -> str:
     n, dim = where["vectors"]
     lines = [
         "# The index", "",
-        f"{n:,} vectors of {dim} dimensions made from the starter's own (benchmarks/index/vectors.py says how); "
-        f"1,000 real captions ask. {where['cpu']}, {where['cores']} cores; commit {where['commit'][:10]}.", "",
+        f"{n:,} vectors of {dim} dimensions made from the starter's own (see benchmarks/index/vectors.py); "
+        f"queries are 1,000 real captions. {where['cpu']}, {where['cores']} cores; commit {where['commit'][:10]}.", "",
     ]  # fmt: skip
     if "engines" in found:
         lines += [

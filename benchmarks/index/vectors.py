@@ -6,7 +6,7 @@ Gaussian noise with 0.7 times the Cholesky factor of half the covariance of such
 Questions are not made: they are the starter's vectors of the pool's captions, 1,000 to measure with and 300 others to
 tune with. Text lies elsewhere in the space than pictures do, as in a real search.
 
-Needs data/recipes/pool.py and `trimodal models pull starter`.
+Needs benchmarks/datasets/pool.py and `trimodal models pull starter`.
 """
 
 from __future__ import annotations

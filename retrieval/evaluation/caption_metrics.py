@@ -115,7 +115,7 @@ def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float
 
 
 def find_wordnet() -> Path | None:
-    """The database of WordNet that ``data/recipes/wordnet.py`` fetched into the cache (Debian's ``wordnet-base``)."""
+    """WordNet's database in the cache, fetched by ``benchmarks/datasets/wordnet.py`` (Debian's ``wordnet-base``)."""
     from indexer.encoders.weights.base_weights import cache_dir
 
     found = sorted((cache_dir() / "packages" / "unpacked").glob("wordnet-base-*/usr/share/wordnet/data.noun"))

@@ -1,6 +1,6 @@
 """Build the training pool: drawings, emoji, renders and recordings with captions, split by concept.
 
-    python data/recipes/pool.py [--out DIR]
+    python benchmarks/datasets/pool.py [--out DIR]
 
 Writes `manifest.jsonl` with `images/` and `audio/` beside it (default: `datasets/pool` in the per-user cache).
 A second run skips what is written. Near-duplicates of evaluation pictures are not dropped here but by training,

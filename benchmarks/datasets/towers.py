@@ -5,7 +5,7 @@ classifier (`imagenet.py` keeps it) out of a checkpoint (`weights_only`), all in
 OpenAI's Whisper checkpoint into transformers' names. All are stored as float16. BatchNorm was folded into TinyViT's
 convolutions by the export, so timm's norms are set to the identity that leaves them unchanged.
 
-    python data/recipes/towers.py [--out DIR]
+    python benchmarks/datasets/towers.py [--out DIR]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BN_EPS = 1e-5  # timm's BatchNorm2d
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    starter = Path(__file__).resolve().parents[1] / "models" / "starter"
+    starter = Path(__file__).resolve().parents[2] / "data" / "models" / "starter"
     parser.add_argument("--out", type=Path, default=starter)
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Write `indexer/unwanted_words.txt`: words that no caption may say, by language.
 
-    python data/recipes/unwanted.py [--out FILE]
+    python benchmarks/datasets/unwanted.py [--out FILE]
 
 Entries are those of LDNOOBW's lists (npm `naughty-words`, CC-BY-4.0), of the surest English ones of `cuss` (MIT), and
 of `unwanted_words.toml`, which adds and takes away by hand. English words that another language's entry is spelled
@@ -30,10 +30,10 @@ LEFT_OUT = frozenset({"tlh"})  # Klingon
 LEAST_LETTERS = 3  # of a word in Latin letters; shorter ones are words of too many languages
 CUSS_SURE = re.compile(r"^\s*'?([^':]+)'?: 2,", re.M)
 HEAD = """\
-# Words that no caption may say, by language; made by data/recipes/unwanted.py, not by hand. Licence: CC-BY-4.0.
+# Words that no caption may say, by language; made by benchmarks/datasets/unwanted.py, not by hand. Licence: CC-BY-4.0.
 # Sources: List of Dirty, Naughty, Obscene, and Otherwise Bad Words (LDNOOBW) by Shutterstock and contributors, npm
 # naughty-words 1.2.0, CC-BY-4.0, changed (entries left out); cuss 2.2.0 by Titus Wormer, MIT, English entries rated 2;
-# and entries of this project's data/recipes/unwanted_words.toml.
+# and entries of this project's benchmarks/datasets/unwanted_words.toml.
 """
 
 

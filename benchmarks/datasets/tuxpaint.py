@@ -1,6 +1,6 @@
 """Build the evaluation set of Tux Paint stamps: pictures with an English sentence, other languages, and sound effects.
 
-    python data/recipes/tuxpaint.py [--out DIR] [--language de …]
+    python benchmarks/datasets/tuxpaint.py [--out DIR] [--language de …]
 
 For evaluation only: nothing of it is trained or tuned on. Writes `manifest.jsonl` with `images/` and `audio/` beside
 it (default: `datasets/tuxpaint` in the per-user cache), and `manifest.<language>.jsonl` with the captions of German,

@@ -1,6 +1,6 @@
 """The classifier of EfficientNet-Lite2 and the names of its thousand classes: prototypes of named photo concepts.
 
-    python data/recipes/imagenet.py [--out DIR]
+    python benchmarks/datasets/imagenet.py [--out DIR]
 
 Writes `classifier.safetensors` (`weight`, float16 (1000, 1280)) and `classes.jsonl`, a line a class in its order
 (default: `datasets/imagenet` in the per-user cache): captions (WordNet lemmas), other words (the gloss), and the split

@@ -1,6 +1,6 @@
 """Build a training set of one-colour icons that show a thing, with the words of their names, split by concept.
 
-    python data/recipes/icons.py [--out DIR]
+    python benchmarks/datasets/icons.py [--out DIR]
 
 Writes `manifest.jsonl` with `images/` beside it (default: `datasets/icons` in the per-user cache), rows as in the
 pool. A second run skips what is written. Arrows, layouts, letters, brands and the like show no thing and are left out:

@@ -1,6 +1,6 @@
 """Write the names that a captioner may give: `names.txt`, a name a line.
 
-    python data/recipes/names.py [--out DIR] [--model DIR]
+    python benchmarks/datasets/names.py [--out DIR] [--model DIR]
 
 Reads the training pool's manifest and WordNet (default output: `datasets/names` in the per-user cache). A name is the
 first caption of a training picture, as far as people say it, or a noun of WordNet for a thing that can be seen: the

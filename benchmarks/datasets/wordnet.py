@@ -1,6 +1,6 @@
 """Write other ways to say what a picture shows: definitions, kinds, synonyms and uses out of WordNet 3.0.
 
-    python data/recipes/wordnet.py [--out DIR]
+    python benchmarks/datasets/wordnet.py [--out DIR]
 
 Reads the manifests of the pool and, where they are built, of the icons. Writes two files (default:
 `datasets/wordnet` in the per-user cache), a JSON object a line:
@@ -149,7 +149,7 @@ def read_rows(root: Path) -> list[dict[str, Any]]:
 def read_lines(manifest: Path) -> list[dict[str, Any]]:
     """Rows of the pool's manifest, or of one made like it. Raises `PackageError` where there is none."""
     if not manifest.is_file():
-        raise PackageError(f"{manifest}: not there; build it with `python data/recipes/pool.py`")
+        raise PackageError(f"{manifest}: not there; build it with `python benchmarks/datasets/pool.py`")
     return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
 
 

@@ -1,6 +1,6 @@
 """Rebuild the demo collection that is shipped in `data/demo`: pictures, sounds and texts, checked by eye.
 
-    python data/recipes/demo.py [--out DIR]
+    python benchmarks/datasets/demo.py [--out DIR]
 
 Takes only what may be shipped: Open Clip Art (public domain), the CC0 renders of Sweet Home 3D, Fluent emoji (MIT),
 Sonic Pi samples (CC0), and texts written for it. Every picture's concept is on the split's demo side, and every
@@ -257,7 +257,7 @@ def licenses(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Where the demo collection is from",
         "",
-        "Written by `data/recipes/demo.py`. Pictures were scaled to at most 256 pixels and put on white, sounds "
+        "Written by `benchmarks/datasets/demo.py`. Pictures were scaled to at most 256 pixels and put on white, sounds "
         "were made mono and cut to at most 6 s. Captions and texts were written for this collection.",
         "",
         "| files | from | licence |",
@@ -287,7 +287,9 @@ def licenses(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE.parent / "demo", help="folder to write (default: data/demo)")
+    parser.add_argument(
+        "--out", type=Path, default=HERE.parents[1] / "data" / "demo", help="folder to write (default: data/demo)"
+    )
     out: Path = parser.parse_args(arguments).out
     for folder in FOLDERS:
         if (out / folder).is_dir():

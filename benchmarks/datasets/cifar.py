@@ -1,6 +1,6 @@
 """Write photos of CIFAR-10: 300 of each class to train on, and its test part for evaluation only.
 
-    python data/recipes/cifar.py [--out DIR]
+    python benchmarks/datasets/cifar.py [--out DIR]
 
 Writes `manifest.jsonl` (from the training part, a fixed draw) and `test.jsonl` (all 10,000 of the test part, split
 "test") with `images/` beside them (default: `datasets/cifar10` in the per-user cache). Classes whose concept is on

@@ -1,6 +1,6 @@
 """Fit how probably a name is right, and write it into a model's `reranker.json` (`naming`).
 
-    python data/recipes/naming.py --model DIR [--pictures N] [--least P]
+    python benchmarks/datasets/naming.py --model DIR [--pictures N] [--least P]
 
 Read are pictures of concepts that were not trained on: the pool's held-out ones, CIFAR-10's training photos of held-out
 classes, and every second picture of the demo collection; no picture of an evaluation set. The nearest name of each is
@@ -42,7 +42,7 @@ from retrieval.rerank.calibration import platt
 from retrieval.rerank.names import NAMES, load_names
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 PICTURES, LEAST, SEED = 700, 0.5, 0
 KINDS_ABOVE, LEAST_DEPTH = 4, 5  # a name five kinds below the top says something
 NOT_THINGS = re.compile(r"flag of|button|^input ")  # of pictures that no name is right for

@@ -1,6 +1,6 @@
 """Write the demo pictures as Karpathy's COCO lies on a disk, to try the loader and the report without COCO.
 
-    python data/recipes/demo_coco.py [--out DIR]
+    python benchmarks/datasets/demo_coco.py [--out DIR]
     trimodal bench coco:DIR --report page
 
 Writes `dataset_coco.json` and `val2014/` (default: `datasets/demo-coco` in the per-user cache). Five sentences a
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from packages import cache_root
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 
 
