@@ -26,7 +26,7 @@ from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, UsageError, WeightsCorrupt
 from indexer.items import Modality
 from indexer.training.dual import train_dual
-from indexer.training.recipe import load_recipe
+from indexer.training.loading import load_recipe
 from retrieval.rerank import open_reranker
 from retrieval.rerank.calibration import expected_calibration_error, platt
 from retrieval.rerank.captioning import beam_search, likeliest

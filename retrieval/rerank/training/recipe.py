@@ -13,7 +13,8 @@ from typing import Literal
 from indexer.encoders.specs import LoraSpec
 from indexer.errors import RecipeError
 from indexer.items import Modality
-from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file, resolve_path
+from indexer.training.loading import load_recipe
+from indexer.training.recipe import Recipe, check_ranges, read_recipe_file, resolve_path
 
 
 @dataclass(frozen=True)
