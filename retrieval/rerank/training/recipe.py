@@ -132,7 +132,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the steps, how many are of sounds and of texts told by other texts, for each one of pictures; 0: none."""
+    """Of the steps, how many are of sounds and of texts captioned by other texts, for each one of pictures; 0: none."""
 
     audio: float = 0.0
     text: float = 0.0
@@ -157,7 +157,7 @@ class RerankRecipe:
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
     names: str = ""
-    """A text file, a name a line, that captions choose from; without it they are told freely."""
+    """A text file, a name a line, that captions choose from; without it they are generated freely."""
     shares: Shares = field(default_factory=Shares)
     captions_each: int = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""
