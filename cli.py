@@ -496,8 +496,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare runs of `bench --report` query by query: differences with intervals and p-values."""
-    from retrieval.evaluation.compare import compare_runs, load_runs, to_json
+    from retrieval.evaluation.compare import compare_runs, to_json
     from retrieval.evaluation.report.comparison import render, write_comparison
+    from retrieval.evaluation.runs import load_runs
 
     runs = load_runs(reports)
     comparisons = compare_runs(runs)

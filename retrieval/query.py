@@ -1,4 +1,4 @@
-"""What is asked: weighted text, picture and sound parts, a filter and how many hits.
+"""A query: weighted text, picture and sound parts, a filter and how many hits.
 
 Checks everything that can be checked without opening a file, a model or a collection, and reads the small
 language of ``--plus`` and ``--minus``. Knows nothing of encoders, catalogs or how hits are found.
@@ -52,27 +52,33 @@ class QueryPart:
                 f"the weight {self.weight:g} of {self.described()!r} is not usable; "
                 f"give one above 0 and up to {MAX_WEIGHT:g}"
             )
-        if self.kind is Modality.TEXT:
-            if not isinstance(self.value, str):
-                raise UsageError(f"a text part is words, not {type(self.value).__name__}")
-            if not self.value.strip():
-                raise UsageError("the query is empty; give words, --image FILE or --audio FILE")
-            if not _is_text(self.value):
-                raise UsageError(
-                    f"the query {printable(self.value)!r} is no text: it holds bytes that are no UTF-8, or half "
-                    "characters; type the words again, in a terminal whose locale is UTF-8"
-                )
-            object.__setattr__(self, "value", nfc(self.value))
-        elif isinstance(self.value, str):
-            if not self.value.strip():
+        value = self._text(self.value) if self.kind is Modality.TEXT else self._media(self.value)
+        object.__setattr__(self, "value", value)
+
+    def _text(self, words: object) -> str:
+        """The words of a text part, in NFC."""
+        if not isinstance(words, str):
+            raise UsageError(f"a text part is words, not {type(words).__name__}")
+        if not words.strip():
+            raise UsageError("the query is empty; give words, --image FILE or --audio FILE")
+        if not _is_text(words):
+            raise UsageError(
+                f"the query {printable(words)!r} is no text: it holds bytes that are no UTF-8, or half "
+                "characters; type the words again, in a terminal whose locale is UTF-8"
+            )
+        return nfc(words)
+
+    def _media(self, value: Any) -> Any:
+        """The picture or sound of a part; a name of a file as a path."""
+        if isinstance(value, str):
+            if not value.strip():
                 raise UsageError(f"the {self.kind} part names no file; write {self.kind}:FILE")
-            object.__setattr__(self, "value", Path(self.value))
-        elif isinstance(self.value, np.ndarray):
-            self._check_samples(self.value)
-        elif not isinstance(self.value, Path) and not (
-            self.kind is Modality.IMAGE and isinstance(self.value, Image.Image)
-        ):
-            raise UsageError(f"{self.kind} part: cannot use {type(self.value).__name__}; give a path")
+            return Path(value)
+        if isinstance(value, np.ndarray):
+            self._check_samples(value)
+        elif not isinstance(value, Path) and not (self.kind is Modality.IMAGE and isinstance(value, Image.Image)):
+            raise UsageError(f"{self.kind} part: cannot use {type(value).__name__}; give a path")
+        return value
 
     def _check_samples(self, samples: NDArray[Any]) -> None:
         if self.kind is not Modality.AUDIO:
@@ -99,7 +105,7 @@ class QueryPart:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What is asked of a collection. Raises :class:`UsageError` when it makes no sense.
+    """A query of a collection. Raises :class:`UsageError` when it makes no sense.
 
     ``modalities``: what hits may be; ``None`` for all. ``where``: a filter as ``--where`` takes it, read by
     the catalog. ``min_score``: hits with a lower score are not given (the score of the result: a cosine when

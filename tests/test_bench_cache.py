@@ -19,6 +19,7 @@ from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets.benchmark import load_benchmark
+from retrieval.evaluation.report.rows import more_notes
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.store import Store
@@ -114,7 +115,7 @@ def test_a_second_run_encodes_nothing_and_gives_the_same_numbers(manifest: Path,
         "image": {"found": 8, "computed": 0}, "audio": {"found": 1, "computed": 0},
         "text": {"found": 8, "computed": 0}, "captions": {"found": 33, "computed": 0},
     }  # fmt: skip
-    assert "8 of 8 image" in warm.more_notes()[0]
+    assert "8 of 8 image" in more_notes(warm)[0]
 
 
 def test_only_what_is_new_is_encoded(manifest: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from indexer.errors import UsageError
 from retrieval.evaluation import statistics
-from retrieval.evaluation.compare import RunComparison, compare_runs, load_runs
+from retrieval.evaluation.compare import RunComparison, compare_runs
 from retrieval.evaluation.report.comparison import as_csv, render, write_comparison
+from retrieval.evaluation.runs import load_runs
 
 COUNT = 40
 SNAPSHOTS = Path(__file__).with_name("snapshots")

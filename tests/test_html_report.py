@@ -21,7 +21,7 @@ from PIL import Image
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Item, Modality
 from retrieval.evaluation import details, metrics
-from retrieval.evaluation.compare import Run, compare_runs
+from retrieval.evaluation.compare import compare_runs
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
@@ -32,6 +32,7 @@ from retrieval.evaluation.report.html.examples import Media, clip, files_of, thu
 from retrieval.evaluation.report.html.page import page as page_of
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.runner import run_benchmark
+from retrieval.evaluation.runs import Run
 from retrieval.evaluation.shown_items import ShownItem, fingerprint
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'single' </title>\u202e"

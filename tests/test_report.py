@@ -18,6 +18,7 @@ from retrieval.evaluation.measure import measure
 from retrieval.evaluation.ranks import Relevance
 from retrieval.evaluation.report.folder import as_csv, as_document, as_html, write_report
 from retrieval.evaluation.report.markdown import as_markdown
+from retrieval.evaluation.report.rows import more_notes
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.zero_shot import ZeroShot
 
@@ -81,9 +82,9 @@ def test_classification_index_and_cache_are_told_on_every_page() -> None:
     ann = AnnResult("text->image", "HNSW", 4, rates, rates, {1: 0.0, 5: 0.0, 10: 0.0}, 0.1, 0.25)
     cache = {"image": {"found": 3, "computed": 1}}
     full = replace(plain, results=(first, *plain.results[1:]), ann=(ann,), cache=cache)
-    assert len(full.more_notes()) == 3 and plain.more_notes() == []
+    assert len(more_notes(full)) == 3 and more_notes(plain) == []
     lines = as_text(full, width=300).splitlines()
-    for note in full.more_notes():
+    for note in more_notes(full):
         assert note in lines
         assert f"- {note}" in as_markdown(full).splitlines()
     assert "zero-shot" not in as_text(plain) and "from the cache" not in as_markdown(plain)

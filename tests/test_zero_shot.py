@@ -15,6 +15,7 @@ from indexer.items import Modality
 from retrieval.evaluation import zero_shot
 from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.report.rows import more_notes
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.evaluation.zero_shot import class_vectors
 
@@ -48,7 +49,7 @@ def test_pictures_find_their_class_and_the_json_has_clip_benchmarks_names(tmp_pa
     document = found.to_json()
     assert (document["acc1"], document["acc5"], document["mean_per_class_recall"]) == (1.0, 1.0, 1.0)
     assert document["chance"]["hit_rate_at_1"] == pytest.approx(1 / 6)
-    assert result.more_notes() == ["zero-shot: acc@1 100.0, acc@5 100.0, mean per-class recall 100.0 %"]
+    assert more_notes(result) == ["zero-shot: acc@1 100.0, acc@5 100.0, mean per-class recall 100.0 %"]
 
 
 def test_mean_per_class_recall_does_not_follow_the_large_class(tmp_path: Path) -> None:

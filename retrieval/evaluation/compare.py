@@ -7,10 +7,8 @@ are refused: their numbers differ for reasons that are no model's. Knows nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,36 +17,9 @@ from indexer.errors import UsageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import FOUND_AT
-from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.ranks import Floats
+from retrieval.evaluation.runs import Run
 from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
-
-#: A page has no more colours.
-MAX_RUNS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One ``report.json``."""
-
-    label: str
-    """Short, printable, and no other run's."""
-    source: str
-    """The file, as messages name it."""
-    document: Mapping[str, Any]
-
-    def result(self, direction: str, stage: str) -> Mapping[str, Any] | None:
-        """The result of that direction and stage, if the run has it."""
-        for result in self.document["results"]:
-            if (result["direction"], result["stage"]) == (direction, stage):
-                found: Mapping[str, Any] = result
-                return found
-        return None
-
-    @property
-    def keys(self) -> list[tuple[str, str]]:
-        """(direction, stage) of every result, in the report's order."""
-        return [(result["direction"], result["stage"]) for result in self.document["results"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +76,6 @@ class RunComparison:
             "differences": [difference.to_json() for difference in self.differences],
             "left_out": list(self.left_out),
         }
-
-
-def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """The reports at ``paths``, labelled so that they can be distinguished. ``UsageError`` for what is no report."""
-    if not 2 <= len(paths) <= MAX_RUNS:
-        raise UsageError(f"{len(paths)} reports: two to {MAX_RUNS} runs are compared; give their report.json")
-    documents = [_read(path) for path in paths]
-    return [
-        Run(label, display_path(path), document)
-        for label, path, document in zip(_labels(paths, documents), paths, documents, strict=True)
-    ]
 
 
 def compare_runs(runs: Sequence[Run], *, seed: int = 0) -> list[RunComparison]:
@@ -247,6 +207,10 @@ def _per_query(result: Mapping[str, Any], run: Run) -> dict[str, Floats]:
     return found
 
 
+def _stages(run: Run, direction: str) -> list[str]:
+    return [stage for there, stage in run.keys if there == direction]
+
+
 def _details(result: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
     details: Mapping[str, Any] | None = result.get("details")
     if details is None:
@@ -254,10 +218,6 @@ def _details(result: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
             f"{run.source}: holds no ranks of single queries; give the report.json that `bench --report DIR` writes"
         )
     return details
-
-
-def _stages(run: Run, direction: str) -> list[str]:
-    return [stage for there, stage in run.keys if there == direction]
 
 
 def _require_same_data(baseline: Run, run: Run) -> None:
@@ -273,31 +233,3 @@ def _require_same_data(baseline: Run, run: Run) -> None:
             f"{run.source}: measured on split {ours['split'] or 'none'}, {baseline.source} on split "
             f"{theirs['split'] or 'none'}; compare runs of one split"
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    shown = display_path(path)
-    remedy = "give the report.json that `bench --report DIR` writes"
-    if path.is_dir():
-        path = path / "report.json"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{shown}: cannot be read ({one_line(error.strerror or error)}); {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{shown}: is no JSON; {remedy}") from error
-    needed = ("dataset", "manifest", "split", "encoder", "encoder_fingerprint", "results")
-    if not isinstance(document, dict) or any(key not in document for key in needed):
-        raise UsageError(f"{shown}: is no report of a benchmark; {remedy}")
-    return document
-
-
-def _labels(paths: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model where that distinguishes the runs; else the report's folder with it; else a number with it."""
-    specs = [short_spec(str(document["encoder"])) for document in documents]
-    folders = [one_line((path if path.is_dir() else path.absolute().parent).name, 40) for path in paths]
-    named = [f"{spec} ({folder})" for spec, folder in zip(specs, folders, strict=True)]
-    for labels in (specs, named):
-        if len(set(labels)) == len(labels):
-            return labels
-    return [f"{n}: {label}" for n, label in enumerate(named, start=1)]

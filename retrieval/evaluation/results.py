@@ -135,16 +135,6 @@ class BenchmarkResult:
     cache: Mapping[str, Mapping[str, int]] | None = None
     """How much of each kind was found in the cache; ``None`` without one."""
 
-    def more_notes(self) -> list[str]:
-        """Lines for people: zero-shot accuracies, the approximate index, what came from the cache."""
-        lines = [one.zero_shot.note() for one in self.results if one.zero_shot is not None]
-        lines += [f"index, {one.note()}" for one in self.ann]
-        found = {kind: counts for kind, counts in (self.cache or {}).items() if counts["found"]}
-        if found:
-            shares = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())
-            lines.append(f"from the cache: {shares} (--no-cache computes them anew)")
-        return lines
-
     def to_json(self, *, details: bool = False) -> dict[str, Any]:
         """The document of ``bench --json``, with ``details`` that of ``report.json``."""
         return {

@@ -38,7 +38,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that captions may say, and the others. Raises ``UsageError`` where fewer than two may be said."""
+    """Names that captions may hold, and the others. Raises ``UsageError`` where fewer than two are left."""
     dropped = [name for name in names if is_unwanted(name)]
     left_out = set(dropped)
     kept = [name for name in names if name not in left_out]
@@ -48,9 +48,12 @@ def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def give_names(
-    model: Path, names: Sequence[str], *, device: str = "auto",
+    model: Path,
+    names: Sequence[str],
+    *,
+    device: str = "auto",
     on_progress: Progress = silent,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
 
     Returns the names that were left out, since no caption may say them. Raises ``UsageError`` where fewer than two are

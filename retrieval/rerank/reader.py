@@ -49,8 +49,8 @@ class TextStates:
 
 
 @dataclass(frozen=True)
-class Telling:
-    """Texts of one length that are being told: states of their last tokens ``(n, width)``, normed, and what is kept."""
+class Continuation:
+    """Texts of one length that are being generated: states of their last tokens ``(n, width)``, normed, and a cache."""
 
     last: torch.Tensor
     kept: list[tuple[torch.Tensor, torch.Tensor]]
@@ -63,8 +63,16 @@ class Reader(nn.Module):
     Raises :class:`ModelError` for an encoder, and for an architecture whose layers can't be run one by one.
     """
 
-    def __init__(self, directory: Path, *, layers: int, lower: int, prompt: str, max_tokens: int = 32,
-                 dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        layers: int,
+        lower: int,
+        prompt: str,
+        max_tokens: int = 32,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """``dtype``: of the weights as they are read, so that a large model is never held twice."""
         super().__init__()
         language_model: LanguageModel = open_language_model(directory, dtype)
@@ -159,8 +167,16 @@ class Reader(nn.Module):
         for number, layer in enumerate(self.upper_layers):
             one = interact(number, one)
             past = _Kept([part.repeat_interleave(candidates, dim=0) for part in cache[number]])
-            one = _hidden(layer(one, attention_mask=bias, position_ids=place, past_key_values=past, use_cache=True,
-                                position_embeddings=rotated))  # fmt: skip
+            one = _hidden(
+                layer(
+                    one,
+                    attention_mask=bias,
+                    position_ids=place,
+                    past_key_values=past,
+                    use_cache=True,
+                    position_embeddings=rotated,
+                )
+            )
         judged: torch.Tensor = self.norm(one[:, 0])
         return judged.view(count, candidates, -1), self.norm(text)
 
@@ -168,30 +184,32 @@ class Reader(nn.Module):
         """States of the last tokens without media ``(n, width)``, after the final norm."""
         return self.read(states, 1, lambda layer, hidden: hidden)[0][:, 0]
 
-    def tell(self, states: TextStates, interact: Interact) -> torch.Tensor:
+    def caption_states(self, states: TextStates, interact: Interact) -> torch.Tensor:
         """Texts with one media each, every token from the text on reading it -> states ``(n, t, width)``, normed."""
         hidden = states.hidden.to(self._dtype)
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        told: torch.Tensor = self.norm(self._run(self.upper_layers, hidden, positions, interact=interact))
-        return told
+        normed: torch.Tensor = self.norm(self._run(self.upper_layers, hidden, positions, interact=interact))
+        return normed
 
-    def begin(self, count: int, interact: Interact) -> Telling:
-        """``count`` texts that are still to be told: the prompt up to them is read, its last token with media."""
+    def begin(self, count: int, interact: Interact) -> Continuation:
+        """``count`` texts without words yet: the prompt up to them is read, its last token with media."""
         ids = torch.tensor([self.before] * count, device=self.embed.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         hidden = self._run(self.lower_layers, self.embed(ids), positions, keep=kept)
         hidden = self._run(self.upper_layers, hidden, positions, interact=interact, keep=kept)
-        return Telling(self.norm(hidden[:, -1]), kept)
+        return Continuation(self.norm(hidden[:, -1]), kept)
 
-    def go_on(self, telling: Telling, rows: Sequence[int], words: Sequence[int], interact: Interact) -> Telling:
-        """Each of ``rows`` of a telling gets one more token, of ``words``; a row may be gone on from several times.
+    def extend(
+        self, texts: Continuation, rows: Sequence[int], words: Sequence[int], interact: Interact
+    ) -> Continuation:
+        """Each of ``rows`` of ``texts`` gets one more token, of ``words``; a row may be extended several times.
 
         ``interact`` is for the media of ``rows``, in their order. What is kept of the tokens before is not run again.
         """
         device = self.embed.weight.device
         picked = torch.tensor(list(rows), device=device)
-        kept = [(keys[picked], values[picked]) for keys, values in telling.kept]
+        kept = [(keys[picked], values[picked]) for keys, values in texts.kept]
         hidden = self.embed(torch.tensor(list(words), device=device)[:, None])
         place = torch.full((1, 1), kept[0][0].shape[2], device=device)
         bias = torch.zeros(1, 1, 1, kept[0][0].shape[2] + 1, dtype=hidden.dtype, device=device)
@@ -201,10 +219,18 @@ class Reader(nn.Module):
             if number >= len(self.lower_layers):
                 hidden = interact(number - len(self.lower_layers), hidden)
             past = _Kept(list(kept[number]))
-            hidden = _hidden(layer(hidden, attention_mask=bias, position_ids=place, past_key_values=past,
-                                   use_cache=True, position_embeddings=rotated))  # fmt: skip
+            hidden = _hidden(
+                layer(
+                    hidden,
+                    attention_mask=bias,
+                    position_ids=place,
+                    past_key_values=past,
+                    use_cache=True,
+                    position_embeddings=rotated,
+                )
+            )
             longer.append((past.keys, past.values))
-        return Telling(self.norm(hidden[:, -1]), longer)
+        return Continuation(self.norm(hidden[:, -1]), longer)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed states -> next-token logits ``(…, vocabulary)``: the model's tied head."""
@@ -212,9 +238,14 @@ class Reader(nn.Module):
         return hidden @ weight.to(hidden.dtype).T
 
     def _run(
-        self, layers: nn.ModuleList, hidden: torch.Tensor, positions: torch.Tensor, *,
-        interact: Interact | None = None, keep: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        layers: nn.ModuleList,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        *,
+        interact: Interact | None = None,
+        keep: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> torch.Tensor:
         """Causal over whole sequences; what is padded on the right is never looked at."""
         length = hidden.shape[1]
         blocked = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
@@ -223,11 +254,19 @@ class Reader(nn.Module):
         rotated = self.rotary(hidden, positions)
         for number, layer in enumerate(layers):
             if interact is not None:
-                start = len(self.before) - 1  # the token that the first word is told from
+                start = len(self.before) - 1  # the first word is predicted from this token
                 hidden = torch.cat([hidden[:, :start], interact(number, hidden[:, start:])], dim=1)
             past = _Kept([])
-            hidden = _hidden(layer(hidden, attention_mask=bias, position_ids=positions, past_key_values=past,
-                                   use_cache=keep is not None, position_embeddings=rotated))  # fmt: skip
+            hidden = _hidden(
+                layer(
+                    hidden,
+                    attention_mask=bias,
+                    position_ids=positions,
+                    past_key_values=past,
+                    use_cache=keep is not None,
+                    position_embeddings=rotated,
+                )
+            )
             if keep is not None:
                 keep.append((past.keys, past.values))
         return hidden

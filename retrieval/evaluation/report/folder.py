@@ -13,11 +13,11 @@ from typing import Any
 
 from indexer.errors import StorageError
 from indexer.files import display_path, one_line
-from retrieval.evaluation.compare import Run
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.report.html.page import page
 from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.results import BenchmarkResult
+from retrieval.evaluation.runs import Run
 from retrieval.output import CsvFile, harmless
 from retrieval.output import json_text as document_text
 

@@ -62,7 +62,7 @@ def notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
     counted = [f"{count:,} {name}" for name, count in result.items.items() if count]
     yield f"items: {', '.join(counted)}; {result.captions_per_item:.2g} captions an item, {result.seconds:.1f} s"
     yield from _rerank_notes(result)
-    yield from result.more_notes()
+    yield from more_notes(result)
     yield f"manifest {display_path(result.manifest_name)} sha256 {result.manifest_sha256[:12]}"
     yield from (f"warning: {warning}" for warning in result.warnings)
     if result.skipped:
@@ -70,6 +70,17 @@ def notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
     yield from (f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped[:_SHOWN_SKIPS])
     if len(result.skipped) > _SHOWN_SKIPS:
         yield f"  and {len(result.skipped) - _SHOWN_SKIPS:,} more; --json lists them all"
+
+
+def more_notes(result: BenchmarkResult) -> list[str]:
+    """Lines on zero-shot accuracies, the approximate index, and what came from the cache."""
+    lines = [one.zero_shot.note() for one in result.results if one.zero_shot is not None]
+    lines += [f"index, {one.note()}" for one in result.ann]
+    found = {kind: counts for kind, counts in (result.cache or {}).items() if counts["found"]}
+    if found:
+        shares = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())
+        lines.append(f"from the cache: {shares} (--no-cache computes them anew)")
+    return lines
 
 
 def _rerank_notes(result: BenchmarkResult) -> Iterator[str]:

@@ -39,10 +39,13 @@ class CompressorRecipe:
         """What a modality's :class:`CompressorSpec` has but for its sources."""
         image = modality is Modality.IMAGE
         return {
-            "queries": self.queries, "width": self.width, "heads": self.heads, "summary": self.summary,
+            "queries": self.queries,
+            "width": self.width,
+            "heads": self.heads,
+            "summary": self.summary,
             "whitened": self.whitened if image else self.other_whitened,
             "hidden": self.hidden if image else self.other_hidden,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the steps, how many are of sounds and of texts told by other texts, for each one of pictures; 0: none."""
+    """Of the steps, how many are of sounds and of texts captioned by other texts, for each one of pictures; 0: none."""
 
     audio: float = 0.0
     text: float = 0.0
@@ -155,7 +158,7 @@ class RerankRecipe:
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
     names: str = ""
-    """A text file, a name a line, that captions choose from; without it they are told freely."""
+    """A text file, a name a line, that captions choose from; without it they are generated freely."""
     shares: Shares = field(default_factory=Shares)
     captions_each: int = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""
@@ -190,22 +193,31 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
     built: RerankRecipe = read_recipe_file(path, RerankRecipe, example="data/recipes/reranker.toml")
     recipe = dataclasses.replace(built, path=path.resolve())
     ranges: list[tuple[str, float, float, float]] = [
-        ("match.batch", recipe.match.batch, 2, 4096), ("match.steps", recipe.match.steps, 1, 1e7),
-        ("match.near", recipe.match.near, 0, 64), ("match.evaluate_every", recipe.match.evaluate_every, 1, 1e7),
-        ("align.batch", recipe.align.batch, 2, 1e6), ("align.steps", recipe.align.steps, 1, 1e7),
-        ("tell.steps", recipe.tell.steps, 0, 1e7), ("tell.batch", recipe.tell.batch, 1, 1e6),
+        ("match.batch", recipe.match.batch, 2, 4096),
+        ("match.steps", recipe.match.steps, 1, 1e7),
+        ("match.near", recipe.match.near, 0, 64),
+        ("match.evaluate_every", recipe.match.evaluate_every, 1, 1e7),
+        ("align.batch", recipe.align.batch, 2, 1e6),
+        ("align.steps", recipe.align.steps, 1, 1e7),
+        ("tell.steps", recipe.tell.steps, 0, 1e7),
+        ("tell.batch", recipe.tell.batch, 1, 1e6),
         ("tell.evaluate_every", recipe.tell.evaluate_every, 1, 1e7),
-        ("align.evaluate_every", recipe.align.evaluate_every, 1, 1e7), ("depth", recipe.depth, 1, 4096),
-        ("compressor.queries", recipe.compressor.queries, 1, 64), ("compressor.width", recipe.compressor.width, 8, 512),
-        ("compressor.dropout", recipe.compressor.dropout, 0, 0.95), ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
+        ("align.evaluate_every", recipe.align.evaluate_every, 1, 1e7),
+        ("depth", recipe.depth, 1, 4096),
+        ("compressor.queries", recipe.compressor.queries, 1, 64),
+        ("compressor.width", recipe.compressor.width, 8, 512),
+        ("compressor.dropout", recipe.compressor.dropout, 0, 0.95),
+        ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
         ("scorer.text_dropout", recipe.scorer.text_dropout, 0, 0.95),
         ("compressor.trunk_dropout", recipe.compressor.trunk_dropout, 0, 1),
         ("compressor.patch_dropout", recipe.compressor.patch_dropout, 0, 0.99),
-        ("compressor.summary", recipe.compressor.summary, 1, 16), ("first_caption", recipe.first_caption, 0, 1),
+        ("compressor.summary", recipe.compressor.summary, 1, 16),
+        ("first_caption", recipe.first_caption, 0, 1),
         ("paraphrase", recipe.paraphrase, 0, 1),
-        ("captions_each", recipe.captions_each, 0, 1e6), ("shares.audio", recipe.shares.audio, 0, 1),
+        ("captions_each", recipe.captions_each, 0, 1e6),
+        ("shares.audio", recipe.shares.audio, 0, 1),
         ("shares.text", recipe.shares.text, 0, 1),
-    ]  # fmt: skip
+    ]
     if recipe.lora is not None:
         ranges += [("lora.rank", recipe.lora.rank, 1, 1024), ("lora.dropout", recipe.lora.dropout, 0, 0.95)]
     check_ranges(path, ranges)

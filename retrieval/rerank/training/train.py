@@ -1,9 +1,9 @@
-"""Trains a reranker over a finished dual encoder: align by contrast, tell captions, match with hard negatives.
+"""Trains a reranker over a finished dual encoder: align by contrast, generate captions, match with hard negatives.
 
 The dual encoder's recipe says what is trained on and what is held out, and near-duplicates of evaluation pictures stay
 out here too. Towers and lower layers are locked, and run once: pooled rows and patch grids of pictures and the lower
-layers' states of texts are cached. Hard negatives are neighbours by the dual encoder. A killed run goes on from its
-last point.
+layers' states of texts are cached. Hard negatives are neighbours by the dual encoder. A killed run resumes from
+its last point.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = ["load_rerank_recipe", "train_reranker"]
 OnPoint = Callable[[int, dict[str, float]], None]
 
 _MASKED = -1e4
-#: Held-out captions that the telling is judged by.
-_TOLD_HELD_OUT = 512
+#: Held-out captions that captioning is evaluated on.
+_CAPTIONS_HELD_OUT = 512
 
 
 def train_reranker(
@@ -55,7 +55,7 @@ def train_reranker(
     on_progress: Progress = silent,
     on_point: OnPoint = lambda step, figures: None,
 ) -> dict[str, Any]:
-    """Train what ``recipe`` says and write ``out/reranker/``; ``out`` is the dual encoder's directory or a copy of it.
+    """Train by ``recipe`` and write ``out/reranker/``; ``out`` is the dual encoder's directory or a copy of it.
 
     Returns the report, which is also written there. Raises :class:`RecipeError`, :class:`ModelError`.
     """
@@ -68,54 +68,31 @@ def train_reranker(
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, pool)
     digest = hashlib.sha256(repr((replace(recipe, path=Path()), pool.digest)).encode()).hexdigest()
-    curves: dict[str, list[Point]] = {}
-    for stage, steps, step, evaluate in (
-        ("align", recipe.align, run.align, run.evaluate_alignment),
-        ("tell", recipe.tell, run.tell, run.evaluate_telling),
-        ("match", recipe.match, run.match, run.evaluate),
-    ):
-        if not steps.steps:
-            continue
-        finished = Checkpoint(out / f"{stage}.pt", digest)
-        if (state := finished.load()) is not None and state.get("done"):
-            run.modules.load_state_dict(state["modules"])
-            curves[stage] = [Point(**point) for point in state["curve"]]
-            continue
-
-        if stage == "tell":
-            run.lock_projections()
-        if stage == "match":
-            run.lock_projections(recipe.match.projections == "locked")
-
-        def tell(point: Point) -> None:
-            on_point(point.step, {"loss": point.loss, **point.heldout})
-
-        def progress(done: int, total: int, stage: str = stage) -> None:
-            on_progress(stage, done, total)
-
-        loop = Loop(
-            run.modules, nn.ParameterDict(), Steps(steps.steps, steps.learning_rate, steps.weight_decay,
-            steps.evaluate_every), recipe.seed, step, evaluate, tell, progress,
-            Checkpoint(out / f"{stage}-part.pt", digest),
-        )  # fmt: skip
-        curves[stage] = loop.run()
-        finished.save({"done": True, "modules": run.modules.state_dict(), "curve": [asdict(p) for p in curves[stage]]})
-        (out / f"{stage}-part.pt").unlink(missing_ok=True)
+    curves = {
+        stage.name: _train_stage(stage, run, out, digest, on_progress, on_point)
+        for stage in _stages(run)
+        if stage.steps.steps
+    }
     judged = {modality: run.calibrate(side) for modality, side in pool.sides.items()}
     report = {
         "trained_on": {str(modality): side.count for modality, side in pool.sides.items()},
         "heldout": {str(modality): one.report for modality, one in judged.items()},
         "curves": {stage: [asdict(point) for point in curve] for stage, curve in curves.items()},
-        "seconds": round(time.monotonic() - started, 1), "torch": torch.__version__, "device": str(where),
-    }  # fmt: skip
+        "seconds": round(time.monotonic() - started, 1),
+        "torch": torch.__version__,
+        "device": str(where),
+    }
     config = RerankerConfig(
         encoder=encoder.fingerprint,
         sources={str(modality): side.sources for modality, side in pool.sides.items()},
         compressors={str(modality): recipe.compressor.sizes(modality) for modality in pool.sides},
-        language_model=asdict(recipe.language_model), scorer=asdict(run.scorer.spec),
-        calibration={str(modality): one.calibration for modality, one in judged.items()}, sha256="",
-        captions=recipe.captions, lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
-    )  # fmt: skip
+        language_model=asdict(recipe.language_model),
+        scorer=asdict(run.scorer.spec),
+        calibration={str(modality): one.calibration for modality, one in judged.items()},
+        sha256="",
+        captions=recipe.captions,
+        lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
+    )
     parts = {f"compressor.{name}": module.state_dict() for name, module in run.compressors.items()}
     parts["scorer"] = run.scorer.state_dict()
     if recipe.lora is not None:
@@ -133,6 +110,65 @@ def train_reranker(
 
 
 @dataclass(frozen=True)
+class _Stage:
+    """One stage of the training: its steps, its held-out figures, and what of the modules is locked in it."""
+
+    name: str
+    steps: Steps
+    step: Callable[[torch.Generator], torch.Tensor]
+    evaluate: Callable[[], dict[str, float]]
+    locked: bool | None
+    """Whether the projections are locked; ``None``: as they are."""
+
+
+def _stages(run: _Run) -> list[_Stage]:
+    """The stages in their order; one of no steps is left out of the training."""
+    recipe = run.recipe
+    parts = (
+        ("align", recipe.align, run.align, run.evaluate_alignment, None),
+        ("tell", recipe.tell, run.caption, run.evaluate_captioning, True),
+        ("match", recipe.match, run.match, run.evaluate, recipe.match.projections == "locked"),
+    )
+    return [
+        _Stage(
+            name,
+            Steps(settings.steps, settings.learning_rate, settings.weight_decay, settings.evaluate_every),
+            step,
+            evaluate,
+            locked,
+        )
+        for name, settings, step, evaluate, locked in parts
+    ]
+
+
+def _train_stage(
+    stage: _Stage, run: _Run, out: Path, digest: str, on_progress: Progress, on_point: OnPoint
+) -> list[Point]:
+    """Train one stage, from its last checkpoint of this ``digest``; gives its curve."""
+    finished = Checkpoint(out / f"{stage.name}.pt", digest)
+    if (state := finished.load()) is not None and state.get("done"):
+        run.modules.load_state_dict(state["modules"])
+        return [Point(**point) for point in state["curve"]]
+    if stage.locked is not None:
+        run.lock_projections(stage.locked)
+    loop = Loop(
+        run.modules,
+        nn.ParameterDict(),
+        stage.steps,
+        run.recipe.seed,
+        stage.step,
+        stage.evaluate,
+        lambda point: on_point(point.step, {"loss": point.loss, **point.heldout}),
+        lambda done, total: on_progress(stage.name, done, total),
+        Checkpoint(out / f"{stage.name}-part.pt", digest),
+    )
+    curve = loop.run()
+    finished.save({"done": True, "modules": run.modules.state_dict(), "curve": [asdict(point) for point in curve]})
+    (out / f"{stage.name}-part.pt").unlink(missing_ok=True)
+    return curve
+
+
+@dataclass(frozen=True)
 class _Calibrated:
     """What the held-out pairs of a side say of its scores."""
 
@@ -145,22 +181,29 @@ class _Run:
 
     def __init__(self, recipe: RerankRecipe, pool: Pool) -> None:
         self.recipe, self.pool = recipe, pool
-        said, where = recipe.compressor, pool.where
+        settings, where = recipe.compressor, pool.where
         self.compressors = nn.ModuleDict()
         for modality, side in pool.sides.items():
             compressor = Compressor(
-                CompressorSpec(side.sources.sources, **said.sizes(modality)),
-                said.dropout,
-                said.trunk_dropout,
-                said.patch_dropout,
+                CompressorSpec(side.sources.sources, **settings.sizes(modality)),
+                settings.dropout,
+                settings.trunk_dropout,
+                settings.patch_dropout,
             )
             compressor.whiten(side.joined)
             self.compressors[str(modality)] = compressor.to(where)
         spec = ScorerSpec(
-            pool.reader.width, len(pool.reader.upper_layers), said.width, said.queries + said.summary,
-            recipe.scorer.inner, recipe.scorer.heads, recipe.scorer.joint, recipe.scorer.interaction,
-            recipe.scorer.whitened, recipe.scorer.hidden,
-        )  # fmt: skip
+            pool.reader.width,
+            len(pool.reader.upper_layers),
+            settings.width,
+            settings.queries + settings.summary,
+            recipe.scorer.inner,
+            recipe.scorer.heads,
+            recipe.scorer.joint,
+            recipe.scorer.interaction,
+            recipe.scorer.whitened,
+            recipe.scorer.hidden,
+        )
         self.scorer = Scorer(spec, recipe.scorer.dropout, recipe.scorer.text_dropout)
         side = pool.sides[Modality.IMAGE]
         trained_on = {text for own in (*side.captions[: side.count], *side.also[: side.count]) for text in own}
@@ -191,34 +234,38 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def tell(self, generator: torch.Generator) -> torch.Tensor:
+    def caption(self, generator: torch.Generator) -> torch.Tensor:
         """One step of captioning, of pictures and their first captions."""
         side = self.pool.sides[Modality.IMAGE]
         draws = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         batch = min(self.recipe.tell.batch, len(side.labels))
         rows, texts = side.draw(draws, draws.choice(len(side.labels), batch, p=side.weights, replace=False), 1.0, 0.0)
-        loss = self._telling(side, rows, texts)
+        loss = self._caption_loss(side, rows, texts)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         return loss.detach()
 
     def match(self, generator: torch.Generator) -> torch.Tensor:
         """One step over every pair of a batch of neighbours, of one side."""
-        pool, said = self.pool, self.recipe.match
+        pool, settings = self.pool, self.recipe.match
         draws, side = self._begin(generator)
-        rows, texts = self._draw(draws, side, _neighbourhoods(draws, side, said.batch, said.near))
+        rows, texts = self._draw(draws, side, _neighbourhoods(draws, side, settings.batch, settings.near))
         states = pool.states_of(texts)
         with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
             every = tokens[None].expand(len(texts), -1, -1, -1)
             logits: torch.Tensor = self.scorer(pool.reader, states, every).float()
-            told: torch.Tensor = logits.new_zeros(())
-            if said.lm_weight and side.itself is None:
-                told = self.scorer.caption_loss(pool.reader, states, tokens)
+            captioning: torch.Tensor = logits.new_zeros(())
+            if settings.lm_weight and side.itself is None:
+                captioning = self.scorer.caption_loss(pool.reader, states, tokens)
         positive, ignored = self._judged(side, rows, texts)
         pairs = functional.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
         matching = (pairs * ~ignored).sum() / len(texts)
-        loss = _both_ways(logits, positive, ignored) + said.bce_weight * matching + said.lm_weight * told.float()
+        loss = (
+            _both_ways(logits, positive, ignored)
+            + settings.bce_weight * matching
+            + settings.lm_weight * captioning.float()
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         return loss.detach()
@@ -227,22 +274,22 @@ class _Run:
         """Held-out hit rates of the projections: alone, and with the dual encoder's cosine beside them."""
         side = self.pool.sides[Modality.IMAGE]
         with torch.no_grad():
-            last = self.pool.last[side.asked].to(self.pool.where)
+            last = self.pool.last[side.heldout_texts].to(self.pool.where)
             logits = self.scorer.likeness(last, self._heldout_tokens(side)) * self.scorer.scale.exp()
         found = np.asarray(logits.cpu().numpy(), dtype=np.float32)
         weight, figures = best_cosine_weight(found, side.cosines, side.relevant)
         alone = hit_rates(found, side.relevant)
         return {**figures, "alone": alone["mean"], "cosine_weight": weight, "score": figures["mean"]}
 
-    def evaluate_telling(self) -> dict[str, float]:
+    def evaluate_captioning(self) -> dict[str, float]:
         """Cross-entropy a token, in nats, of the first captions of some of the held-out pictures."""
         side = self.pool.sides[Modality.IMAGE]
         losses = []
         with torch.no_grad():
-            for at in range(0, min(_TOLD_HELD_OUT, len(side.heldout)), 64):
+            for at in range(0, min(_CAPTIONS_HELD_OUT, len(side.heldout)), 64):
                 rows = side.heldout[at : at + 64]
                 texts = np.array([side.captions[row][0] for row in rows], dtype=np.int64)
-                losses.append(float(self._telling(side, rows, texts)))
+                losses.append(float(self._caption_loss(side, rows, texts)))
         found = float(np.mean(losses))
         return {"nats": found, "score": -found}
 
@@ -261,10 +308,13 @@ class _Run:
         scores, labels = (logits + weight * side.cosines)[scored], side.relevant[scored]
         slope, intercept = platt(scores, labels)
         report = {
-            "things": len(side.heldout), "texts": len(side.asked), "dual": hit_rates(side.cosines, side.relevant),
-            "reranked": heldout, "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
+            "things": len(side.heldout),
+            "texts": len(side.heldout_texts),
+            "dual": hit_rates(side.cosines, side.relevant),
+            "reranked": heldout,
+            "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
             "ece_after": expected_calibration_error(sigmoid(slope * scores + intercept), labels),
-        }  # fmt: skip
+        }
         return _Calibrated({"cosine_weight": weight, "slope": slope, "intercept": intercept}, report)
 
     def heldout_logits(self, side: Side) -> NDArray[np.float32]:
@@ -285,7 +335,7 @@ class _Run:
                 padded = np.zeros((len(some), max(map(len, columns))), dtype=np.int64)
                 for place, own in enumerate(columns):
                     padded[place, : len(own)] = own
-                states = pool.states_of(side.asked[some])
+                states = pool.states_of(side.heldout_texts[some])
                 found = self.scorer(pool.reader, states, tokens[torch.from_numpy(padded)]).float().cpu().numpy()
                 for place, (row, own) in enumerate(zip(some, columns, strict=True)):
                     logits[row, own] = found[place, : len(own)]
@@ -308,7 +358,7 @@ class _Run:
         compressor = self.compressors[str(side.modality)]
         return torch.as_tensor(compressor(side.media_of(rows, self.pool.where)))
 
-    def _telling(self, side: Side, rows: Rows, texts: Rows) -> torch.Tensor:
+    def _caption_loss(self, side: Side, rows: Rows, texts: Rows) -> torch.Tensor:
         with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
             return self.scorer.caption_loss(self.pool.reader, self.pool.states_of(texts), tokens).float()

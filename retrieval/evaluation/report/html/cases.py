@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.files import one_line
-from retrieval.evaluation.compare import Run
 from retrieval.evaluation.report.html.examples import Media
 from retrieval.evaluation.report.html.words import named
+from retrieval.evaluation.runs import Run
 
 _MAX_TEXT_CHARS = 240
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from retrieval.evaluation.compare import Run, RunComparison, metric_name
+from retrieval.evaluation.compare import RunComparison, metric_name
 from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.tables import Table
 from retrieval.evaluation.report.html.words import compared, directions, named, row_name
+from retrieval.evaluation.runs import Run
 
 _CURVE_ROWS = (1, 2, 5, 10, 20, 50, 100)
 

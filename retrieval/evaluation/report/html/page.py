@@ -15,13 +15,14 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from indexer.files import display_path, one_line
-from retrieval.evaluation.compare import Run, RunComparison
+from retrieval.evaluation.compare import RunComparison
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.report.html import figures, tables
 from retrieval.evaluation.report.html.cases import all_cases
 from retrieval.evaluation.report.html.changes import changes
 from retrieval.evaluation.report.html.examples import BUDGET_BYTES, Media, files_of
 from retrieval.evaluation.report.html.words import cached
+from retrieval.evaluation.runs import Run
 
 _MAX_SKIPPED = 50
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval.evaluation.compare import Run, RunComparison, change_cells, metric_name, shown_p
+from retrieval.evaluation.compare import RunComparison, change_cells, metric_name, shown_p
 from retrieval.evaluation.report.html.words import compared, directions, named, points, row_name, stage_name
+from retrieval.evaluation.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from retrieval.evaluation.compare import Run
+from retrieval.evaluation.runs import Run
 
 _WORDS = {"image": "picture", "audio": "sound", "text": "text"}
 
