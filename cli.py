@@ -449,7 +449,7 @@ def bench(
     from retrieval.evaluation.report.folder import write_report
     from retrieval.evaluation.report.text import render
     from retrieval.evaluation.runner import run_benchmark
-    from retrieval.rerank.base import captioner_of, open_reranker
+    from retrieval.rerank.registry import captioner_of, open_reranker
     from retrieval.rerank.stage import require_reranker
 
     kept = cache_dir() / "bench"
@@ -784,7 +784,7 @@ def train_dual_command(
     """
     from dataclasses import asdict
 
-    from indexer.training.recipe import load_recipe
+    from indexer.training.loading import load_recipe
 
     loaded = load_recipe(recipe)
     from indexer.training.dual import train_dual

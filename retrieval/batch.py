@@ -2,7 +2,7 @@
 
 A row is a query: ``{"text": "..."}``, ``{"image": "rel/path.jpg"}``, ``{"audio": ...}``, or several of them together;
 ``id``, ``plus``, ``minus``, ``k``, ``modality``, ``where``, ``min_score`` and ``min_probability`` as on the command
-line. Files are named relative to the table. A row that cannot be asked gives a row with ``error``; the others go on.
+line. Files are named relative to the table. A row that is no query gives a row with ``error``; the others are searched.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Answered:
 
     def to_json(self) -> dict[str, Any]:
         """One line of the results."""
-        said: dict[str, Any] = {"line": self.asked.line, "id": self.asked.row_id}
+        row: dict[str, Any] = {"line": self.asked.line, "id": self.asked.row_id}
         if self.result is None:
-            return {**said, "error": self.error}
+            return {**row, "error": self.error}
         document = self.result.to_json()
         del document["groups"]  # a line of one ranking, however many queries there are
-        return {**said, **document, "hits": self._hits(self.result)}
+        return {**row, **document, "hits": self._hits(self.result)}
 
     @staticmethod
     def _hits(result: SearchResult) -> list[dict[str, Any]]:
@@ -66,11 +66,11 @@ class Answered:
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One row a hit; one with ``error`` where there is one."""
-        said = {"line": self.asked.line, "id": self.asked.row_id}
+        row = {"line": self.asked.line, "id": self.asked.row_id}
         if self.result is None:
-            return [{**said, "error": self.error}]
+            return [{**row, "error": self.error}]
         hits = self._hits(self.result)
-        return [{**said, **{name: hit[name] for name in _CSV if name in hit}} for hit in hits]
+        return [{**row, **{name: hit[name] for name in _CSV if name in hit}} for hit in hits]
 
 
 def read_queries(path: Path, defaults: Mapping[str, Any]) -> Iterator[Asked]:
@@ -145,8 +145,8 @@ def _asked(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults
         if "modality" in given:
             arguments["modalities"] = _texts(given["modality"])
         words = given.get("text")
-        for said in (words, *_texts(given.get("plus", [])), *_texts(given.get("minus", []))):
-            str(said).encode()  # half characters, which no tokenizer takes
+        for text in (words, *_texts(given.get("plus", [])), *_texts(given.get("minus", []))):
+            str(text).encode()  # half characters, which no tokenizer takes
         return Asked(
             line,
             row_id,
@@ -177,7 +177,7 @@ def _number(value: Any, name: str) -> int | float:
 
 
 def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector]:
-    """By place, the vectors of the rows that ask with one text alone."""
+    """By place, the vectors of the rows whose query is one text alone."""
     texts: dict[int, str] = {}
     for place, one in enumerate(some):
         parts = () if one.query is None else one.query.parts

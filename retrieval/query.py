@@ -1,4 +1,4 @@
-"""What is asked: weighted text, picture and sound parts, a filter and how many hits.
+"""A query: weighted text, picture and sound parts, a filter and how many hits.
 
 Checks everything that can be checked without opening a file, a model or a collection, and reads the small
 language of ``--plus`` and ``--minus``. Knows nothing of encoders, catalogs or how hits are found.
@@ -105,7 +105,7 @@ class QueryPart:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What is asked of a collection. Raises :class:`UsageError` when it makes no sense.
+    """A query of a collection. Raises :class:`UsageError` when it makes no sense.
 
     ``modalities``: what hits may be; ``None`` for all. ``where``: a filter as ``--where`` takes it, read by
     the catalog. ``min_score``: hits with a lower score are not given (the score of the result: a cosine when

@@ -35,7 +35,8 @@ from retrieval.hits import ScoreKind, SearchResult
 from retrieval.query import Query, parse_modalities
 from retrieval.ranking import rank
 from retrieval.rerank import stage
-from retrieval.rerank.base import Reranker, open_reranker
+from retrieval.rerank.base import Reranker
+from retrieval.rerank.registry import open_reranker
 from retrieval.rerank.stage import RERANK_DEPTH, Judged, Plan
 
 #: How much more is fetched each time that a few items with many segments fill the top of the ranking.

@@ -33,8 +33,9 @@ from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality
 from indexer.training.dual import train_dual
+from indexer.training.loading import load_recipe
 from indexer.training.loop import Point
-from indexer.training.recipe import load_recipe, read_recipe
+from indexer.training.recipe import read_recipe
 from retrieval.query import build_query
 from retrieval.search import Searcher
 

@@ -14,7 +14,7 @@ from indexer.encoders import open_encoder
 from indexer.encoders.specs import HubnessSpec
 from indexer.encoders.towers.hubness import EXTRA, HubnessCorrection
 from indexer.training.dual import train_dual
-from indexer.training.recipe import load_recipe
+from indexer.training.loading import load_recipe
 
 WEIGHT = 0.4
 

@@ -26,7 +26,7 @@ from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, RecipeError, UsageError, WeightsCorrupt
 from indexer.items import Modality
 from indexer.training.dual import train_dual
-from indexer.training.recipe import load_recipe
+from indexer.training.loading import load_recipe
 from retrieval.rerank import open_reranker
 from retrieval.rerank.calibration import expected_calibration_error, platt
 from retrieval.rerank.captioning import beam_search, likeliest
@@ -153,7 +153,7 @@ def test_one_beam_is_greedy_decoding(reader: Reader) -> None:
     ending = reader.tokenizer.decode(reader.after[:1])[:1]
     with torch.inference_mode():
         for _ in range(5):
-            hidden = scorer.tell(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
+            hidden = scorer.caption_states(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
             ranked = reader.logits(hidden).argsort(descending=True).tolist()
             best = ranked[0]
             if reader.tokenizer.decode([best]).startswith(ending) and words:
@@ -170,7 +170,7 @@ def slow_beams(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int, 
     for _ in range(max_tokens):
         found = []
         for total, words in live:
-            hidden = scorer.tell(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
+            hidden = scorer.caption_states(reader, reader.states_of([[*reader.before, *words]]), media)[0, -1]
             best = reader.logits(hidden).float().log_softmax(dim=-1).topk(beams + 1)
             found += [
                 (total + v, [*words, t]) for v, t in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -33,7 +33,7 @@ from indexer.encoders.trust import confirmed
 from indexer.encoders.weights.gguf_files import convert_gguf
 from indexer.encoders.weights.tensor_files import read_tensors
 from indexer.errors import IndexDamaged, ModelError, ModelNotConfirmed, RecipeError, StorageError, WeightsCorrupt
-from indexer.training.recipe import load_recipe
+from indexer.training.loading import load_recipe
 from retrieval import Searcher
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

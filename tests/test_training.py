@@ -17,7 +17,7 @@ from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
 from indexer.training.features import FeatureCache
 from indexer.training.heldout import hit_rates
-from indexer.training.recipe import load_recipe
+from indexer.training.loading import load_recipe
 from retrieval.evaluation.metrics import hits_at_k
 from retrieval.evaluation.ranks import Relevance, ranks
 

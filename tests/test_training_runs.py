@@ -20,8 +20,8 @@ from indexer.encoders.specs import read_config
 from indexer.encoders.towers.image import ImageTower
 from indexer.errors import RecipeError
 from indexer.training.dual import train_dual
+from indexer.training.loading import load_recipe
 from indexer.training.loop import Point
-from indexer.training.recipe import load_recipe
 
 
 @pytest.fixture(autouse=True)

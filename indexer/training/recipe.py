@@ -1,8 +1,8 @@
 """A training recipe: one TOML file that names data, towers, heads and the schedule.
 
 Paths are relative to the recipe; ``{cache}`` stands for the user's cache folder. Every key is checked: an unknown one,
-a wrong type or a value out of range is a :class:`RecipeError` that names the key and what is allowed. A whole CLIP
-model is looked up, as its width is the space's.
+a wrong type or a value out of range is a :class:`RecipeError` that names the key and what is allowed. Knows nothing of
+the files and models that a recipe names; :mod:`indexer.training.loading` looks up the CLIP model of one.
 """
 
 from __future__ import annotations
@@ -209,19 +209,6 @@ def resolve_path(recipe: Path, path: str) -> Path:
     """A path that a recipe's file names, as an absolute path: relative to it, ``{cache}`` the user's cache folder."""
     expanded = Path(path.replace("{cache}", str(cache_dir()))).expanduser()
     return expanded if expanded.is_absolute() else (recipe.parent / expanded).resolve()
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe, and find the CLIP model that it is built on, if it names one.
-
-    Raises :class:`RecipeError`, and of that model :class:`ModelError` and :class:`WeightsMissing`.
-    """
-    recipe = read_recipe(path)
-    if not recipe.image.model:
-        return recipe
-    from indexer.training.clip_space import in_space_of_clip
-
-    return in_space_of_clip(recipe)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,10 +1,10 @@
 """What a benchmark computed, kept on disk by content, so that the next run computes only what is new.
 
 Embeddings are kept by encoder, device, number format and the content of the file or the words of the text; match logits
-by reranker and the content of the pair. Whatever is wrong with the stores, the benchmark goes on without them. Knows
+by reranker and the content of the pair. Whatever is wrong with the stores, the benchmark works without them. Knows
 nothing of files, directions or metrics.
 
-A vector or logit that is found is the one that was computed when it was first asked for: it may differ by a rounding
+A vector or logit that is found is the one that was computed when it was first needed: it may differ by a rounding
 from what another batch gives.
 """
 
@@ -113,9 +113,8 @@ class BenchCache:
         """Vectors ``(dim,)`` of those of ``texts`` that are here, as queries."""
         keys = {text: self._text_key(text) for text in texts}
         there = self.embeddings.get(keys.values())
-        return {
-            text: _floats(there[key]) for text, key in keys.items() if len(there.get(key, b"")) == 4 * dim
-        }  # fmt: skip
+        here = {text: there.get(key, b"") for text, key in keys.items()}
+        return {text: _floats(data) for text, data in here.items() if len(data) == 4 * dim}
 
     def keep_texts(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Keep vectors ``(dim,)`` of texts as queries."""

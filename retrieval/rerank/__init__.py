@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.rerank.base import Captioner, Reranker, open_reranker
+from retrieval.rerank.base import Captioner, Reranker
+from retrieval.rerank.registry import open_reranker
 
 __all__ = ["Captioner", "Reranker", "open_reranker"]

@@ -12,11 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.base import DualEncoder
-from indexer.encoders.fake import FAKE_TOKENS
-from indexer.encoders.tokens.config import HasReranker
-from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
-from indexer.errors import ModelError
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality
 
 Logits = NDArray[np.float32]
@@ -73,30 +69,3 @@ class Captioner(Protocol):
         self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
     ) -> list[str]:
         """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same."""
-
-
-def captioner_of(reranker: Reranker, encoder: DualEncoder) -> Captioner:
-    """The captioner that shares the weights of ``encoder``'s reranker. Raises ``ModelError`` where it can't caption."""
-    if not isinstance(reranker, Captioner):
-        raise ModelError(f"model {encoder.spec}: its reranker scores pairs but gives no captions; use another --model")
-    reranker.require_captions()
-    return reranker
-
-
-def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None:
-    """The reranker that reads the media tokens of ``encoder``, or ``None`` where there is none.
-
-    Weights are read on first use. Raises ``ModelError`` for a ``reranker.json`` that can't be used.
-    """
-    if isinstance(encoder, HasReranker):
-        if encoder.reranker_config is None:
-            return None
-        from retrieval.rerank.trained import TrainedReranker
-
-        return TrainedReranker(encoder.directory, encoder.reranker_config, device)
-    maker = token_encoder(encoder)
-    if maker is not None and maker.token_spec == FAKE_TOKENS:
-        from retrieval.rerank.fake import FakeReranker
-
-        return FakeReranker()
-    return None

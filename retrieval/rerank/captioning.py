@@ -1,4 +1,4 @@
-"""Captions: the reader goes on from the prompt, every word reading the media tokens; freely, or from what is given.
+"""Captions: the reader continues the prompt, every word reading the media tokens; freely, or from what is given.
 
 Knows nothing of files or of pairs.
 """
@@ -19,7 +19,7 @@ _NEARNESS_A_NAT = 0.01
 
 @dataclass
 class _Beams:
-    """One media's texts: live ones as (log-probability, row of the telling, words), and those that have ended."""
+    """One media's texts: live ones as (log-probability, row of the continuation, words), and those that have ended."""
 
     live: list[tuple[float, int, list[int]]]
     ended: list[tuple[float, list[int]]] = field(default_factory=list)
@@ -68,9 +68,9 @@ def beam_search(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int 
         return str(reader.tokenizer.decode([token])).startswith(ending)
 
     every = [_Beams([(0.0, row, [])]) for row in range(len(media))]
-    telling = scorer.begin(reader, media)
+    continuation = scorer.begin(reader, media)
     for step in range(max_tokens):
-        scores = reader.logits(telling.last).float().log_softmax(dim=-1)  # (live rows, vocabulary)
+        scores = reader.logits(continuation.last).float().log_softmax(dim=-1)  # (live rows, vocabulary)
         best = scores.topk(beams + 1)
         values, tokens = best.values.tolist(), best.indices.tolist()
         for one in every:
@@ -79,7 +79,7 @@ def beam_search(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int 
         if not live or step == max_tokens - 1:
             break
         rows, words = [row for _, _, row, _ in live], [text[-1] for *_, text in live]
-        telling = scorer.go_on(reader, telling, rows, words, media[[owner for owner, *_ in live]])
+        continuation = scorer.extend(reader, continuation, rows, words, media[[owner for owner, *_ in live]])
         for one in every:
             one.live = []
         for place, (owner, total, _, text) in enumerate(live):
@@ -91,7 +91,7 @@ def beam_search(reader: Reader, scorer: Scorer, media: torch.Tensor, beams: int 
 def likeliest(
     reader: Reader, scorer: Scorer, states: TextStates, media: torch.Tensor, nearness: Sequence[float]
 ) -> int:
-    """Of texts ``(n)`` that may tell of one media ``(count, width)``: the nearest one that would most likely be told.
+    """Of texts ``(n)`` that may caption one media ``(count, width)``: the nearest and likeliest one.
 
     A text's likelihood is the sum over its own tokens and the mark that ends it.
     """

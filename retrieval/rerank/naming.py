@@ -38,7 +38,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def sayable(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that captions may say, and the others. Raises ``UsageError`` where fewer than two may be said."""
+    """Names that captions may hold, and the others. Raises ``UsageError`` where fewer than two are left."""
     dropped = [name for name in names if is_unwanted(name)]
     left_out = set(dropped)
     kept = [name for name in names if name not in left_out]

@@ -49,8 +49,8 @@ class TextStates:
 
 
 @dataclass(frozen=True)
-class Telling:
-    """Texts of one length that are being told: states of their last tokens ``(n, width)``, normed, and what is kept."""
+class Continuation:
+    """Texts of one length that are being generated: states of their last tokens ``(n, width)``, normed, and a cache."""
 
     last: torch.Tensor
     kept: list[tuple[torch.Tensor, torch.Tensor]]
@@ -184,30 +184,32 @@ class Reader(nn.Module):
         """States of the last tokens without media ``(n, width)``, after the final norm."""
         return self.read(states, 1, lambda layer, hidden: hidden)[0][:, 0]
 
-    def tell(self, states: TextStates, interact: Interact) -> torch.Tensor:
+    def caption_states(self, states: TextStates, interact: Interact) -> torch.Tensor:
         """Texts with one media each, every token from the text on reading it -> states ``(n, t, width)``, normed."""
         hidden = states.hidden.to(self._dtype)
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        told: torch.Tensor = self.norm(self._run(self.upper_layers, hidden, positions, interact=interact))
-        return told
+        normed: torch.Tensor = self.norm(self._run(self.upper_layers, hidden, positions, interact=interact))
+        return normed
 
-    def begin(self, count: int, interact: Interact) -> Telling:
-        """``count`` texts that are still to be told: the prompt up to them is read, its last token with media."""
+    def begin(self, count: int, interact: Interact) -> Continuation:
+        """``count`` texts without words yet: the prompt up to them is read, its last token with media."""
         ids = torch.tensor([self.before] * count, device=self.embed.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         hidden = self._run(self.lower_layers, self.embed(ids), positions, keep=kept)
         hidden = self._run(self.upper_layers, hidden, positions, interact=interact, keep=kept)
-        return Telling(self.norm(hidden[:, -1]), kept)
+        return Continuation(self.norm(hidden[:, -1]), kept)
 
-    def go_on(self, telling: Telling, rows: Sequence[int], words: Sequence[int], interact: Interact) -> Telling:
-        """Each of ``rows`` of a telling gets one more token, of ``words``; a row may be gone on from several times.
+    def extend(
+        self, texts: Continuation, rows: Sequence[int], words: Sequence[int], interact: Interact
+    ) -> Continuation:
+        """Each of ``rows`` of ``texts`` gets one more token, of ``words``; a row may be extended several times.
 
         ``interact`` is for the media of ``rows``, in their order. What is kept of the tokens before is not run again.
         """
         device = self.embed.weight.device
         picked = torch.tensor(list(rows), device=device)
-        kept = [(keys[picked], values[picked]) for keys, values in telling.kept]
+        kept = [(keys[picked], values[picked]) for keys, values in texts.kept]
         hidden = self.embed(torch.tensor(list(words), device=device)[:, None])
         place = torch.full((1, 1), kept[0][0].shape[2], device=device)
         bias = torch.zeros(1, 1, 1, kept[0][0].shape[2] + 1, dtype=hidden.dtype, device=device)
@@ -228,7 +230,7 @@ class Reader(nn.Module):
                 )
             )
             longer.append((past.keys, past.values))
-        return Telling(self.norm(hidden[:, -1]), longer)
+        return Continuation(self.norm(hidden[:, -1]), longer)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed states -> next-token logits ``(…, vocabulary)``: the model's tied head."""
@@ -252,7 +254,7 @@ class Reader(nn.Module):
         rotated = self.rotary(hidden, positions)
         for number, layer in enumerate(layers):
             if interact is not None:
-                start = len(self.before) - 1  # the token that the first word is told from
+                start = len(self.before) - 1  # the first word is predicted from this token
                 hidden = torch.cat([hidden[:, :start], interact(number, hidden[:, start:])], dim=1)
             past = _Kept([])
             hidden = _hidden(

@@ -19,7 +19,7 @@ from indexer.encoders.specs import HeadSpec
 from indexer.encoders.tokens.compressor import CrossAttention
 from indexer.encoders.towers.heads import ProjectionHead, whitening
 from indexer.errors import ModelError
-from retrieval.rerank.reader import Interact, Reader, Telling, TextStates
+from retrieval.rerank.reader import Continuation, Interact, Reader, TextStates
 
 Interaction = Literal["none", "one-way", "bidirectional"]
 
@@ -101,10 +101,10 @@ class Scorer(nn.Module):
             seen = seen.repeat_interleave(candidates, dim=0)
             shared = self.back.keys(text.float()).repeat_interleave(candidates, dim=1)
             media = flat + _opened(self.back_gate) * self.back.read(flat, shared, seen)
-        left = self._said(last)  # (n, c, joint)
+        left = self._text_rows(last)  # (n, c, joint)
         right = self.media(media.flatten(1)).view(count, candidates, -1)
         judged = self.judge(torch.cat([left, right, left * right], dim=-1)).squeeze(-1)
-        # logits of two digits: bfloat16 would round away what tells near candidates apart
+        # logits of two digits: bfloat16 would round away what distinguishes near candidates
         likeness = functional.normalize(left.float(), dim=-1) * functional.normalize(right.float(), dim=-1)
         return torch.as_tensor(likeness.sum(dim=-1) * self.scale.exp() + judged.float())
 
@@ -114,52 +114,52 @@ class Scorer(nn.Module):
 
     def joint_texts(self, last: torch.Tensor) -> torch.Tensor:
         """Last tokens without media ``(n, width)`` in the joint space: unit rows ``(n, joint)``."""
-        return functional.normalize(self._said(last), dim=-1)
+        return functional.normalize(self._text_rows(last), dim=-1)
 
     def joint_media(self, tokens: torch.Tensor) -> torch.Tensor:
         """Media ``(n, count, media_width)`` in the joint space: unit rows ``(n, joint)``."""
         return functional.normalize(self.media(tokens.flatten(1)), dim=-1)
 
-    def tell(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
+    def caption_states(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Texts with one media each ``(n, count, media_width)`` -> next-token states ``(n, t, width)``."""
-        return reader.tell(states, self._reading(tokens))
+        return reader.caption_states(states, self._reading(tokens))
 
-    def begin(self, reader: Reader, tokens: torch.Tensor) -> Telling:
+    def begin(self, reader: Reader, tokens: torch.Tensor) -> Continuation:
         """The start of a text for each media ``(n, count, media_width)``."""
         return reader.begin(len(tokens), self._reading(tokens))
 
-    def go_on(
-        self, reader: Reader, telling: Telling, rows: Sequence[int], words: Sequence[int], tokens: torch.Tensor
-    ) -> Telling:
-        """See :meth:`Reader.go_on`; ``tokens`` are the media of ``rows``."""
-        return reader.go_on(telling, rows, words, self._reading(tokens))
+    def extend(
+        self, reader: Reader, texts: Continuation, rows: Sequence[int], words: Sequence[int], tokens: torch.Tensor
+    ) -> Continuation:
+        """See :meth:`Reader.extend`; ``tokens`` are the media of ``rows``."""
+        return reader.extend(texts, rows, words, self._reading(tokens))
 
     def caption_loss(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, nats a token, of the texts' own tokens and of the quotation mark that ends them."""
         return self.nats(reader, states, tokens)[0].mean()
 
     def nats(self, reader: Reader, states: TextStates, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Texts with one media each ``(n, count, media_width)`` -> cross-entropy of every token that is told, in nats.
+        """Texts with one media each ``(n, count, media_width)`` -> cross-entropy of each caption token, in nats.
 
         Those are a text's own and the quotation mark that ends it: float32 ``(m,)``, and int64 ``(m,)``, of which text.
         """
         end = states.lengths - len(reader.after)  # the first token after the text ends it
-        longest = int(end.max()) + 1  # what comes after is not told, and nothing before it looks there
+        longest = int(end.max()) + 1  # what comes after is no caption, and nothing before it looks there
         states = TextStates(
             states.hidden[:, :longest], states.lengths, states.ids[:, :longest], states.own[:, :longest]
         )
-        hidden = self.tell(reader, states, tokens)
+        hidden = self.caption_states(reader, states, tokens)
         target = states.own.clone()
         target[torch.arange(len(end), device=end.device), end] = True
         logits = reader.logits(hidden[:, :-1][target[:, 1:]])
-        told = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]], reduction="none")
-        return told, target[:, 1:].nonzero()[:, 0]
+        losses = functional.cross_entropy(logits.float(), states.ids[:, 1:][target[:, 1:]], reduction="none")
+        return losses, target[:, 1:].nonzero()[:, 0]
 
     def whiten(self, last: torch.Tensor) -> None:
         """Measure the whitening of last tokens on those of training texts without media ``(n, width)``."""
         self.text.set_whitening(*whitening(last.float(), self.text.spec.whitened, 1.0))
 
-    def _said(self, last: torch.Tensor) -> torch.Tensor:
+    def _text_rows(self, last: torch.Tensor) -> torch.Tensor:
         with torch.autocast(last.device.type, enabled=False):  # small components drown in bfloat16
             whitened = self.text.whitened(last.float())
         return self.text.rows(whitened)

@@ -20,7 +20,8 @@ from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import CollectionError, ModelError, UsageError
 from indexer.items import Modality
 from retrieval.query import Query, QueryPart
-from retrieval.rerank.base import Captioner, Reranker, captioner_of, open_reranker
+from retrieval.rerank.base import Captioner, Reranker
+from retrieval.rerank.registry import captioner_of, open_reranker
 
 if TYPE_CHECKING:
     from indexer.collection.collection import Collection

@@ -67,7 +67,7 @@ class Side:
         weights = np.sqrt([len(self.by_label[label]) for label in self.labels])
         self.weights: NDArray[np.float64] = weights / weights.sum()
         self.likeness = np.zeros((0, 0), np.float32)
-        self.asked = np.zeros(0, np.int64)
+        self.heldout_texts = np.zeros(0, np.int64)
         self.cosines = np.zeros((0, 0), np.float32)
         self.relevant = np.zeros((0, 0), dtype=bool)
 
@@ -86,9 +86,9 @@ class Side:
         named = vectors[self.labels]
         self.likeness = named @ named.T
         held = [self.captions[row] for row in self.heldout]
-        self.asked = np.array(sorted({text for own in held for text in own}), dtype=np.int64)
-        self.cosines = vectors[self.asked] @ self.vectors.T
-        self.relevant = np.array([[text in own for own in held] for text in self.asked.tolist()], dtype=bool)
+        self.heldout_texts = np.array(sorted({text for own in held for text in own}), dtype=np.int64)
+        self.cosines = vectors[self.heldout_texts] @ self.vectors.T
+        self.relevant = np.array([[text in own for own in held] for text in self.heldout_texts.tolist()], dtype=bool)
 
     def media_of(self, rows: Any, where: torch.device) -> list[torch.Tensor]:
         """Sources of things by number."""
@@ -103,12 +103,12 @@ class Side:
         return rows, np.array([self._text(draws, row, first_caption, paraphrase) for row in rows], dtype=np.int64)
 
     def judged(self, rows: Rows, texts: Rows, *, masked: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which text (row) tells of which thing (column), and which pairs count neither way.
+        """Which text (row) belongs to which thing (column), and which pairs count neither way.
 
         Those are, with ``masked``, of one concept without a text in common.
         """
         own = [{*self.captions[row], *self.also[row]} for row in rows]
-        positive = torch.tensor([[int(text) in told for told in own] for text in texts])
+        positive = torch.tensor([[int(text) in texts_of_row for texts_of_row in own] for text in texts])
         named = self.concepts[rows]
         return positive, torch.from_numpy(named[:, None] == named[None]) & masked & ~positive
 
@@ -138,13 +138,13 @@ class Pool:
         image = self.data.used[Modality.IMAGE]
         if not image.heldout:
             raise RecipeError(f"{recipe.path}: nothing is held out; the reranker is calibrated on held-out pairs")
-        told = {
+        examples_of = {
             modality: ([*examples.train, *examples.heldout], len(examples.train))
             for modality, examples in self.data.used.items()
             if modality is Modality.IMAGE or (recipe.shares.audio and examples.train and examples.heldout)
         }
-        every = [example for examples, _ in told.values() for example in examples]
-        self._held = {id(example) for examples, count in told.values() for example in examples[count:]}
+        every = [example for examples, _ in examples_of.values() for example in examples]
+        self._held = {id(example) for examples, count in examples_of.values() for example in examples[count:]}
         self.texts = sorted({text for one in every for text in (*self._captions(one), *self._other_words(one))})
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         self.digest = hashlib.sha256(json.dumps([self.texts, [one.key for one in every]]).encode()).hexdigest()
@@ -153,10 +153,10 @@ class Pool:
         self.last = self._last()
         vectors = self._embedded(encoder)
         self.sides: dict[Modality, Side] = {}
-        for modality, (examples, count) in told.items():
+        for modality, (examples, count) in examples_of.items():
             self.sides[modality] = self._side(modality, examples, count, encoder)
         if recipe.shares.text:
-            examples, count = told[Modality.IMAGE]
+            examples, count = examples_of[Modality.IMAGE]
             self.sides[Modality.TEXT] = self._text_side(examples, count, vectors)
         for side in self.sides.values():
             side.compare(vectors)
@@ -167,7 +167,7 @@ class Pool:
         return TextStates(*(part.to(self.where) for part in (picked.hidden, picked.lengths, picked.ids, picked.own)))
 
     def _captions(self, example: Example) -> Sequence[str]:
-        whole = id(example) in self._held  # what is asked held out does not depend on what is trained on
+        whole = id(example) in self._held  # what is held out does not depend on what is trained on
         return example.captions if whole else example.captions[: self.recipe.captions_each or None]
 
     def _other_words(self, example: Example) -> Sequence[str]:
@@ -202,7 +202,7 @@ class Pool:
         )
 
     def _text_side(self, examples: list[Example], count: int, vectors: NDArray[np.float32]) -> Side:
-        """Texts told by other texts: of each first caption, every other caption and paraphrase is a thing."""
+        """Texts as captions of other texts: of each first caption, every other caption and paraphrase is a thing."""
         things: list[tuple[int, list[int], str]] = []
         border = 0
         for part in (examples[:count], examples[count:]):
@@ -219,7 +219,7 @@ class Pool:
             Modality.TEXT,
             MediaSources((self.last.shape[1], self.states.hidden.shape[2]), (), (), ()),
             text_sources(self.last, self.states, itself),
-            [told for _, told, _ in things],
+            [captions for _, captions, _ in things],
             [[] for _ in things],
             np.array([concept for _, _, concept in things]),
             border,
@@ -228,13 +228,13 @@ class Pool:
         )
 
     def _open_reader(self) -> Reader:
-        said = self.recipe.language_model
+        settings = self.recipe.language_model
         reader = Reader(
-            language_model_directory(said.source),
-            layers=said.layers,
-            lower=said.lower,
-            prompt=said.prompt,
-            max_tokens=said.max_tokens,
+            language_model_directory(settings.source),
+            layers=settings.layers,
+            lower=settings.lower,
+            prompt=settings.prompt,
+            max_tokens=settings.max_tokens,
             dtype=choose_dtype(self.where),
         )
         return reader.to(self.where)
@@ -270,8 +270,8 @@ class Pool:
         return TextStates(hidden, lengths, ids, own)
 
     def _states_path(self) -> Path:
-        said = json.dumps([asdict(self.recipe.language_model), self.texts, str(choose_dtype(self.where))])
-        return cache_dir() / "features" / f"states-{hashlib.sha256(said.encode()).hexdigest()[:16]}.pt"
+        inputs = json.dumps([asdict(self.recipe.language_model), self.texts, str(choose_dtype(self.where))])
+        return cache_dir() / "features" / f"states-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.pt"
 
     def _last(self) -> torch.Tensor:
         """Every text's last token without media, float32 ``(texts, width)``; from the cache or run now."""

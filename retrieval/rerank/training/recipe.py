@@ -13,7 +13,8 @@ from typing import Literal
 from indexer.encoders.specs import LoraSpec
 from indexer.errors import RecipeError
 from indexer.items import Modality
-from indexer.training.recipe import Recipe, check_ranges, load_recipe, read_recipe_file, resolve_path
+from indexer.training.loading import load_recipe
+from indexer.training.recipe import Recipe, check_ranges, read_recipe_file, resolve_path
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the steps, how many are of sounds and of texts told by other texts, for each one of pictures; 0: none."""
+    """Of the steps, how many are of sounds and of texts captioned by other texts, for each one of pictures; 0: none."""
 
     audio: float = 0.0
     text: float = 0.0
@@ -157,7 +158,7 @@ class RerankRecipe:
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
     names: str = ""
-    """A text file, a name a line, that captions choose from; without it they are told freely."""
+    """A text file, a name a line, that captions choose from; without it they are generated freely."""
     shares: Shares = field(default_factory=Shares)
     captions_each: int = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""

@@ -1,9 +1,9 @@
-"""Trains a reranker over a finished dual encoder: align by contrast, tell captions, match with hard negatives.
+"""Trains a reranker over a finished dual encoder: align by contrast, generate captions, match with hard negatives.
 
 The dual encoder's recipe says what is trained on and what is held out, and near-duplicates of evaluation pictures stay
 out here too. Towers and lower layers are locked, and run once: pooled rows and patch grids of pictures and the lower
-layers' states of texts are cached. Hard negatives are neighbours by the dual encoder. A killed run goes on from its
-last point.
+layers' states of texts are cached. Hard negatives are neighbours by the dual encoder. A killed run resumes from
+its last point.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = ["load_rerank_recipe", "train_reranker"]
 OnPoint = Callable[[int, dict[str, float]], None]
 
 _MASKED = -1e4
-#: Held-out captions that the telling is judged by.
-_TOLD_HELD_OUT = 512
+#: Held-out captions that captioning is evaluated on.
+_CAPTIONS_HELD_OUT = 512
 
 
 def train_reranker(
@@ -55,7 +55,7 @@ def train_reranker(
     on_progress: Progress = silent,
     on_point: OnPoint = lambda step, figures: None,
 ) -> dict[str, Any]:
-    """Train what ``recipe`` says and write ``out/reranker/``; ``out`` is the dual encoder's directory or a copy of it.
+    """Train by ``recipe`` and write ``out/reranker/``; ``out`` is the dual encoder's directory or a copy of it.
 
     Returns the report, which is also written there. Raises :class:`RecipeError`, :class:`ModelError`.
     """
@@ -126,7 +126,7 @@ def _stages(run: _Run) -> list[_Stage]:
     recipe = run.recipe
     parts = (
         ("align", recipe.align, run.align, run.evaluate_alignment, None),
-        ("tell", recipe.tell, run.tell, run.evaluate_telling, True),
+        ("tell", recipe.tell, run.caption, run.evaluate_captioning, True),
         ("match", recipe.match, run.match, run.evaluate, recipe.match.projections == "locked"),
     )
     return [
@@ -142,7 +142,7 @@ def _stages(run: _Run) -> list[_Stage]:
 
 
 def _train_stage(
-    stage: _Stage, run: _Run, out: Path, digest: str, on_progress: OnProgress, on_point: OnPoint
+    stage: _Stage, run: _Run, out: Path, digest: str, on_progress: Progress, on_point: OnPoint
 ) -> list[Point]:
     """Train one stage, from its last checkpoint of this ``digest``; gives its curve."""
     finished = Checkpoint(out / f"{stage.name}.pt", digest)
@@ -181,22 +181,22 @@ class _Run:
 
     def __init__(self, recipe: RerankRecipe, pool: Pool) -> None:
         self.recipe, self.pool = recipe, pool
-        said, where = recipe.compressor, pool.where
+        settings, where = recipe.compressor, pool.where
         self.compressors = nn.ModuleDict()
         for modality, side in pool.sides.items():
             compressor = Compressor(
-                CompressorSpec(side.sources.sources, **said.sizes(modality)),
-                said.dropout,
-                said.trunk_dropout,
-                said.patch_dropout,
+                CompressorSpec(side.sources.sources, **settings.sizes(modality)),
+                settings.dropout,
+                settings.trunk_dropout,
+                settings.patch_dropout,
             )
             compressor.whiten(side.joined)
             self.compressors[str(modality)] = compressor.to(where)
         spec = ScorerSpec(
             pool.reader.width,
             len(pool.reader.upper_layers),
-            said.width,
-            said.queries + said.summary,
+            settings.width,
+            settings.queries + settings.summary,
             recipe.scorer.inner,
             recipe.scorer.heads,
             recipe.scorer.joint,
@@ -234,34 +234,38 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def tell(self, generator: torch.Generator) -> torch.Tensor:
+    def caption(self, generator: torch.Generator) -> torch.Tensor:
         """One step of captioning, of pictures and their first captions."""
         side = self.pool.sides[Modality.IMAGE]
         draws = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         batch = min(self.recipe.tell.batch, len(side.labels))
         rows, texts = side.draw(draws, draws.choice(len(side.labels), batch, p=side.weights, replace=False), 1.0, 0.0)
-        loss = self._telling(side, rows, texts)
+        loss = self._caption_loss(side, rows, texts)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         return loss.detach()
 
     def match(self, generator: torch.Generator) -> torch.Tensor:
         """One step over every pair of a batch of neighbours, of one side."""
-        pool, said = self.pool, self.recipe.match
+        pool, settings = self.pool, self.recipe.match
         draws, side = self._begin(generator)
-        rows, texts = self._draw(draws, side, _neighbourhoods(draws, side, said.batch, said.near))
+        rows, texts = self._draw(draws, side, _neighbourhoods(draws, side, settings.batch, settings.near))
         states = pool.states_of(texts)
         with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
             every = tokens[None].expand(len(texts), -1, -1, -1)
             logits: torch.Tensor = self.scorer(pool.reader, states, every).float()
-            told: torch.Tensor = logits.new_zeros(())
-            if said.lm_weight and side.itself is None:
-                told = self.scorer.caption_loss(pool.reader, states, tokens)
+            captioning: torch.Tensor = logits.new_zeros(())
+            if settings.lm_weight and side.itself is None:
+                captioning = self.scorer.caption_loss(pool.reader, states, tokens)
         positive, ignored = self._judged(side, rows, texts)
         pairs = functional.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
         matching = (pairs * ~ignored).sum() / len(texts)
-        loss = _both_ways(logits, positive, ignored) + said.bce_weight * matching + said.lm_weight * told.float()
+        loss = (
+            _both_ways(logits, positive, ignored)
+            + settings.bce_weight * matching
+            + settings.lm_weight * captioning.float()
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         return loss.detach()
@@ -270,22 +274,22 @@ class _Run:
         """Held-out hit rates of the projections: alone, and with the dual encoder's cosine beside them."""
         side = self.pool.sides[Modality.IMAGE]
         with torch.no_grad():
-            last = self.pool.last[side.asked].to(self.pool.where)
+            last = self.pool.last[side.heldout_texts].to(self.pool.where)
             logits = self.scorer.likeness(last, self._heldout_tokens(side)) * self.scorer.scale.exp()
         found = np.asarray(logits.cpu().numpy(), dtype=np.float32)
         weight, figures = best_cosine_weight(found, side.cosines, side.relevant)
         alone = hit_rates(found, side.relevant)
         return {**figures, "alone": alone["mean"], "cosine_weight": weight, "score": figures["mean"]}
 
-    def evaluate_telling(self) -> dict[str, float]:
+    def evaluate_captioning(self) -> dict[str, float]:
         """Cross-entropy a token, in nats, of the first captions of some of the held-out pictures."""
         side = self.pool.sides[Modality.IMAGE]
         losses = []
         with torch.no_grad():
-            for at in range(0, min(_TOLD_HELD_OUT, len(side.heldout)), 64):
+            for at in range(0, min(_CAPTIONS_HELD_OUT, len(side.heldout)), 64):
                 rows = side.heldout[at : at + 64]
                 texts = np.array([side.captions[row][0] for row in rows], dtype=np.int64)
-                losses.append(float(self._telling(side, rows, texts)))
+                losses.append(float(self._caption_loss(side, rows, texts)))
         found = float(np.mean(losses))
         return {"nats": found, "score": -found}
 
@@ -305,7 +309,7 @@ class _Run:
         slope, intercept = platt(scores, labels)
         report = {
             "things": len(side.heldout),
-            "texts": len(side.asked),
+            "texts": len(side.heldout_texts),
             "dual": hit_rates(side.cosines, side.relevant),
             "reranked": heldout,
             "ece_before": expected_calibration_error(sigmoid(logits[scored]), labels),
@@ -331,7 +335,7 @@ class _Run:
                 padded = np.zeros((len(some), max(map(len, columns))), dtype=np.int64)
                 for place, own in enumerate(columns):
                     padded[place, : len(own)] = own
-                states = pool.states_of(side.asked[some])
+                states = pool.states_of(side.heldout_texts[some])
                 found = self.scorer(pool.reader, states, tokens[torch.from_numpy(padded)]).float().cpu().numpy()
                 for place, (row, own) in enumerate(zip(some, columns, strict=True)):
                     logits[row, own] = found[place, : len(own)]
@@ -354,7 +358,7 @@ class _Run:
         compressor = self.compressors[str(side.modality)]
         return torch.as_tensor(compressor(side.media_of(rows, self.pool.where)))
 
-    def _telling(self, side: Side, rows: Rows, texts: Rows) -> torch.Tensor:
+    def _caption_loss(self, side: Side, rows: Rows, texts: Rows) -> torch.Tensor:
         with mixed_precision(self.pool.where):
             tokens = self._tokens(side, rows)
             return self.scorer.caption_loss(self.pool.reader, self.pool.states_of(texts), tokens).float()
