@@ -1,7 +1,7 @@
 """Searching a collection: a query in, ranked hits out.
 
 Encodes the query, searches the index once for each modality among the rows that the filter leaves (so the
-filter can never empty the top k), keeps an item's best segment, has the best of them judged by the model's
+filter can never empty the top k), keeps an item's best segment, has the best of them scored by the model's
 reranker where it has one (``retrieval.rerank.stage``), and merges the modalities. Knows nothing of the
 terminal or of how a collection is made.
 """
@@ -70,7 +70,7 @@ class Searcher:
         limits: MediaLimits | None = None,
         reranker: Reranker | Literal["auto"] | None = "auto",
     ) -> None:
-        """``device`` is the index's and the reranker's; ``limits`` are for pictures and sounds that ask.
+        """``device`` is the index's and the reranker's; ``limits`` are for queries that are pictures or sounds.
 
         ``reranker``: ``"auto"`` is the encoder's own, where it has one, opened by the first search that needs it.
         Raises ``EncoderMismatch`` when another encoder made the collection.
@@ -153,7 +153,7 @@ class Searcher:
         ``groups`` are the ``k`` best of each modality.
 
         Nothing found is no error: ``warnings`` say what stood in the way. Raises ``UsageError`` for
-        what makes no sense, ``FilterError`` for a filter, ``MediaError`` for a picture or sound that asks and
+        what makes no sense, ``FilterError`` for a filter, ``MediaError`` for a query that is a picture or sound and
         cannot be read.
 
         ``rerank``: ``None`` has the ``rerank_depth`` best of each modality judged where the model has a reranker
@@ -173,8 +173,8 @@ class Searcher:
         plan: Plan | None = None
         if allowed:
             reranker = None if rerank is False else self.reranker
-            plan, said = stage.planned(query, self.encoder, reranker, self.collection, allowed, rerank)
-            warnings += said
+            plan, notes = stage.planned(query, self.encoder, reranker, self.collection, allowed, rerank)
+            warnings += notes
         # Decided before the filter, so that what a score means does not depend on what passes it.
         score_kind: ScoreKind = "standard" if len(allowed) > 1 else "match" if plan is not None else "cosine"
         if not any(len(ids) for ids in allowed.values()):
@@ -226,7 +226,7 @@ class Searcher:
         return SearchResult(best.hits, query, timings, score_kind, tuple(warnings), best.groups, best.order)
 
     def _allowed(self, query: Query) -> tuple[dict[Modality, NDArray[np.int64]], list[str]]:
-        """Of each modality asked for and there, the vector_ids that pass the filter; and what is missing."""
+        """Of each modality that is searched and not empty, the vector_ids that pass the filter; and what is missing."""
         catalog = self.collection.catalog
         shown = display_path(self.collection.path)
         for modality in sorted(query.modalities or ()):

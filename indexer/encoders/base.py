@@ -1,4 +1,4 @@
-"""The seam of the encoders: what a dual encoder is, whoever trained it.
+"""The seam of the encoders: what a dual encoder is, published or trained here.
 
 ``prepare_*`` is NumPy and Pillow only and runs in reader threads beside the encoding; ``encode_*`` runs
 the tower on a batch of what was prepared. Texts have two doors, because a query and a document may be
@@ -63,7 +63,7 @@ class DualEncoder(Protocol):
         """As ``encode_images``, for texts that are to be found."""
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """As ``encode_images``, for texts that ask; also captions used as queries."""
+        """As ``encode_images``, for texts that are queries; also captions used as queries."""
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ class TrainedDualEncoder:
         self.fingerprint = self.config.fingerprint
         self.window_s = self.config.audio.window_s if self.config.audio else 10.0
         self.modalities = frozenset(Modality(name) for name in self.config.heads)
-        self._asked_device = device
+        self._device_name = device
         self._lock = threading.RLock()
         self._loaded: dict[str, Any] = {}
 
@@ -55,7 +55,7 @@ class TrainedDualEncoder:
         """Where the towers run."""
         from indexer.encoders.devices import choose_device
 
-        return choose_device(self._asked_device)
+        return choose_device(self._device_name)
 
     @property
     def image_tower(self) -> ImageTower:
@@ -158,7 +158,7 @@ class TrainedDualEncoder:
 
     @cached_property
     def reranker_config(self) -> RerankerConfig | None:
-        """What ``reranker/reranker.json`` of the directory says; ``None`` where there is none. Raises `ModelError`."""
+        """The settings in the directory's ``reranker.json``; ``None`` where there is none. Raises ``ModelError``."""
         from indexer.encoders.tokens.config import read_reranker
 
         return read_reranker(self.directory, self.fingerprint)

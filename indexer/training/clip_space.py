@@ -25,7 +25,7 @@ def in_space_of_clip(recipe: Recipe) -> Recipe:
         raise RecipeError(
             f"{recipe.path}: dim is {recipe.dim}, and {recipe.image.model} has {source.dim}; leave dim out"
         )
-    # the recipe's own words for the weights: a run goes on wherever its files lie
+    # the recipe's own words for the weights: a run resumes wherever its files lie
     trunk = clip_spec(source, weights=recipe.image.model)
     return replace(recipe, dim=source.dim, image=replace(recipe.image, trunks=[trunk]))
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and how well scores part the true from the false: pure functions.
+"""Whether probabilities are calibrated, and how well scores part the true from the false: pure functions.
 
 Labels are 0 or 1 (or bools), one a pair. Knows nothing of rerankers, pictures or texts.
 """

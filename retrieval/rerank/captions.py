@@ -54,8 +54,8 @@ def caption_files(
     limits: MediaLimits | None = None,
     beams: int = 3,
 ) -> Iterator[Captioned | Skipped]:
-    """A caption of each picture, in order, as soon as it is there, none where the model is unsure or would say a word
-    that no caption may (:mod:`retrieval.rerank.guesses`); what cannot be read is ``Skipped``.
+    """A caption of each picture, in order, as soon as it is made, none where the model is unsure or the words
+    hold one that no caption may have (:mod:`retrieval.rerank.guesses`); what cannot be read is ``Skipped``.
 
     Raises ``ModelError`` where the model reads no pictures or makes no media tokens of them.
     """

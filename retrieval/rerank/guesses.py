@@ -1,7 +1,7 @@
-"""What a model says of a picture, how probably it is right, and whether it is said at all.
+"""The caption that a model proposes for a picture, how probably it is right, and whether it is given at all.
 
 A caption is not given, the model is *unsure*, where its probability is below the model's least one or where it has a
-word that no caption may say (:mod:`indexer.unwanted_words`). Knows nothing of models or pictures.
+word that no caption may have (:mod:`indexer.unwanted_words`). Knows nothing of models or pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Guess:
     words: str
     """"" where the model is unsure."""
     probability: float | None = None
-    """That the best words name what the picture shows, given or not; ``None`` where the model cannot tell."""
+    """That the best words name what the picture shows, given or not; ``None`` where the model does not know."""
 
     @property
     def unsure(self) -> bool:
@@ -43,14 +43,14 @@ class Guesser(Protocol):
 
 
 def guesses(captioner: Captioner, tokens: TokenRows, vectors: Embeddings | None, *, beams: int) -> list[Guess]:
-    """A guess for each row of tokens, of any captioner; none has a word that no caption may say."""
+    """A guess for each row of tokens, of any captioner; none has a word that no caption may have."""
     if isinstance(captioner, Guesser):
         return captioner.guess(tokens, vectors, beams=beams)
     return [weighed(words) for words in captioner.caption(tokens, vectors, beams=beams)]
 
 
 def weighed(words: str, probability: float | None = None, least: float = 0.0) -> Guess:
-    """The guess ``words`` where they may be said and are probable enough, else an unsure one."""
+    """The guess ``words`` where they hold no unwanted word and are probable enough, else an unsure one."""
     unsure = is_unwanted(words) or (probability is not None and probability < least)
     return Guess("" if unsure else words, probability)
 

@@ -1,11 +1,11 @@
-"""Names of things that a picture may show, and how near a picture is to each: what a caption can say beside the beams.
+"""Names of things that a picture may show, and how near a picture is to each: captions beside those of beam search.
 
-A language model that has learned to tell from some thousand pictures writes well and knows little; its reading of a
+A language model that has learned captions from some thousand pictures writes well and knows little; its reading of a
 *name* and a picture side by side knows much more. So names found near the picture are captions that may be chosen, as
 captioners that retrieve do it (SmallCap, Ramos et al. 2023; DeCap, Li et al. 2023). Nearness is the mean of two
 cosines: in the match scorer's joint space, and the dual encoder's where its vector is known. Rows are kept as int8 on
 the first principal axes of each space. A name with an unwanted word (:mod:`indexer.unwanted_words`) is dropped when a
-file is read, whoever wrote it. Knows nothing of pictures, collections or search.
+file is read, also of files made elsewhere. Knows nothing of pictures, collections or search.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Space:
     rows: Rows
     basis: Rows
 
-    def cosines(self, asking: Rows) -> Rows:
+    def cosines(self, queries: Rows) -> Rows:
         """Unit rows ``(n, width)`` -> ``(n, names)``, to within what the axes left out."""
-        return np.asarray((asking @ self.basis) @ self.rows.T)
+        return np.asarray((queries @ self.basis) @ self.rows.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def save_names(path: Path, phrases: Sequence[str], match: Rows, dual: Rows) -> N
 
 
 def load_names(path: Path) -> Names:
-    """Read what :func:`save_names` wrote, without names that no caption may say: perhaps none is left.
+    """Read what :func:`save_names` wrote, without names with an unwanted word: perhaps none is left.
 
     Raises :class:`ModelError` naming the file.
     """

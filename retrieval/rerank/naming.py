@@ -1,6 +1,6 @@
-"""Gives a model's reranker the names that its captions may choose: reads them once, and keeps where they lie.
+"""Gives a model's reranker the names that its captions may choose: reads them once, and stores their vectors.
 
-Names with a word that no caption may say (:mod:`indexer.unwanted_words`) are left out, and the caller gets them.
+Names with a word that no caption may have (:mod:`indexer.unwanted_words`) are left out, and the caller gets them.
 Knows nothing of pictures or of how a caption is chosen.
 """
 
@@ -20,7 +20,7 @@ from indexer.unwanted_words import is_unwanted
 from retrieval.rerank.names import NAMES, save_names
 from retrieval.rerank.trained import TrainedReranker
 
-#: More takes minutes to read and megabytes to keep, and names nobody says hide those that fit.
+#: More takes minutes to read and megabytes to keep, and names that nobody uses hide those that fit.
 MOST_NAMES = 50_000
 _MOST_LISTED = 20
 
@@ -56,7 +56,7 @@ def give_names(
 ) -> list[str]:
     """Write ``reranker/names.safetensors`` of a model's directory, and its digest into ``reranker.json``.
 
-    Returns the names that were left out, since no caption may say them. Raises ``UsageError`` where fewer than two are
+    Returns the names that were left out, since no caption may have them. Raises ``UsageError`` where fewer than two are
     left, and :class:`ModelError` where the model has no reranker or the language model is not here.
     """
     names, dropped = sayable(names)

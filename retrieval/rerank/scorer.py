@@ -1,8 +1,8 @@
 """The match scorer: a language model's last layers read media tokens through gated cross-attention, and a head judges.
 
-``interaction`` says what meets what. ``none``: the language model never sees media (an ablation: the head alone joins
-the two). ``one-way``: its tokens read media tokens. ``bidirectional``: media tokens read the text's states too, before
-the head sees both. The same layers tell captions. Knows nothing of files, of training data or of search.
+``interaction`` is how the two read each other. ``none``: the language model never sees media (an ablation: the head
+alone joins the two). ``one-way``: its tokens read media tokens. ``bidirectional``: media tokens read the text's states
+too, before the head sees both. The same layers write captions. Knows nothing of files, of training data or of search.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Scorer(nn.Module):
         return found
 
     def _reading(self, tokens: torch.Tensor) -> Interact:
-        """How each layer's rows read their media ``(n, count, media_width)`` to tell of it."""
+        """How each layer's rows read their media ``(n, count, media_width)`` to write of it."""
         keys = self._keys(tokens)
         return lambda layer, rows: self._interact(layer, rows, keys, self.tell_gates)
 

@@ -1,4 +1,4 @@
-"""The second stage of a search: the best candidates of the first one, judged again by a reranker.
+"""The second stage of a search: the best candidates of the first one, scored by a reranker.
 
 The score of a judged candidate is its match logit plus its cosine (LAVIS); what was not judged stays below, in its
 order. Knows nothing of indexes, filters, several modalities in one ranking, or the terminal.
@@ -86,15 +86,15 @@ def match_scores(
 
 def supported_directions(reranker: Reranker) -> str:
     """In words: ``text against pictures, and pictures against texts``."""
-    told = []
+    parts = []
     for modality, noun in _MEDIA.items():
         if reranker.supports(Modality.TEXT, modality):
-            told.append(f"text against {noun}")
+            parts.append(f"text against {noun}")
         if reranker.supports(modality, Modality.TEXT):
-            told.append(f"{noun} against texts (when asked: --rerank)")
+            parts.append(f"{noun} against texts (when asked: --rerank)")
     if reranker.supports(Modality.TEXT, Modality.TEXT):
-        told.append("texts against texts (when asked: --rerank)")
-    return ", and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or "nothing"
+        parts.append("texts against texts (when asked: --rerank)")
+    return ", and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
 
 
 def make_plan(
@@ -111,9 +111,9 @@ def make_plan(
     if part.kind is not Modality.TEXT and token_encoder(encoder) is None:
         found = set()
     if not found:
-        asked = "parts that are combined" if not alone else f"{part.kind} against {', '.join(sorted(modalities))}"
+        pairs = "parts that are combined" if not alone else f"{part.kind} against {', '.join(sorted(modalities))}"
         raise UsageError(
-            f"the reranker cannot judge {asked}: it reranks {supported_directions(reranker)}; search with --no-rerank"
+            f"the reranker cannot judge {pairs}: it reranks {supported_directions(reranker)}; search with --no-rerank"
         )
     if part.kind is Modality.TEXT and found != {Modality.TEXT}:
         collection.require_tokens(reranker.token_spec)
@@ -136,8 +136,8 @@ def judge(
     if not top:
         return []
     reranker = plan.reranker
-    told_of = modality if plan.part.kind is Modality.TEXT else plan.part.kind
-    if told_of is Modality.TEXT:
+    media = modality if plan.part.kind is Modality.TEXT else plan.part.kind
+    if media is Modality.TEXT:
         assert isinstance(plan.part.value, str)
         logits = reranker.score_pairs(plan.part.value, [row.text or "" for _, row in top])
     elif plan.part.kind is Modality.TEXT:
@@ -146,9 +146,9 @@ def judge(
         logits = reranker.score_media(plan.part.value, collection.tokens.get(ids), modality)
     else:
         assert query_tokens is not None
-        logits = reranker.score_texts(query_tokens, [row.text or "" for _, row in top], told_of)
-    scores = match_scores(reranker, logits, np.array([cosine for cosine, _ in top]), told_of)
-    chances = reranker.probability(scores, told_of)
+        logits = reranker.score_texts(query_tokens, [row.text or "" for _, row in top], media)
+    scores = match_scores(reranker, logits, np.array([cosine for cosine, _ in top]), media)
+    chances = reranker.probability(scores, media)
     order = np.lexsort((np.array([row.vector_id for _, row in top]), -scores.astype(np.float64)))
     judged = []
     for place in order.tolist():
@@ -171,7 +171,7 @@ def planned(
     modalities: Many[Modality],
     rerank: bool | None,
 ) -> tuple[Plan | None, list[str]]:
-    """The plan of a query where ``rerank`` is what the user said of it, and what the user should know.
+    """The plan of a query, and warnings. ``rerank`` is ``--rerank``, ``--no-rerank`` or neither (``None``).
 
     ``None``: rerank where that is possible and no candidate's text has to be read for it. ``True`` raises what stands
     in the way; so does a ``min_probability``, as ``UsageError``.
@@ -185,7 +185,7 @@ def planned(
         if reranker is None:
             raise ModelError(f"model {encoder.spec}: has no reranker; search without --rerank")
         if not rerank and not chance:
-            # reading 64 texts anew takes seconds, and of long ones the reader sees the beginning
+            # reading 64 texts takes seconds, and of long ones the reader sees the beginning
             modalities = [modality for modality in modalities if modality is not Modality.TEXT]
         plan = make_plan(query, encoder, reranker, collection, modalities)
         lacking = reranker.missing()

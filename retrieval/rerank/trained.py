@@ -33,10 +33,10 @@ from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 
 _PAIRS = 256  # that go through the language model at once
-_TOLD_AT_ONCE = 32  # media; their keys and values are kept meanwhile
+_CAPTIONED_AT_ONCE = 32  # pictures; their keys and values stay in memory meanwhile
 _KEPT_TEXTS = 4096  # of about 20 kB each
 #: Nearest names that the language model chooses from.
-_NAMES_TOLD = 8
+_NAMES_READ = 8
 
 
 class TrainedReranker:
@@ -45,7 +45,7 @@ class TrainedReranker:
     def __init__(self, model: Path, config: RerankerConfig, device: str = "auto") -> None:
         self._model = model
         self.config = config
-        self._asked_device = device
+        self._device_name = device
         self._read: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     @property
@@ -86,7 +86,7 @@ class TrainedReranker:
         """Keep the states of texts, up to 4,096 of them."""
         reader, _ = self._language
         some = list(dict.fromkeys(texts))[:_KEPT_TEXTS]
-        for text in some:  # the ones asked for are the last to be forgotten
+        for text in some:  # these are the last to be dropped
             if (kept := self._read.pop(text, None)) is not None:
                 self._read[text] = kept
         for start in range(0, len(some), 32):
@@ -131,8 +131,8 @@ class TrainedReranker:
 
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """Scores -> calibrated match probabilities."""
-        said = self.config.calibration[modality]
-        slope, intercept = said["slope"], said["intercept"]
+        fit = self.config.calibration[modality]
+        slope, intercept = fit["slope"], fit["intercept"]
         return np.asarray(sigmoid(slope * scores + intercept), dtype=np.float32)
 
     def require_captions(self) -> None:
@@ -172,7 +172,7 @@ class TrainedReranker:
         """Words for each row of tokens ``(n, row_bytes)``; ``vectors`` ``(n, dim)``: the dual encoder's of the same.
 
         Where the model has names, one of the nearest to the picture: that which is nearest and which the language model
-        would most likely tell of it; unsure below the least probability of ``reranker.json``, where that has one. Else
+        would most likely write of it; unsure below the least probability of ``reranker.json``, where that has one. Else
         by beam search; scores are divided by the length. Raises :class:`ModelError` where the reranker was trained to
         judge alone.
         """
@@ -183,19 +183,19 @@ class TrainedReranker:
         reader, scorer = self._language
         media = self._media(tokens)
         found: list[Guess] = []
-        for start in range(0, len(media), _TOLD_AT_ONCE):
-            some = media[start : start + _TOLD_AT_ONCE]
+        for start in range(0, len(media), _CAPTIONED_AT_ONCE):
+            some = media[start : start + _CAPTIONED_AT_ONCE]
             if names is None:
                 with mixed_precision(self._device):
                     found += [weighed(words) for words in beam_search(reader, scorer, some, beams, max_words)]
                 continue
             with mixed_precision(self._device):
                 rows = scorer.joint_media(some).float().cpu().numpy()
-            own = None if vectors is None else vectors[start : start + _TOLD_AT_ONCE]
-            candidates = names.nearest(rows, own, _NAMES_TOLD)
+            own = None if vectors is None else vectors[start : start + _CAPTIONED_AT_ONCE]
+            candidates = names.nearest(rows, own, _NAMES_READ)
             self._states(reader, [name for near in candidates for name, _ in near])  # many at once are read faster
             for one, near in zip(some, candidates, strict=True):
-                if not near:  # no name of the file may be said
+                if not near:  # no name of the file may be in a caption
                     found.append(Guess(""))
                     continue
                 states = self._states(reader, [name for name, _ in near])
@@ -213,7 +213,7 @@ class TrainedReranker:
         return weighed(words, naming_probability(naming, nearness), naming["least"])
 
     def _states(self, reader: Reader, texts: Sequence[str]) -> TextStates:
-        """Of texts after the lower layers; the latest are kept, because captions are asked about again."""
+        """Of texts after the lower layers; the latest stay in memory, as captions come again."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._read]
         for start in range(0, len(missing), 32):
             part = missing[start : start + 32]
@@ -254,7 +254,7 @@ class TrainedReranker:
 
     @cached_property
     def _device(self) -> torch.device:
-        return choose_device(self._asked_device)
+        return choose_device(self._device_name)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -262,8 +262,8 @@ class TrainedReranker:
 
     @cached_property
     def _language(self) -> tuple[Reader, Scorer]:
-        said = dict(self.config.language_model)
-        reader = Reader(language_model_directory(said.pop("source"), fetch=False), **said, dtype=self._dtype)
+        settings = dict(self.config.language_model)
+        reader = Reader(language_model_directory(settings.pop("source"), fetch=False), **settings, dtype=self._dtype)
         if self.config.lora is not None:
             reader.add_lora(LoraSpec(**{**self.config.lora, "targets": tuple(self.config.lora["targets"])}))
             fill_part(self._model, self.config, LORA, reader.upper_layers)

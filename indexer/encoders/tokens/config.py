@@ -66,7 +66,7 @@ class MediaSources:
 
 @dataclass(frozen=True)
 class RerankerConfig:
-    """What ``reranker.json`` says."""
+    """The settings of ``reranker.json``."""
 
     encoder: str
     """Fingerprint of the dual encoder whose towers it reads, and whose candidates it was trained on."""
@@ -83,7 +83,7 @@ class RerankerConfig:
     sha256: str
     """Of the weights."""
     captions: bool = True
-    """Whether its captions are of use; after a short training the language model still tells what it always does."""
+    """Whether its captions are of use; after a short training the language model still writes what it always does."""
     lora: dict[str, Any] | None = None
     """Adapters in the language model's upper layers (:class:`LoraSpec`); none: the layers are locked."""
     names: str = ""
