@@ -1,0 +1,1 @@
+"""Corpus -> encode -> commit, and what fills in captions later."""
