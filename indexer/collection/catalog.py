@@ -647,7 +647,7 @@ class Catalog:
                 self._connection.execute(sa.insert(_segments), segments)
             self._keep_file_ids((record.item.key, record.item.file_id) for record in by_key.values())
 
-    def put_generated(self, captions: Sequence[GeneratedCaption]) -> None:
+    def put_generated(self, captions: Iterable[GeneratedCaption]) -> None:
         """Give pictures the captions that a model made, marked as such, each with a text segment for its vector."""
         with self.transaction():
             for one in captions:

@@ -17,8 +17,8 @@ import contextlib
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +38,14 @@ from indexer.collection.description import (
     parse_description,
     read_description,
 )
+from indexer.collection.entries import CaptionEntry, Entry
 from indexer.collection.index_file_manager import AskingOf, IndexKeeper, OnIndexing
-from indexer.collection.records import BadFile, Record
+from indexer.collection.records import BadFile, GeneratedCaption, Record
 from indexer.collection.row_store import Checksums, RowStore, VectorStore, rows_per_shard
 from indexer.collection.token_store import TokenStore
 from indexer.collection.verify import Problem, repair, verify
 from indexer.durable import make_way, replace_text, storage_error, storage_errors, sync_folder
-from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
     CollectionLocked,
@@ -53,15 +54,12 @@ from indexer.errors import (
     IndexDamaged,
     StorageError,
 )
-from indexer.items import Embeddings, Item, Modality, Scalar, Segment
+from indexer.items import Item
 from indexer.media.text.token_passages import PassageRule
 from indexer.names import nfc
 from indexer.reading import lost_target, misplaced, read_errors, status
 
-__all__ = ["Collection", "Entry", "Problem"]
-
-#: An embedding is of unit length to within this (half-precision models are a little off).
-UNIT_TOLERANCE = 1e-2
+__all__ = ["CaptionEntry", "Collection", "Entry", "Problem"]
 
 _DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
     DESCRIPTION_NAME, "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
@@ -83,21 +81,6 @@ class MayBeInterrupted(Protocol):
 
 
 Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``.
-
-    ``tokens[i]`` are its packed media tokens: for pictures and sounds, where the collection keeps them.
-    """
-
-    item: Item
-    content_hash: str
-    facts: Mapping[str, Scalar]
-    segments: tuple[Segment, ...]
-    vectors: Embeddings
-    tokens: TokenRows | None = None
 
 
 class Collection:
@@ -533,30 +516,44 @@ class Collection:
                 store.rewind(before)
             raise
 
-    def commit(self, entries: Sequence[Entry]) -> None:
-        """Store items with their vectors and tokens, durably when this returns; one of the same key is replaced.
+    def commit(self, entries: Sequence[Entry], captions: Sequence[CaptionEntry] = ()) -> None:
+        """Store items, and captions made for stored pictures, with their vectors: durably when this returns.
+
+        The only code that adds vectors. An item of the same key is replaced. The rows of vectors and tokens are
+        appended and synced first, entries before captions; then one catalog transaction names and counts them.
 
         Raises ``StorageError`` (disk full) with all earlier commits kept, and ``ValueError`` for vectors that
         are not finite, not of unit length or not as many as the segments, and for tokens that do not fit.
         """
         entries = list({entry.item.key: entry for entry in entries}.values())
         for entry in entries:
-            _check(entry, self.dim)
-            _check_tokens(entry, self.token_spec)
+            entry.check(self.dim, self.token_spec)
+        for caption in captions:
+            caption.check(self.dim)
         with self.transaction():
             at = self.catalog.vector_count
-            if entries:
-                self.vectors.append(np.concatenate([entry.vectors for entry in entries]), at=at)
-                if self.tokens is not None:
-                    self.tokens.append(
-                        np.concatenate([_token_rows(entry, self.tokens.dim) for entry in entries]), at=at
-                    )
+            if entries or captions:
+                self._append_rows(entries, captions, at)
             records = []
             for entry in entries:
                 records.append(Record(entry.item, entry.content_hash, entry.facts, entry.segments, at))
                 at += len(entry.segments)
             self.catalog.put(records)
-            self.catalog.set_meta(vector_count=at)
+            self.catalog.put_generated(
+                GeneratedCaption(caption.item_id, caption.caption, caption.model, at + place)
+                for place, caption in enumerate(captions)
+            )
+            self.catalog.set_meta(vector_count=at + len(captions))
+
+    def _append_rows(self, entries: Sequence[Entry], captions: Sequence[CaptionEntry], at: int) -> None:
+        """Append the vectors of ``entries``, then of ``captions``, from row ``at`` on, and as many rows of tokens."""
+        vectors = [entry.vectors for entry in entries] + [caption.vector[None] for caption in captions]
+        self.vectors.append(np.concatenate(vectors), at=at)
+        if self.tokens is not None:
+            width = self.tokens.dim
+            tokens = [entry.token_rows(width) for entry in entries]
+            tokens.append(np.zeros((len(captions), width), dtype=np.uint8))  # words have none
+            self.tokens.append(np.concatenate(tokens), at=at)
 
     def touch(self, items: Sequence[Item]) -> None:
         """Write again what the items say of themselves (time, captions, metadata); their vectors stay."""
@@ -738,33 +735,6 @@ def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[Vec
     width = description.tokens.row_bytes
     rows = max(1, rows * description.dim * vectors.dtype.itemsize // width)
     return vectors, TokenStore(path / _TOKENS, dim=width, shard_rows=rows, **common)
-
-
-def _check(entry: Entry, dim: int) -> None:
-    if entry.vectors.shape != (len(entry.segments), dim) or not entry.segments:
-        raise ValueError(
-            f"{entry.item.key}: {len(entry.segments)} segments need vectors of shape "
-            f"({len(entry.segments)}, {dim}), got {entry.vectors.shape}"
-        )
-    lengths = np.linalg.norm(entry.vectors, axis=1)
-    if not bool(np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)):  # false for NaN, too
-        raise ValueError(f"{entry.item.key}: its vectors are not of unit length")
-
-
-def _check_tokens(entry: Entry, spec: TokenSpec | None) -> None:
-    """Pictures and sounds have tokens where the collection keeps them; nothing else has."""
-    if spec is None or entry.item.modality is Modality.TEXT:
-        if entry.tokens is not None:
-            raise ValueError(f"{entry.item.key}: has media tokens, and there is no place for them")
-        return
-    wanted = (len(entry.segments), spec.row_bytes)
-    if entry.tokens is None or entry.tokens.shape != wanted or entry.tokens.dtype != np.uint8:
-        got = "none" if entry.tokens is None else f"{entry.tokens.dtype} {entry.tokens.shape}"
-        raise ValueError(f"{entry.item.key}: needs media tokens, uint8 of shape {wanted}, got {got}")
-
-
-def _token_rows(entry: Entry, width: int) -> TokenRows:
-    return np.zeros((len(entry.segments), width), dtype=np.uint8) if entry.tokens is None else entry.tokens
 
 
 def _size_bytes(folder: Path) -> int:
