@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +29,14 @@ from indexer.collection.description import (
     read_description,
 )
 from indexer.collection.entries import CaptionEntry, Entry
-from indexer.collection.index_file_manager import AskingOf, IndexKeeper, OnIndexing
+from indexer.collection.index_file_manager import AskingOf, IndexFileManager, OnIndexing
 from indexer.collection.records import BadFile, GeneratedCaption, Record
+from indexer.collection.repair import repair_rows
 from indexer.collection.row_store import RowStore, VectorStore, rows_per_shard
+from indexer.collection.stats import collection_stats
 from indexer.collection.token_store import TokenStore
-from indexer.collection.verify import Problem, repair, verify
-from indexer.durable import replace_text, storage_errors, sync_folder
+from indexer.collection.verify import REPAIR, Problem, verify
+from indexer.durable import make_way, replace_text, storage_errors, sync_folder
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
@@ -47,6 +48,7 @@ from indexer.errors import (
 from indexer.items import Item
 from indexer.media.text.token_passages import PassageRule
 from indexer.names import nfc
+from indexer.reading import misplaced
 
 __all__ = ["CaptionEntry", "Collection", "Entry", "Problem"]
 
@@ -87,7 +89,7 @@ class Collection:
         """What was found damaged and worked around; the message has the remedy."""
         self._description = description
         self._lock_file = lock
-        self._keeper = IndexKeeper(self, path / layout.INDEX_NAME)
+        self._index_file = IndexFileManager(path / layout.INDEX_NAME, catalog, vectors, self.warnings)
         self._lock = threading.RLock()
 
     # -- opening and closing --------------------------------------------------------------------------------
@@ -298,11 +300,8 @@ class Collection:
                 raise CollectionError(f"{self.path}: was made anew by another process; open it again")
             before = (self.vectors.generation, self.vectors.count, self.count)
             self.catalog.refresh()
-            old = self.vectors
-            self.vectors, self.tokens = layout.open_stores(self.path, self._description, self.catalog)
+            self._use(*layout.open_stores(self.path, self._description, self.catalog))
             self._map_rows()
-            if old.generation != self.vectors.generation:
-                self._keeper.forget()
             return before != (self.vectors.generation, self.vectors.count, self.count)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -397,36 +396,12 @@ class Collection:
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes, fit for JSON."""
-        items, segments = self.catalog.count_items(), self.catalog.count_segments()
-        live, committed = sum(segments.values()), self.vectors.count
-        facts = self._keeper.facts()
-        return {
-            "path": str(self.path),
-            "model": self.encoder_spec,
-            "fingerprint": self.fingerprint,
-            "dim": self.dim,
-            "metric": self._description.metric,
-            "created_at": self._description.created_at,
-            "items": {str(modality): n for modality, n in items.items()},
-            "segments": {str(modality): n for modality, n in segments.items()},
-            "skipped": len(self.catalog.bad_files()),
-            "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
-            "tokens": None
-            if self.token_spec is None
-            else {
-                "count": self.token_spec.count,
-                "width": self.token_spec.width,
-                "bytes_per_item": self.token_spec.row_bytes,
-            },
-            "passages": None if self.passage_rule is None else asdict(self.passage_rule),
-            "index": None if facts is None else facts.kind,
-            "index_facts": None if facts is None else facts.to_json(),
-            "bytes": layout.size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),
-        }
+        facts = self._index_file.facts()
+        return collection_stats(self.path, self._description, self.catalog, self.vectors, self.tokens, facts)
 
     def index_lines(self) -> list[str]:
         """What ``index.faiss`` is and what its recall was measured to be, for people; none where it is missing."""
-        facts = self._keeper.facts()
+        facts = self._index_file.facts()
         return [] if facts is None else facts.lines()
 
     # -- the index ------------------------------------------------------------------------------------------
@@ -438,7 +413,7 @@ class Collection:
         missing, or lacks too many, an exact index is made in memory (and damage noted in ``warnings``).
         """
         with self._lock:
-            return self._keeper.index(device)
+            return self._index_file.index(device)
 
     def save_index(
         self,
@@ -455,7 +430,7 @@ class Collection:
         """
         self._require_writable()
         with self._lock:
-            self._keeper.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
+            self._index_file.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -572,8 +547,7 @@ class Collection:
                     tokens.discard()
                 raise
             with self._lock:
-                self.vectors, self.tokens = fresh, tokens
-                self._keeper.forget()
+                self._use(fresh, tokens)
             for store in self._row_stores():
                 store.remove_others()
         self.catalog.compact()
@@ -600,7 +574,20 @@ class Collection:
         A catalog that SQLite cannot read is left to ``trimodal index --rebuild``.
         """
         self._require_writable()
-        return repair(self)
+        problems = self.verify()
+        if not problems or any(problem.remedy != REPAIR for problem in problems):
+            return []
+        repaired = repair_rows(self.catalog, self.vectors, self.tokens)
+        done = repaired.done
+        if repaired.compact:
+            before, after = self.compact()
+            done.append(f"vectors written anew, {after:,} of {before:,} rows")
+        self.catalog.forget_damaged_seal()
+        if misplaced(self.index_file) is not None:
+            make_way(self.index_file)
+        self.save_index(anew=True)
+        done.append("index.faiss written anew from the vectors")
+        return done
 
     # -- helpers --------------------------------------------------------------------------------------------
 
@@ -621,6 +608,11 @@ class Collection:
     def _row_stores(self) -> tuple[RowStore[Any], ...]:
         return (self.vectors,) if self.tokens is None else (self.vectors, self.tokens)
 
+    def _use(self, vectors: VectorStore, tokens: TokenStore | None) -> None:
+        """Read these rows from now on, of a newer commit or another generation."""
+        self.vectors, self.tokens = vectors, tokens
+        self._index_file.follow(vectors)
+
     def _map_rows(self) -> None:
         """Hold the files of a reader's commit open; when a writer compacts meanwhile, take the newer commit."""
         for _ in range(_ATTEMPTS):
@@ -634,7 +626,7 @@ class Collection:
                 return
             generation = self.vectors.generation
             self.catalog.refresh()
-            self.vectors, self.tokens = layout.open_stores(self.path, self._description, self.catalog)
+            self._use(*layout.open_stores(self.path, self._description, self.catalog))
             if self.vectors.generation == generation:
                 self.warnings += damage
                 return
