@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.ann.candidates import EXACT_ROWS
 from indexer.ann.file import IndexFacts, Tuning
-from indexer.ann.index import EXACT_ROWS, FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
+from indexer.ann.index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
 from indexer.ann.plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
 from indexer.ann.tuning import Asking, own_vectors, tuned
 from indexer.collection.catalog import Catalog
@@ -99,17 +100,17 @@ class IndexFileManager:
         asking: AskingOf = lambda: None,
         on_progress: OnIndexing = lambda done, total: None,
     ) -> None:
-        """Bring the file up to the last commit, of the kind that is right for the count and what is wished.
+        """Bring the file up to the last commit, of the kind that is right for the count and ``wish``.
 
-        With ``anew`` nothing of the old file is used but its wish. Raises ``StorageError``; ``UsageError`` for a wish
-        that can't be fulfilled.
+        With ``anew`` nothing of the old file is used but its options. Raises ``StorageError``; ``UsageError`` for
+        options that can't be fulfilled.
         """
         facts = self._usable(self._rows.vectors.generation)
         last = facts or self.facts()
-        asked_for = wish or IndexWish()
-        wish = asked_for if last is None else asked_for.over(last.wish)
+        given = wish or IndexWish()
+        wish = given if last is None else given.over(last.wish)
         count, dim = self._rows.count, self._rows.vectors.dim
-        plan = self._planned(count, dim, wish, asked_for)
+        plan = self._planned(count, dim, wish, given)
         index: VectorIndex | None = None
         if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
             measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, wish, asking)
@@ -119,7 +120,7 @@ class IndexFileManager:
             with contextlib.suppress(IndexDamaged):
                 index = load_index(self._file, device="cpu", rows=self._rows)[0]
         if plan.kind == "Flat":
-            on_progress = _untold
+            on_progress = _unreported
         if index is None:
             on_progress(0, count)
             index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
@@ -133,30 +134,30 @@ class IndexFileManager:
 
     # -- helpers --------------------------------------------------------------------------------------------
 
-    def _planned(self, count: int, dim: int, wish: IndexWish, asked_for: IndexWish) -> IndexPlan:
+    def _planned(self, count: int, dim: int, wish: IndexWish, given: IndexWish) -> IndexPlan:
         """The plan; where an earlier run's ``--memory`` has become too little, the smallest there is, and a warning."""
         try:
             return plan_index(count, dim, wish)
         except UsageError as error:
-            if asked_for.memory_bytes is not None or asked_for.kind is not None:
+            if given.memory_bytes is not None or given.kind is not None:
                 raise
-            told = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
-            self._warnings.append(IndexDamaged(told))
+            message = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
+            self._warnings.append(IndexDamaged(message))
             return smallest_plan(count, dim)
 
-    def _tune(self, index: VectorIndex, asked: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
-        """Measure with ``asked``; without it leave what captions have measured before, else ask with own vectors."""
+    def _tune(self, index: VectorIndex, queries: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
+        """Measure with ``queries``; without them keep what captions measured before, else measure with own vectors."""
         old = last.tuning if last is not None and last.kind == index.kind else None
-        if asked is None and last is not None and old is not None and old.queries == "captions":
+        if queries is None and last is not None and old is not None and old.queries == "captions":
             about_as_many = abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists
             if about_as_many and last.wish.recall == wish.recall:
                 index.tuning = replace(old, count=index.ntotal)
                 return
         most = searched_most(self._catalog)
-        if len(most) < EXACT_ROWS:  # so few are searched exactly: what all of them ask is measured
+        if len(most) < EXACT_ROWS:  # so few are searched exactly: the queries are measured against all of them
             most = self._catalog.vector_ids()
-        queries = own_vectors(self._rows, most) if asked is None else replace(asked, allowed=most)
-        tuned(index, self._rows, queries, wish.recall)
+        chosen = own_vectors(self._rows, most) if queries is None else replace(queries, allowed=most)
+        tuned(index, self._rows, chosen, wish.recall)
 
     def _load(self, device: str) -> VectorIndex:
         vectors, generation = self._rows.vectors, self._rows.vectors.generation
@@ -222,5 +223,5 @@ def rows_that_differ(index: VectorIndex, vectors: VectorStore, sample: int) -> i
     return index.differing(ids, vectors.get(ids))
 
 
-def _untold(done: int, total: int) -> None:
+def _unreported(done: int, total: int) -> None:
     """It is over at once."""
