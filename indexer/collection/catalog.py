@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from indexer.collection import inconsistencies
 from indexer.collection.catalog_reader import CatalogReader, chunks
-from indexer.collection.checksum import is_broken, seal, seal_is_damaged, seal_of
-from indexer.collection.records import GENERATED_BY, BadFile, GeneratedCaption, Record, clean, said
+from indexer.collection.checksum import checksum_file, checksum_is_damaged, is_corrupted, write_checksum
+from indexer.collection.records import GENERATED_BY, BadFile, GeneratedCaption, Record, clean, item_columns
 from indexer.collection.schema import (
     COUNT_COMMIT,
     FILE_IDS,
@@ -79,7 +79,7 @@ class Catalog(CatalogReader):
                         "bring it up to date: trimodal verify --repair"
                     )
                 if writable:
-                    catalog._corrupted = is_broken(path, catalog._commits())
+                    catalog._corrupted = is_corrupted(path, catalog._commits())
                     catalog._use_log()
                     catalog._migrate(version)
             except BaseException:
@@ -116,7 +116,7 @@ class Catalog(CatalogReader):
                     commits = self._commits()
             self._disconnect()
             if commits is not None:
-                seal(self.path, commits, broken=self._corrupted is True)
+                write_checksum(self.path, commits, corrupted=self._corrupted is True)
 
     @property
     def is_whole(self) -> bool:
@@ -157,7 +157,7 @@ class Catalog(CatalogReader):
                 next_id += 0 if old else 1
                 items.append(
                     {
-                        **said(record.item),
+                        **item_columns(record.item),
                         "item_id": item_id,
                         "content_hash": record.content_hash,
                         "added_at": old.added_at if old else datetime.now(UTC).isoformat(timespec="seconds"),
@@ -206,10 +206,10 @@ class Catalog(CatalogReader):
                 self._connection.execute(sa.insert(SEGMENTS), [segment])
 
     def touch(self, items: Sequence[Item]) -> None:
-        """Write again what each item says of itself; content, vectors and id stay."""
+        """Write again what is known of each item without reading it; content, vectors and id stay."""
         with self.transaction():
             for item in items:
-                self._connection.execute(sa.update(ITEMS).where(ITEMS.c.key == item.key).values(**said(item)))
+                self._connection.execute(sa.update(ITEMS).where(ITEMS.c.key == item.key).values(**item_columns(item)))
             self._keep_file_ids((item.key, item.file_id) for item in items)
             self._drop_stale_captions(item.key for item in items)
             self._forget_skipped(item.key for item in items)
@@ -222,7 +222,7 @@ class Catalog(CatalogReader):
             self._delete([item.key])
             self._forget_file_ids([old_key])
             self._keep_file_ids([(item.key, item.file_id)])
-            self._connection.execute(sa.update(ITEMS).where(ITEMS.c.key == old_key).values(**said(item)))
+            self._connection.execute(sa.update(ITEMS).where(ITEMS.c.key == old_key).values(**item_columns(item)))
             self._drop_stale_captions([item.key])
 
     def remove(self, keys: Iterable[str]) -> int:
@@ -278,9 +278,9 @@ class Catalog(CatalogReader):
                 )
             if pages != ["ok"]:
                 return [f"{self.path}: SQLite finds damage: {'; '.join(pages)}"]
-            if seal_is_damaged(self.path):
-                return [f"{seal_of(self.path)}: is damaged"]
-            if is_broken(self.path, self._commits()):
+            if checksum_is_damaged(self.path):
+                return [f"{checksum_file(self.path)}: is damaged"]
+            if is_corrupted(self.path, self._commits()):
                 return [f"{self.path}: SQLite finds damage: its bytes are not those that were written (crc32)"]
         problems = []
         for what, query in (
@@ -297,10 +297,10 @@ class Catalog(CatalogReader):
     def _segments_out_of_range(self) -> sa.Select[Any]:
         return inconsistencies.segments_out_of_range(self.vector_count)
 
-    def forget_damaged_seal(self) -> None:
+    def forget_damaged_checksum(self) -> None:
         """It is written anew when the catalog is closed."""
-        if seal_is_damaged(self.path):
-            make_way(seal_of(self.path))
+        if checksum_is_damaged(self.path):
+            make_way(checksum_file(self.path))
 
     def drop_inconsistent(self, vector_ids: Iterable[int] = ()) -> list[str]:
         """Remove what :meth:`check` finds, and the items of ``vector_ids``; returns their keys."""

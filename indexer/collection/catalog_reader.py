@@ -68,8 +68,8 @@ class CatalogReader(Database):
 
     def vector_ids(self, modality: Modality | None = None, where: Filter | None = None) -> NDArray[np.int64]:
         """The live vectors that pass, ascending int64. Do not write into the array: it may be kept."""
-        asked = ("vector_ids", modality, None if where is None else where.text)
-        cached = self._cache.get(asked)
+        key = ("vector_ids", modality, None if where is None else where.text)
+        cached = self._cache.get(key)
         if cached is not None:
             return np.asarray(cached, dtype=np.int64)
         # as one text: a million rows that come one by one take half a second
@@ -85,12 +85,12 @@ class CatalogReader(Database):
         except (ValueError, TypeError) as error:
             raise self._odd("a vector_id is no number", error) from error
         ids.setflags(write=False)
-        # of filters the latest: many queries ask with one, and a million rows take a second to look through
+        # of filters the latest: many queries use the same one, and a million rows take a second to look through
         with self._lock:
-            filters_kept = [key for key in self._cache if key[0] == "vector_ids" and key[2] is not None]
+            filters_kept = [old for old in self._cache if old[0] == "vector_ids" and old[2] is not None]
             if where is not None and len(filters_kept) >= _FILTERS_KEPT:
                 del self._cache[filters_kept[0]]
-            self._cache[asked] = ids
+            self._cache[key] = ids
         return ids
 
     def lookup(self, vector_ids: Iterable[int]) -> dict[int, Row]:

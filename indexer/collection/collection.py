@@ -219,7 +219,7 @@ class Collection:
     ) -> Collection:
         """The collection at ``path``, open for writing; an empty one where there is none.
 
-        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens goes on without,
+        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens stays without,
         and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a wrong
         model left is made anew for this one.
         """
@@ -380,7 +380,7 @@ class Collection:
                 raise IndexDamaged(f"{line}; run: trimodal verify --repair")
 
     def require_tokens(self, spec: TokenSpec) -> None:
-        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says: what a reranker asks first."""
+        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says, as a reranker needs them."""
         ours = self.token_spec
         if ours is None:
             raise CollectionError(
@@ -425,8 +425,8 @@ class Collection:
     ) -> None:
         """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
 
-        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds what
-        is wished. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds the
+        recall wanted. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
         """
         self._require_writable()
         with self._lock:
@@ -582,7 +582,7 @@ class Collection:
         if repaired.compact:
             before, after = self.compact()
             done.append(f"vectors written anew, {after:,} of {before:,} rows")
-        self.catalog.forget_damaged_seal()
+        self.catalog.forget_damaged_checksum()
         if misplaced(self.index_file) is not None:
             make_way(self.index_file)
         self.save_index(anew=True)

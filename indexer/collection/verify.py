@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from indexer.ann.index import load_index
 from indexer.collection.catalog import Catalog
+from indexer.collection.entries import UNIT_TOLERANCE
 from indexer.collection.index_file_manager import rows_that_differ
 from indexer.collection.row_store import RowStore, VectorStore
 from indexer.collection.token_store import TokenStore
@@ -28,8 +29,8 @@ REBUILD = "trimodal index --rebuild PATH..."
 BRING_BACK = "bring back what it leads to, or remove the link; then: trimodal verify --repair"
 MOVE_AWAY = "move it away; then: trimodal verify --repair"
 
-#: A stored embedding is of unit length to within this.
-_UNIT_TOLERANCE = 1.1e-2
+#: A stored embedding is of unit length to within this: a little more than what a commit takes.
+_STORED_TOLERANCE = 1.1 * UNIT_TOLERANCE
 #: Rows of the index that are compared with the vectors.
 _SAMPLE = 256
 
@@ -110,7 +111,7 @@ def bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], list
         lost += ids[~there].tolist()
         with np.errstate(all="ignore"):
             lengths = np.linalg.norm(vectors.get(ids[there]).astype(np.float64), axis=1)
-            unit = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # false for NaN
+            unit = np.abs(lengths - 1.0) <= _STORED_TOLERANCE  # false for NaN
         bad += ids[there][~unit].tolist()
     return lost, bad
 
