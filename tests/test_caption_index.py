@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from numpy.typing import NDArray
 from PIL import Image
 from trimodal.cli import app
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from indexer.build import captioning
 from indexer.build.captioning import fill_captions, require_captionable
 from indexer.build.run import BuildReport, CaptionReport, build
 from indexer.collection.collection import Collection
+from indexer.collection.entries import CaptionEntry
 from indexer.collection.records import GENERATED_BY, ItemRow
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
@@ -387,3 +389,18 @@ def test_a_collection_without_media_tokens_says_how_to_add_them(home: Path, medi
     done = run("index", media, "-c", home, "--caption")
     assert done.exit_code == 3
     assert "holds no media tokens, so its pictures can't be captioned" in done.stderr
+
+
+@pytest.mark.parametrize("vector", [np.full(64, 2.0), np.full(64, np.nan), np.eye(64)[0, :63]])
+def test_a_caption_with_a_vector_that_is_none_is_refused_and_nothing_is_stored(
+    home: Path, media: Path, vector: NDArray[np.float64]
+) -> None:
+    index(home, media)
+    with Collection.open(home, writable=True) as collection:
+        good = CaptionEntry(1, "a picture", "fake", np.eye(64, dtype=np.float32)[0])
+        bad = CaptionEntry(2, "a picture", "fake", vector.astype(np.float32))
+        rows = collection.vectors.count
+        with pytest.raises(ValueError, match="caption of item 2: needs a unit vector of shape"):
+            collection.commit((), [good, bad])
+        assert collection.vectors.count == rows
+    assert not any(captions(home).values())

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from indexer.collection import catalog as catalog_module
-from indexer.collection.catalog import MIGRATIONS, Catalog, Filter
+from indexer.collection import schema
+from indexer.collection.catalog import Catalog
+from indexer.collection.filter_sql import Filter
 from indexer.collection.records import BadFile, Record
+from indexer.collection.schema import MIGRATIONS
 from indexer.errors import CollectionError, FilterError, IndexDamaged
 from indexer.items import Item, Modality, Scalar, Segment
 
@@ -226,7 +230,7 @@ def test_a_catalog_on_a_read_only_folder_is_read(tmp_path: Path) -> None:
         "os.setgid(65534); os.setuid(65534); c = Catalog.open(Path(sys.argv[1])); print(c.keys()); c.close()"
     )
     command = [sys.executable, "-c", script, str(folder / "catalog.sqlite")]
-    root = str(Path(catalog_module.__file__).parents[1])
+    root = str(Path(catalog_module.__file__).parents[2])
 
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
@@ -242,7 +246,7 @@ def test_the_tables_declared_are_those_that_the_migrations_make(catalog: Catalog
             table: [row[1] for row in raw.execute(f"PRAGMA table_info({table})")]
             for (table,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
-    declared = {table.name: [column.name for column in table.c] for table in catalog_module._tables.sorted_tables}
+    declared = {table.name: [column.name for column in table.c] for table in schema.TABLES.sorted_tables}
 
     assert made == declared
     assert [number for number, _ in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
@@ -406,7 +410,7 @@ def test_no_word_of_a_filter_reaches_sqlite_as_sql(library: Catalog) -> None:
         "year >= 20201 and camera in ('Zweizack') and \"Shot By\" like 'Quark%' escape 'E' and length(good) = 77"
     )
 
-    sql = str(condition.condition.compile(dialect=catalog_module.sa.create_engine("sqlite://").dialect))
+    sql = str(condition.condition.compile(dialect=sa.create_engine("sqlite://").dialect))
 
     for word in ("20201", "Zweizack", "Quark", "Shot By", "camera", "77", "'E'"):
         assert word not in sql

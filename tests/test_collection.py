@@ -608,28 +608,28 @@ def test_a_writer_does_not_forget_that_the_catalog_was_changed(tmp_path: Path) -
             assert problem.remedy == "trimodal index --rebuild PATH..."
 
 
-def test_a_damaged_seal_is_told_and_written_anew(tmp_path: Path) -> None:
+def test_a_damaged_checksum_is_reported_and_written_anew(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    seal = tmp_path / "c" / "catalog.sqlite.crc"
-    text = seal.read_text()
+    checksum = tmp_path / "c" / "catalog.sqlite.crc"
+    text = checksum.read_text()
     for damaged in (text.replace("crc32", "crc33"), text[:-5], "7", "", text.replace('"commits": ', '"commits": 1')):
-        seal.write_text(damaged)
+        checksum.write_text(damaged)
         with Collection.open(tmp_path / "c", writable=True) as opened:
             (problem,) = opened.verify()
-            assert problem.what == f"{seal}: is damaged"
+            assert problem.what == f"{checksum}: is damaged"
             opened.repair()
             assert opened.verify() == []
-        assert seal.read_text() != damaged
+        assert checksum.read_text() != damaged
 
 
-def test_compacting_a_whole_catalog_leaves_no_seal_of_before(tmp_path: Path) -> None:
+def test_compacting_a_whole_catalog_leaves_no_checksum_of_before(tmp_path: Path) -> None:
     """As if killed after the database was written and before it was closed."""
     filled(tmp_path / "c").close()
-    seal = tmp_path / "c" / "catalog.sqlite.crc"
-    before = seal.read_bytes()
+    checksum = tmp_path / "c" / "catalog.sqlite.crc"
+    before = checksum.read_bytes()
     with Collection.open(tmp_path / "c", writable=True) as opened:
         opened.compact()
-    seal.write_bytes(before)
+    checksum.write_bytes(before)
     with Collection.open(tmp_path / "c") as opened:
         assert opened.verify() == []
 
@@ -642,14 +642,14 @@ def test_a_description_that_is_no_object_is_damaged(tmp_path: Path, text: str) -
         Collection.open(tmp_path / "c")
 
 
-def test_a_seal_of_an_earlier_commit_says_nothing(tmp_path: Path) -> None:
+def test_a_checksum_of_an_earlier_commit_says_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    seal = tmp_path / "c" / "catalog.sqlite.crc"
-    before = seal.read_bytes()
+    checksum = tmp_path / "c" / "catalog.sqlite.crc"
+    before = checksum.read_bytes()
     with Collection.open(tmp_path / "c", writable=True) as opened:
         opened.remove(["/media/000.png"])
-    assert seal.read_bytes() != before
-    seal.write_bytes(before)  # as after a kill before the new one was written
+    assert checksum.read_bytes() != before
+    checksum.write_bytes(before)  # as after a kill before the new one was written
     with Collection.open(tmp_path / "c") as opened:
         assert opened.verify() == []
 

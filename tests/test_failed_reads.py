@@ -20,7 +20,7 @@ import pytest
 from small_media import entry, index, new_collection, picture, pictures, unit_rows
 
 from indexer.collection.catalog import Catalog
-from indexer.collection.checksum import seal_of
+from indexer.collection.checksum import checksum_file
 from indexer.collection.collection import Collection
 from indexer.corpus.pruning import is_gone
 from indexer.encoders.fake import FakeEncoder
@@ -175,13 +175,13 @@ def test_a_catalog_that_was_written_without_a_log_gets_one_and_is_not_taken_for_
     path = made(tmp_path / "c")
     with contextlib.closing(sqlite3.connect(path / "catalog.sqlite")) as raw:
         assert raw.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
-    seal_of(path / "catalog.sqlite").unlink()
+    checksum_file(path / "catalog.sqlite").unlink()
     with contextlib.closing(Catalog.open(path / "catalog.sqlite", writable=True)) as catalog:
         raw_connection: Any = catalog._connection.connection.driver_connection
         raw_connection.execute("PRAGMA journal_mode = DELETE")
         with catalog.transaction():
             pass
-    assert seal_of(path / "catalog.sqlite").is_file()
+    assert checksum_file(path / "catalog.sqlite").is_file()
 
     for _ in range(2):
         with Collection.open(path, writable=True) as opened:

@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from small_media import unit_rows
 
-from indexer.ann import index as faiss_index
+from indexer.ann import candidates, gpu
 from indexer.ann.brute_force import ArrayRows
+from indexer.ann.candidates import Candidates
 from indexer.ann.file import Tuning
-from indexer.ann.index import FLAT_LIMIT, CpuIndex, VectorIndex, build_index, index_of, load_index, read_facts
+from indexer.ann.index import FLAT_LIMIT, FaissIndex, VectorIndex, build_index, index_of, load_index, read_facts
 from indexer.ann.plan import IndexPlan, IndexWish, plan_index
 from indexer.ann.tuning import own_vectors, tuned
 from indexer.errors import IndexDamaged, UsageError
@@ -73,7 +74,7 @@ def test_only_allowed_rows_are_found_and_all_of_them_are(n_allowed: int) -> None
 def test_large_allowed_sets_go_through_a_bitmap_with_the_same_result(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_index, "EXACT_ROWS", 100)
+    monkeypatch.setattr(candidates, "EXACT_ROWS", 100)
     rows, queries = unit_rows(3_003, 16), unit_rows(5, 16, seed=1)
     allowed = np.flatnonzero(np.random.default_rng(2).random(3_003) < share)
 
@@ -192,7 +193,7 @@ def test_a_graph_walks_through_rows_that_are_not_allowed(graph: tuple[VectorInde
     index, rows = graph
     queries = unit_rows(50, 12, seed=1)
     allowed = np.flatnonzero(np.random.default_rng(2).random(len(rows)) < share)
-    assert len(allowed) > faiss_index.EXACT_ROWS
+    assert len(allowed) > candidates.EXACT_ROWS
 
     _, ids = index.search(queries, 10, allowed)
 
@@ -303,7 +304,7 @@ def test_rows_that_lie_elsewhere_than_the_query_are_found_too(clusters: tuple[Ve
     index, rows = clusters
     queries = rows[24_000:24_060] if far else rows[:60]
     allowed = np.arange(24_000) if far else np.arange(24_000, len(rows))
-    assert len(allowed) >= faiss_index.EXACT_ROWS
+    assert len(allowed) >= candidates.EXACT_ROWS
 
     _, ids = index.search(queries, 10, allowed)
 
@@ -321,7 +322,7 @@ def test_filters_of_every_selectivity_find_the_best_that_pass(clusters: tuple[Ve
     _, ids = index.search(queries, 5, allowed)
 
     expected = brute_force(rows, queries, 5, allowed)[1]
-    if len(allowed) < faiss_index.EXACT_ROWS:
+    if len(allowed) < candidates.EXACT_ROWS:
         assert np.array_equal(ids, expected)
     else:
         assert recall(ids, expected) > 0.9
@@ -481,7 +482,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_auto_and_cpu_give_a_cpu_index_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index.faiss, "get_num_gpus", lambda: 0)
+    monkeypatch.setattr(gpu.faiss, "get_num_gpus", lambda: 0)
 
     assert build_index(8, 1, "auto").device == "cpu"
     assert build_index(8, 1, "cpu").device == "cpu"
@@ -491,7 +492,7 @@ def test_auto_and_cpu_give_a_cpu_index_where_there_is_no_gpu(monkeypatch: pytest
 def test_asking_for_a_gpu_that_is_not_there_is_an_error_with_the_remedy(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_index.faiss, "get_num_gpus", lambda: 0)
+    monkeypatch.setattr(gpu.faiss, "get_num_gpus", lambda: 0)
 
     with pytest.raises(UsageError, match=rf"--device {device}: .*use --device cpu, or pip install 'trimodal\[gpu\]'"):
         build_index(8, 1, device)
@@ -543,8 +544,8 @@ class FakeGpus:
 
 
 def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus = FakeGpus(faiss_index.faiss)
-    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    gpus = FakeGpus(gpu.faiss)
+    monkeypatch.setattr(gpu, "faiss", gpus)
     rows = unit_rows(500, 16)
     index = build_index(16, 500, "cuda:1")
     index.add(rows[:400])
@@ -568,13 +569,13 @@ def test_a_gpu_answers_searches_over_all_rows_and_the_cpu_those_over_some(monkey
 
 
 def test_a_gpu_without_room_leaves_the_search_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus = FakeGpus(faiss_index.faiss)
+    gpus = FakeGpus(gpu.faiss)
 
     def full(*_: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(gpus, "GpuIndexFlatIP", full)
-    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    monkeypatch.setattr(gpu, "faiss", gpus)
     rows = unit_rows(100, 16)
     index = build_index(16, 100, "cuda")
     index.add(rows)
@@ -584,8 +585,8 @@ def test_a_gpu_without_room_leaves_the_search_to_the_cpu(monkeypatch: pytest.Mon
 
 
 def test_several_gpus_hold_a_part_each_and_answer_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus = FakeGpus(faiss_index.faiss)
-    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    gpus = FakeGpus(gpu.faiss)
+    monkeypatch.setattr(gpu, "faiss", gpus)
     rows = unit_rows(501, 16)
     index = build_index(16, 501, "cuda")
     index.add(rows)
@@ -598,8 +599,8 @@ def test_a_large_collection_is_on_the_gpu_in_float16_and_filters_run_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, clusters: tuple[VectorIndex, Rows]
 ) -> None:
     of_cpu, rows = clusters
-    gpus = FakeGpus(faiss_index.faiss)
-    monkeypatch.setattr(faiss_index, "faiss", gpus)
+    gpus = FakeGpus(gpu.faiss)
+    monkeypatch.setattr(gpu, "faiss", gpus)
     index = build_index(rows.shape[1], len(rows), "cuda:0", plan=of_cpu.plan, rows=ArrayRows(rows))
     index.add(rows)
 
@@ -612,7 +613,7 @@ def test_a_large_collection_is_on_the_gpu_in_float16_and_filters_run_on_the_cpu(
 
 @pytest.mark.gpu
 def test_a_real_gpu_gives_what_the_cpu_gives() -> None:
-    if not hasattr(faiss_index.faiss, "index_cpu_to_gpu") or faiss_index.faiss.get_num_gpus() == 0:
+    if not hasattr(gpu.faiss, "index_cpu_to_gpu") or gpu.faiss.get_num_gpus() == 0:
         pytest.skip("this FAISS has no GPU")
     rows, queries = unit_rows(30_000, 64), unit_rows(20, 64, seed=1)
     index = build_index(64, 100, "cuda")
@@ -623,29 +624,30 @@ def test_a_real_gpu_gives_what_the_cpu_gives() -> None:
 
 
 def test_the_cpu_index_is_a_vector_index() -> None:
-    index: VectorIndex = CpuIndex(faiss_index.faiss.IndexFlatIP(4), plan_index(0, 4))
+    index: VectorIndex = FaissIndex(Candidates(gpu.faiss.IndexFlatIP(4), plan_index(0, 4)))
 
     assert index.ntotal == 0
 
 
 @pytest.mark.parametrize("storage", ["int8", "disk"])
 def test_lists_found_by_a_graph_are_those_that_comparing_finds(monkeypatch: pytest.MonkeyPatch, storage: Any) -> None:
-    monkeypatch.setattr(faiss_index, "EXACT_ROWS", 100)
+    monkeypatch.setattr(candidates, "EXACT_ROWS", 100)
     draw = np.random.default_rng(0)
     rows = unit_rows(200, 64)[draw.integers(200, size=6_000)] + 0.6 * unit_rows(6_000, 64, seed=1)
     rows = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
     queries, plan = unit_rows(60, 64, seed=2), IndexPlan("IVF", storage, 128, 6_000)
     index = build_index(64, 6_000, "cpu", plan=plan, rows=ArrayRows(rows))
     index.add(rows[:5_900])
-    assert isinstance(index, CpuIndex)
+    assert isinstance(index, FaissIndex)
+    finder = index.candidates
     index.tuning = Tuning(8, 8.0)
     compared = index.search(queries, 10)
-    assert not index._parameters or "_graphed" not in index.__dict__  # 128 lists: too few
+    assert not finder._parameters or "_graphed" not in finder.__dict__  # 128 lists: too few
 
-    monkeypatch.setattr(faiss_index, "_CENTRES_IN_A_GRAPH", 64)
-    index._parameters.clear()
+    monkeypatch.setattr(candidates, "_CENTRES_IN_A_GRAPH", 64)
+    finder._parameters.clear()
     walked = index.search(queries, 10)
-    assert "_graphed" in index.__dict__ and index._graphed is not None
+    assert "_graphed" in finder.__dict__ and finder._graphed is not None
     same = np.mean([len({*a} & {*b}) / 10 for a, b in zip(compared[1].tolist(), walked[1].tolist(), strict=True)])
     assert same > 0.98
     shared = compared[1] == walked[1]
@@ -653,6 +655,6 @@ def test_lists_found_by_a_graph_are_those_that_comparing_finds(monkeypatch: pyte
 
     index.add(rows[5_900:])  # what is added afterwards is found through the graph, too
     assert (index.search(rows[5_900:], 1)[1][:, 0] == np.arange(5_900, 6_000)).mean() > 0.98
-    assert "_graphed" in index.__dict__
+    assert "_graphed" in finder.__dict__
     index.tuning = Tuning(128, 8.0)  # all lists: nothing to walk
-    assert index._unfiltered(128, 8.0)[0] is index._index
+    assert finder._unfiltered(128, 8.0)[0] is finder.index

@@ -78,12 +78,12 @@ def test_a_kind_that_is_none_is_told() -> None:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collection of some hundreds gets what one of many thousands gets."""
-    from indexer.ann import index as faiss_index
+    from indexer.ann import candidates
 
     monkeypatch.setattr(index_plan, "FLAT_LIMIT", 300)
     monkeypatch.setattr(index_keeper, "FLAT_LIMIT", 300)
     monkeypatch.setattr(index_keeper, "EXACT_ROWS", 200)
-    monkeypatch.setattr(faiss_index, "EXACT_ROWS", 200)
+    monkeypatch.setattr(candidates, "EXACT_ROWS", 200)
 
 
 def near(n: int, seed: int = 0) -> Rows:

@@ -143,7 +143,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
 def _filters(folder: Path, n: int) -> list[dict[str, Any]]:
     """Searches of the collection of ``n`` among the rows that ``--where share < x`` leaves."""
     from indexer.ann.brute_force import exact_top
-    from indexer.ann.index import EXACT_ROWS, EXACT_SHARE
+    from indexer.ann.candidates import EXACT_ROWS, EXACT_SHARE
     from indexer.collection.collection import Collection
 
     queries = np.load(folder / "queries.npy")[:200]

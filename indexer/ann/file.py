@@ -40,10 +40,10 @@ class Tuning:
     count: int = 0
     """Vectors that there were when it was measured."""
     queries: str = ""
-    """What asked: ``captions``, or ``vectors`` of the collection itself."""
+    """Which queries were used: ``captions``, or ``vectors`` of the collection itself."""
     n_queries: int = 0
     curve: tuple[dict[str, float], ...] = ()
-    """Every setting tried: breadth, refine, recall_at_10, ms (a query, all of them asked at once)."""
+    """Every setting tried: breadth, refine, recall_at_10, ms (a query, all of them at once)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,14 @@ class IndexFacts:
     def to_json(self) -> dict[str, Any]:
         """``"index_facts"`` of ``info --json``."""
         return {
-            "kind": self.kind, "vectors": self.ntotal, "storage": self.storage, "lists": self.lists,
+            "kind": self.kind,
+            "vectors": self.ntotal,
+            "storage": self.storage,
+            "lists": self.lists,
             "memory_bytes": self.plan.memory_bytes(self.ntotal, self.dim),
             "wish": {**asdict(self.wish), "target_recall": self.wish.recall},
             "tuning": None if self.tuning is None else asdict(self.tuning),
-        }  # fmt: skip
+        }
 
     def lines(self) -> list[str]:
         """The same for people: the index, what it finds, and the curve that was measured, fastest last."""
@@ -82,22 +85,22 @@ class IndexFacts:
         kept = "vectors looked at on disk" if self.storage == "disk" else f"{self.storage} in memory"
         lists = f"{self.lists:,} lists, " if self.lists else ""
         memory = self.plan.memory_bytes(self.ntotal, self.dim) / 2**20
-        told = [f"{self.kind} of {self.ntotal:,} vectors ({lists}{kept}; about {memory:,.0f} MB)"]
+        lines = [f"{self.kind} of {self.ntotal:,} vectors ({lists}{kept}; about {memory:,.0f} MB)"]
         if self.tuning is None or self.tuning.recall is None:
-            return [*told, "its recall was not measured"]
-        asked = f"{self.tuning.n_queries:,} {self.tuning.queries}"
-        told.append(
-            f"finds {self.tuning.recall:.1%} of the 10 nearest (wanted: {self.wish.recall:.0%}; measured with {asked})"
+            return [*lines, "its recall was not measured"]
+        used = f"{self.tuning.n_queries:,} {self.tuning.queries}"
+        lines.append(
+            f"finds {self.tuning.recall:.1%} of the 10 nearest (wanted: {self.wish.recall:.0%}; measured with {used})"
         )
-        told.append("breadth  refine  recall@10  ms a query")
+        lines.append("breadth  refine  recall@10  ms a query")
         for one in sorted(self.tuning.curve, key=lambda one: one["ms"]):
             chosen = (one["breadth"], one["refine"]) == (self.tuning.breadth, self.tuning.refine)
             bar = "▇" * round(20 * one["recall_at_10"])
-            told.append(
+            lines.append(
                 f"{one['breadth']:>7,.0f}  {one['refine']:>6g}  {one['recall_at_10']:>9.3f}  {one['ms']:>10.2f}  {bar}"
                 + (" ← used" if chosen else "")
             )
-        return told
+        return lines
 
 
 def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], facts: IndexFacts) -> None:
@@ -112,8 +115,8 @@ def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], 
             return file.write(data)
 
         put(take)
-        said = {**asdict(facts), "crc32": crc}
-        file.write(b"\n" + json.dumps({**said, _CHECK: crc32_of_json(said)}).encode())
+        values = {**asdict(facts), "crc32": crc}
+        file.write(b"\n" + json.dumps({**values, _CHECK: crc32_of_json(values)}).encode())
 
     replace_file(path, write)
 
@@ -161,12 +164,12 @@ def damaged(path: Path, what: str) -> IndexDamaged:
     return IndexDamaged(f"{path}: {what}; write it anew from the vectors: trimodal verify --repair")
 
 
-def _facts_of(said: dict[str, Any]) -> IndexFacts:
-    check = said.pop(_CHECK, None)
-    if check is not None and check != crc32_of_json(said):  # absent from what was written before there was one
+def _facts_of(values: dict[str, Any]) -> IndexFacts:
+    check = values.pop(_CHECK, None)
+    if check is not None and check != crc32_of_json(values):  # absent from what was written before there was one
         raise ValueError("another line than was written")
     known = {one.name for one in fields(IndexFacts)}
-    values = {name: value for name, value in said.items() if name in known}
+    values = {name: value for name, value in values.items() if name in known}
     values["wish"] = IndexWish(**values.get("wish", {}))
     tuning = values.get("tuning")
     values["tuning"] = None if tuning is None else Tuning(**{**tuning, "curve": tuple(tuning["curve"])})

@@ -30,7 +30,7 @@ _ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class IndexWish:
-    """What the user asked of the index; ``None``: nothing."""
+    """The options of the index that the user gave; ``None``: not given."""
 
     kind: Kind | Literal["auto"] | None = None
     memory_bytes: int | None = None
@@ -44,7 +44,7 @@ class IndexWish:
         return DEFAULT_TARGET_RECALL if self.target_recall is None else self.target_recall
 
     def over(self, before: IndexWish) -> IndexWish:
-        """This wish, and where it says nothing the one that the index was made with."""
+        """These options, and where one is not given that with which the index was made."""
         return IndexWish(
             before.kind if self.kind is None else self.kind,
             before.memory_bytes if self.memory_bytes is None else self.memory_bytes,
@@ -78,7 +78,7 @@ class IndexPlan:
 
 
 def parse_wish(kind: str | None, memory: str | None, target_recall: float | None) -> IndexWish:
-    """The wish of a command line: ``500MB``, ``2GB``, ``1.5 GiB``. Raises ``UsageError``."""
+    """The index options of a command line: ``500MB``, ``2GB``, ``1.5 GiB``. Raises ``UsageError``."""
     known: dict[str, Any] = {name.lower(): name for name in (*get_args(Kind), "auto")}
     if kind is not None and kind.lower() not in known:
         raise UsageError(f"--index-kind {kind}: is none of {', '.join(known.values())}")
@@ -87,10 +87,10 @@ def parse_wish(kind: str | None, memory: str | None, target_recall: float | None
     )
 
 
-def _bytes(said: str) -> int:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", said.lower())
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if found is None:
-        raise UsageError(f"--memory {said}: is no amount of memory; write it such as 500MB or 2GB")
+        raise UsageError(f"--memory {text}: is no amount of memory; write it such as 500MB or 2GB")
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
 
 
@@ -102,9 +102,9 @@ def plan_index(n: int, dim: int, wish: IndexWish | None = None) -> IndexPlan:
         if not wish.memory_bytes or plan.memory_bytes(n, dim) <= wish.memory_bytes:
             return plan
     least = min(plan.memory_bytes(n, dim) for plan in plans)
-    asked = f"an index of kind {wish.kind}" if wish.kind not in (None, "auto") else "the smallest index"
+    what = f"an index of kind {wish.kind}" if wish.kind not in (None, "auto") else "the smallest index"
     raise UsageError(
-        f"--memory {_megabytes(wish.memory_bytes or 0)}: {asked} of {n:,} vectors takes {_megabytes(least)}; allow more"
+        f"--memory {_megabytes(wish.memory_bytes or 0)}: {what} of {n:,} vectors takes {_megabytes(least)}; allow more"
         + ("" if wish.kind in (None, "auto", "IVF") else ", or use --index-kind IVF")
     )
 
@@ -126,7 +126,7 @@ def outgrown(plan: IndexPlan, n: int, dim: int, wish: IndexWish) -> bool:
 
 
 def _fitting_kinds(n: int, dim: int, wish: IndexWish) -> list[IndexPlan]:
-    """Plans that fulfil the wish but for its memory, the best first."""
+    """Plans that fulfil the options but for their memory, the best first."""
     flat = IndexPlan("Flat", built_for=n)
     graphs = [IndexPlan("HNSW", storage, built_for=n) for storage in ("float16", "int8")]
     lists = min(2 ** round(math.log2(2 * math.sqrt(max(1, n)))), max(1, n // _LEAST_A_LIST))

@@ -20,7 +20,7 @@ from indexer.items import Embeddings
 
 #: Recall is measured among that many nearest.
 K = 10
-#: Vectors of the collection that ask where nobody brings queries.
+#: Vectors of the collection that are used as queries where none are given.
 _ASKED = 300
 #: Candidates of the codes for each one that is looked at again.
 _REFINES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -38,7 +38,7 @@ _FEW_UP_TO = 0.96
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Queries ``(q, dim)`` to measure with, and which rows they are asked of."""
+    """Queries ``(q, dim)`` to measure with, and which rows they search."""
 
     vectors: Embeddings
     what: str
@@ -49,7 +49,7 @@ class Asking:
 
 
 def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> Asking:
-    """Some of the vectors themselves, each looking for its neighbours: where nobody else asks."""
+    """Some of the vectors themselves, each a query for its neighbours, where no other queries are given."""
     rows = np.arange(source.count) if allowed is None else allowed
     own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_ASKED, len(rows)), replace=False))]
     return Asking(source.get(own), "vectors", allowed, own)
@@ -65,8 +65,11 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
     target = min(target + _ROOM, 1.0 - _SAME)
     curve: list[dict[str, float]] = []
     common: dict[str, Any] = {
-        "margin": margin, "count": index.ntotal, "queries": asking.what, "n_queries": len(asking.vectors),
-    }  # fmt: skip
+        "margin": margin,
+        "count": index.ntotal,
+        "queries": asking.what,
+        "n_queries": len(asking.vectors),
+    }
 
     def measure(breadth: int, refine: float) -> float:
         index.tuning = Tuning(breadth, refine, **common)
@@ -74,10 +77,9 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
         scores, ids = index.search(asking.vectors, K + (asking.own is not None), asking.allowed)
         seconds = time.perf_counter() - started
         recall = _recall(scores, ids, least, near, asking.own)
-        curve.append({
-            "breadth": breadth, "refine": refine, "recall_at_10": round(recall, 4),
-            "ms": round(1e3 * seconds / len(asking.vectors), 4),
-        })  # fmt: skip
+        milliseconds = 1e3 * seconds / len(asking.vectors)
+        point = {"breadth": breadth, "refine": refine, "recall_at_10": round(recall, 4), "ms": round(milliseconds, 4)}
+        curve.append(point)
         return recall
 
     if index.kind == "HNSW":
@@ -92,7 +94,7 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
             best = max(best, recall)
 
     def alone(point: dict[str, float]) -> float:
-        """Seconds of searches one by one, as people ask, in the best of three rounds."""
+        """Seconds of searches one by one, as people search, in the best of three rounds."""
         index.tuning = Tuning(int(point["breadth"]), point["refine"], **common)
         rounds = []
         for _ in range(3):

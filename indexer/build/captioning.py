@@ -1,11 +1,11 @@
 """Captions for the pictures of a collection that have none, from the media tokens that it keeps: no file is opened.
 
-Who tells is passed in. A generated caption becomes the caption of the item, marked in its metadata
-(:data:`indexer.collection.records.GENERATED_BY`), and a second segment of it, a text with a vector of its own, by which it is found
-as text. A caption that is empty, for the model is unsure, or has a word that none may say
-(:mod:`indexer.unwanted_words`) is not stored. Pictures of one content get one telling. Every commit leaves the
-collection whole, so a killed run is continued by running it again. Knows nothing of rerankers or of how words are
-found.
+The captioner is passed in. A generated caption becomes the caption of the item, marked in its metadata
+(:data:`indexer.collection.records.GENERATED_BY`), and a second segment of it, a text with a vector of its own, by
+which the picture is found as text. A caption that is empty (the model is unsure) or holds an unwanted word
+(:mod:`indexer.unwanted_words`) is not stored. Pictures of one content get one caption. Every commit leaves the
+collection whole, so a killed run is resumed by running it again. Knows nothing of rerankers, of how words are
+found, or of how a commit is written.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from indexer.build.run import COMMIT_EVERY_S, CaptionReport
-from indexer.collection.collection import UNIT_TOLERANCE, Collection
+from indexer.build.tuning_queries import captions_asking
+from indexer.collection.collection import Collection
+from indexer.collection.entries import CaptionEntry, of_unit_length
+from indexer.collection.records import GENERATED_BY, Uncaptioned
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, ModelError
-from indexer.build.tuning_queries import captions_asking
 from indexer.items import Embeddings, Modality
-from indexer.collection.records import GENERATED_BY, GeneratedCaption, Uncaptioned
-from indexer.unwanted_words import is_unwanted
 from indexer.progress import Progress, silent
+from indexer.unwanted_words import is_unwanted
 
 #: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
 Captioner = Callable[[TokenRows, Embeddings], Sequence[str]]
@@ -127,23 +128,15 @@ class _Filling:
         return False
 
     def _commit(self) -> None:
-        """Write all that is pending in one commit; vectors and the empty rows of their tokens first."""
-        pending, collection = self.pending, self.collection
-        if pending:
-            vectors = self._vectors([words for _, words in pending])
-            with collection.transaction():
-                at = collection.catalog.vector_count
-                collection.vectors.append(vectors, at=at)
-                if collection.tokens is not None:
-                    collection.tokens.append(np.zeros((len(pending), collection.tokens.dim), dtype=np.uint8), at=at)
-                collection.catalog.put_generated(
-                    [
-                        GeneratedCaption(one.item_id, words, self.encoder.spec, at + place)
-                        for place, (one, words) in enumerate(pending)
-                    ]
-                )
-                collection.catalog.set_meta(vector_count=at + len(pending))
-            self.captioned += len(pending)
+        """Commit all that is pending, with the vectors of the captions."""
+        if self.pending:
+            vectors = self._vectors([words for _, words in self.pending])
+            captions = [
+                CaptionEntry(one.item_id, words, self.encoder.spec, vector)
+                for (one, words), vector in zip(self.pending, vectors, strict=True)
+            ]
+            self.collection.commit((), captions)
+            self.captioned += len(captions)
             self.pending = []
         self.committed_at = time.monotonic()
 
@@ -151,8 +144,7 @@ class _Filling:
         """Vectors of captions as passages, ``(n, dim)``; equal captions are encoded once."""
         distinct = list(dict.fromkeys(captions))
         rows = np.asarray(self.encoder.encode_passages(distinct), dtype=np.float32)
-        lengths = np.linalg.norm(rows, axis=-1)
-        if rows.shape != (len(distinct), self.encoder.dim) or not np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE):
+        if rows.shape != (len(distinct), self.encoder.dim) or not of_unit_length(rows):
             raise ModelError(
                 f"model {self.encoder.spec}: gave no unit vectors of shape ({len(distinct)}, {self.encoder.dim}) for "
                 "captions; use another --model"

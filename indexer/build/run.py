@@ -21,12 +21,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from indexer.build.prefetch import ReadAhead
-from indexer.media.reserve import Reserve, no_reserve
+from indexer.ann.plan import IndexWish, plan_index
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.build.prefetch import ReadAhead
+from indexer.build.tuning_queries import captions_asking
 from indexer.collection.collection import Collection, Entry
+from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
+from indexer.corpus.keys import APART, is_apart, key_apart, row_key
+from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 from indexer.corpus.walk import Corpus
-from indexer.media.content_hash import content_hash
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.tokens.format import token_encoder
 from indexer.encoders.trust import confirm_if_possible
@@ -41,18 +44,14 @@ from indexer.errors import (
     TrimodalError,
 )
 from indexer.files import FileId, display_path, one_line
-from indexer.media.held import Held
-from indexer.ann.plan import IndexWish, plan_index
-from indexer.build.tuning_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
-from indexer.items import DecodedItem, Item, Modality, Skipped
-from indexer.corpus.keys import APART, is_apart, key_apart, row_key
+from indexer.items import DecodedItem, Item, Modality, Place, Skipped
 from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
+from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode_parts
-from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
-from indexer.items import Place
+from indexer.media.held import Held
+from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.text.token_passages import cut_by
-from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 from indexer.progress import Progress, silent
 
 #: A commit is made at least this often while there is something to commit.
@@ -363,7 +362,7 @@ class _Build:
                     yield _ToRead(item, unread, stored)
 
     def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
-        """``item`` and what is stored of it, where a file and a row, or two rows, have one key (:mod:`indexer.corpus.keys`).
+        """``item`` and what is stored of it, where a file and a row, or two rows, have one key (``corpus.keys``).
 
         A stored row makes way for a file, under the key of a row apart; a row is given that key where another row has
         the usual one. Neither is lost.

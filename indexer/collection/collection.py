@@ -1,24 +1,15 @@
-"""One collection directory: create, open, commit, compact. Knows nothing of media files and models.
-
-    collection.json    what it is: schema version, encoder and fingerprint, dim, metric; written once, atomically
-    catalog.sqlite     items and segments; its transaction is the commit point
-    vectors/           the embeddings, append-only: the source of truth
-    tokens/            media tokens, row by row beside the vectors; only where it was created to keep them
-    index.faiss        derived from the vectors; may lag behind or be missing, and is then completed in memory
-    write.lock         held by the one writer; the system releases it when the writer dies
+"""One collection: create, open, commit, compact. Knows nothing of media files and models.
 
 A commit appends vectors and tokens and syncs them, then runs one catalog transaction that names them and counts them. A
-crash before the transaction leaves bytes that nothing refers to, which the next commit overwrites.
+crash before the transaction leaves bytes that nothing refers to, which the next commit overwrites. The files and their
+names are in :mod:`indexer.collection.layout`, what a commit takes in :mod:`indexer.collection.entries`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,47 +20,39 @@ import numpy as np
 
 from indexer.ann.index import VectorIndex
 from indexer.ann.plan import IndexWish
+from indexer.collection import layout
 from indexer.collection.catalog import Catalog
 from indexer.collection.description import (
     DESCRIPTION_NAME,
-    MEND_DESCRIPTION,
     SCHEMA_VERSION,
     Description,
-    parse_description,
     read_description,
 )
-from indexer.collection.index_file_manager import AskingOf, IndexKeeper
-from indexer.collection.records import BadFile, Record
-from indexer.collection.row_store import Checksums, RowStore, VectorStore, rows_per_shard
+from indexer.collection.entries import CaptionEntry, Entry
+from indexer.collection.index_file_manager import AskingOf, IndexFileManager
+from indexer.collection.records import BadFile, GeneratedCaption, Record
+from indexer.collection.repair import repair_rows
+from indexer.collection.row_store import RowStore, VectorStore, rows_per_shard
+from indexer.collection.stats import collection_stats
 from indexer.collection.token_store import TokenStore
-from indexer.collection.verify import Problem, repair, verify
-from indexer.durable import make_way, replace_text, storage_error, storage_errors, sync_folder
-from indexer.encoders.tokens.format import TokenRows, TokenSpec
+from indexer.collection.verify import REPAIR, Problem, verify
+from indexer.durable import make_way, replace_text, storage_errors, sync_folder
+from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
-    CollectionLocked,
     CollectionMissing,
     EncoderMismatch,
     IndexDamaged,
     StorageError,
 )
-from indexer.items import Embeddings, Item, Modality, Scalar, Segment
+from indexer.items import Item
 from indexer.media.text.token_passages import PassageRule
 from indexer.names import nfc
 from indexer.progress import Progress, silent
-from indexer.reading import lost_target, misplaced, read_errors, status
+from indexer.reading import misplaced
 
-__all__ = ["Collection", "Entry", "Problem"]
+__all__ = ["CaptionEntry", "Collection", "Entry", "Problem"]
 
-#: An embedding is of unit length to within this (half-precision models are a little off).
-UNIT_TOLERANCE = 1e-2
-
-_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK = (
-    DESCRIPTION_NAME, "catalog.sqlite", "vectors", "tokens", "index.faiss", "write.lock",
-)  # fmt: skip
-_OURS = frozenset((_DESCRIPTION, _CATALOG, _VECTORS, _TOKENS, _INDEX, _LOCK, "lost+found"))
-#: Beside the collection's directory while it is made anew.
-_REBUILDING, _REPLACED = ".rebuilding", ".replaced"
 #: Vectors moved at a time, and media tokens, which are wider.
 _CHUNK, _TOKEN_CHUNK = 16_384, 4_096
 #: How often a reader starts again when a writer compacts under it.
@@ -84,21 +67,6 @@ class MayBeInterrupted(Protocol):
 
 
 Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An item, encoded: ``vectors[i]`` (float32, unit length) is the embedding of ``segments[i]``.
-
-    ``tokens[i]`` are its packed media tokens: for pictures and sounds, where the collection keeps them.
-    """
-
-    item: Item
-    content_hash: str
-    facts: Mapping[str, Scalar]
-    segments: tuple[Segment, ...]
-    vectors: Embeddings
-    tokens: TokenRows | None = None
 
 
 class Collection:
@@ -122,7 +90,7 @@ class Collection:
         """What was found damaged and worked around; the message has the remedy."""
         self._description = description
         self._lock_file = lock
-        self._keeper = IndexKeeper(self, path / _INDEX)
+        self._index_file = IndexFileManager(path / layout.INDEX_NAME, catalog, vectors, self.warnings)
         self._lock = threading.RLock()
 
     # -- opening and closing --------------------------------------------------------------------------------
@@ -147,14 +115,14 @@ class Collection:
         there is one already, or when the folder holds other things, and ``IndexDamaged`` when it holds what is left
         of a collection whose description is gone.
         """
-        _refuse_other_files(path)
+        layout.refuse_other_files(path)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as cleanup:
-            lock = _take_lock(path)
+            lock = layout.take_lock(path)
             cleanup.callback(lock.release)
             if not replace and cls.exists(path):
-                _refuse_remains(path)
+                layout.refuse_remains(path)
                 raise CollectionError(
                     f"{path}: is a collection already; add to it (trimodal index PATH...) "
                     "or make it anew (trimodal index --rebuild PATH...)"
@@ -165,18 +133,24 @@ class Collection:
 
     @classmethod
     def _make(
-        cls, path: Path, lock: filelock.BaseFileLock, encoder_spec: str, fingerprint: str, dim: int,
-        tokens: TokenSpec | None, passages: PassageRule | None,
-    ) -> Collection:  # fmt: skip
+        cls,
+        path: Path,
+        lock: filelock.BaseFileLock,
+        encoder_spec: str,
+        fingerprint: str,
+        dim: int,
+        tokens: TokenSpec | None,
+        passages: PassageRule | None,
+    ) -> Collection:
         """An empty collection in the place of what is there; ``lock`` is held, and becomes the collection's."""
         with storage_errors(path):
-            _clear(path)
-            (path / _VECTORS).mkdir(exist_ok=True)
+            layout.clear(path)
+            (path / layout.VECTORS_NAME).mkdir(exist_ok=True)
             if tokens is not None:
-                (path / _TOKENS).mkdir(exist_ok=True)
+                (path / layout.TOKENS_NAME).mkdir(exist_ok=True)
             sync_folder(path)
         with contextlib.ExitStack() as cleanup:
-            catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / _CATALOG)))
+            catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / layout.CATALOG_NAME)))
             description = Description(
                 schema_version=SCHEMA_VERSION,
                 encoder=encoder_spec,
@@ -190,8 +164,8 @@ class Collection:
                 passages=passages,
             )
             catalog.keep_description(description.text())
-            replace_text(path / _DESCRIPTION, description.text())
-            made = cls(path, description, catalog, *_stores(path, description, catalog), lock)
+            replace_text(path / DESCRIPTION_NAME, description.text())
+            made = cls(path, description, catalog, *layout.open_stores(path, description, catalog), lock)
             cleanup.pop_all()
             return made
 
@@ -202,29 +176,23 @@ class Collection:
         Raises ``CollectionMissing``, ``CollectionLocked``, ``IndexDamaged`` when the description or the catalog is
         unusable, and ``StorageError`` when a file cannot be read: then nothing is known of it, and nothing written.
         """
-        _put_back(path)
+        layout.finish_replacing(path)
         try:
             description = read_description(path)
         except CollectionMissing:
-            _refuse_remains(path)
+            layout.refuse_remains(path)
             raise
         with contextlib.ExitStack() as cleanup:
-            lock = _take_lock(path) if writable else None
+            lock = layout.take_lock(path) if writable else None
             if lock is not None:
                 cleanup.callback(lock.release)
-            catalog = cleanup.enter_context(contextlib.closing(Catalog.open(path / _CATALOG, writable=writable)))
-            collection = cls(path, description, catalog, *_stores(path, description, catalog), lock)
+            catalog = cleanup.enter_context(
+                contextlib.closing(Catalog.open(path / layout.CATALOG_NAME, writable=writable))
+            )
+            stores = layout.open_stores(path, description, catalog)
+            collection = cls(path, description, catalog, *stores, lock)
             if writable:
-                if catalog.is_whole:
-                    # a damaged catalog may name another generation than that of the files
-                    if not any(store.short_shards() for store in collection._row_stores()):
-                        for store in collection._row_stores():
-                            store.remove_others()
-                    if catalog.description() is None:  # made before there was a copy
-                        catalog.keep_description(description.text())
-                for left_over in path.glob("*.tmp"):
-                    with contextlib.suppress(OSError):  # it only takes space
-                        left_over.unlink(missing_ok=True)
+                collection._tidy_up()
             else:
                 collection._map_rows()
             cleanup.pop_all()
@@ -233,41 +201,12 @@ class Collection:
     @staticmethod
     def exists(path: Path) -> bool:
         """Whether there is a collection at ``path``, be it damaged. Raises ``StorageError`` where that is not known."""
-        _put_back(path)
-        return _is_there(path / _DESCRIPTION) or _remains(path) is not None
+        return layout.exists(path)
 
     @staticmethod
     def restore(path: Path) -> list[str]:
-        """Put ``collection.json`` back where it is missing or damaged, from the copy that the catalog keeps.
-
-        Returns a line for what was done, none where nothing was. Raises ``IndexDamaged`` where there is no copy (in
-        collections last written before copies were kept), and as :meth:`open`.
-        """
-        _put_back(path)
-        file = path / _DESCRIPTION
-        try:
-            read_description(path)
-            return []
-        except CollectionMissing:
-            if _remains(path) is None:
-                raise
-        except IndexDamaged:
-            pass
-        lock = _take_lock(path)
-        try:
-            with contextlib.closing(Catalog.open(path / _CATALOG)) as catalog:
-                text = catalog.description()
-            if text is None:
-                raise IndexDamaged(
-                    f"{file}: is missing or damaged, and the catalog keeps no copy of it; put it back from a backup, "
-                    "or make the collection anew: trimodal index --rebuild PATH..."
-                )
-            parse_description(text.encode(), path / _CATALOG)
-            make_way(file)
-            replace_text(file, text)
-        finally:
-            lock.release()
-        return [f"{_DESCRIPTION} put back from its copy in {_CATALOG}"]
+        """Put ``collection.json`` back from its copy: see :func:`indexer.collection.layout.restore_description`."""
+        return layout.restore_description(path)
 
     @classmethod
     def open_or_create(
@@ -281,7 +220,7 @@ class Collection:
     ) -> Collection:
         """The collection at ``path``, open for writing; an empty one where there is none.
 
-        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens goes on without,
+        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens stays without,
         and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a wrong
         model left is made anew for this one.
         """
@@ -317,12 +256,12 @@ class Collection:
         rebuild with the same encoder, tokens and passages continues where this one ended. Returns what ``run`` returns.
         """
         path = path.resolve()
-        beside = path.with_name(path.name + _REBUILDING)
-        for folder in (path, path.with_name(path.name + _REPLACED)):
-            _refuse_other_files(folder)  # they are removed in the end
+        beside = layout.rebuilding_path(path)
+        for folder in (path, layout.replaced_path(path)):
+            layout.refuse_other_files(folder)  # they are removed in the end
         with contextlib.ExitStack() as cleanup:
             if cls.exists(path):  # no other writer may add to what is about to be replaced
-                cleanup.callback(_take_lock(path).release)
+                cleanup.callback(layout.take_lock(path).release)
             target: Collection | None = None
             if cls.exists(beside):
                 with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
@@ -336,7 +275,7 @@ class Collection:
             with target:
                 result = run(target)
             if not result.interrupted:
-                _exchange(path, beside)
+                layout.replace(path, beside)
         return result
 
     def close(self) -> None:
@@ -362,11 +301,8 @@ class Collection:
                 raise CollectionError(f"{self.path}: was made anew by another process; open it again")
             before = (self.vectors.generation, self.vectors.count, self.count)
             self.catalog.refresh()
-            old = self.vectors
-            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            self._use(*layout.open_stores(self.path, self._description, self.catalog))
             self._map_rows()
-            if old.generation != self.vectors.generation:
-                self._keeper.forget()
             return before != (self.vectors.generation, self.vectors.count, self.count)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -409,7 +345,7 @@ class Collection:
     @property
     def index_file(self) -> Path:
         """Where ``index.faiss`` is."""
-        return self.path / _INDEX
+        return self.path / layout.INDEX_NAME
 
     @property
     def writable(self) -> bool:
@@ -445,7 +381,7 @@ class Collection:
                 raise IndexDamaged(f"{line}; run: trimodal verify --repair")
 
     def require_tokens(self, spec: TokenSpec) -> None:
-        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says: what a reranker asks first."""
+        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says, as a reranker needs them."""
         ours = self.token_spec
         if ours is None:
             raise CollectionError(
@@ -461,36 +397,12 @@ class Collection:
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes, fit for JSON."""
-        items, segments = self.catalog.count_items(), self.catalog.count_segments()
-        live, committed = sum(segments.values()), self.vectors.count
-        facts = self._keeper.facts()
-        return {
-            "path": str(self.path),
-            "model": self.encoder_spec,
-            "fingerprint": self.fingerprint,
-            "dim": self.dim,
-            "metric": self._description.metric,
-            "created_at": self._description.created_at,
-            "items": {str(modality): n for modality, n in items.items()},
-            "segments": {str(modality): n for modality, n in segments.items()},
-            "skipped": len(self.catalog.bad_files()),
-            "vectors": {"live": live, "dead": committed - live, "generation": self.vectors.generation},
-            "tokens": None
-            if self.token_spec is None
-            else {
-                "count": self.token_spec.count,
-                "width": self.token_spec.width,
-                "bytes_per_item": self.token_spec.row_bytes,
-            },
-            "passages": None if self.passage_rule is None else asdict(self.passage_rule),
-            "index": None if facts is None else facts.kind,
-            "index_facts": None if facts is None else facts.to_json(),
-            "bytes": _size_bytes(self.path) + (self.tokens.disk_bytes() if self.tokens is not None else 0),
-        }
+        facts = self._index_file.facts()
+        return collection_stats(self.path, self._description, self.catalog, self.vectors, self.tokens, facts)
 
     def index_lines(self) -> list[str]:
         """What ``index.faiss`` is and what its recall was measured to be, for people; none where it is missing."""
-        facts = self._keeper.facts()
+        facts = self._index_file.facts()
         return [] if facts is None else facts.lines()
 
     # -- the index ------------------------------------------------------------------------------------------
@@ -502,20 +414,24 @@ class Collection:
         missing, or lacks too many, an exact index is made in memory (and damage noted in ``warnings``).
         """
         with self._lock:
-            return self._keeper.index(device)
+            return self._index_file.index(device)
 
     def save_index(
-        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        self,
+        *,
+        anew: bool = False,
+        wish: IndexWish | None = None,
+        asking: AskingOf = lambda: None,
         on_progress: Progress = silent,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
 
-        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds what
-        is wished. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds the
+        recall wanted. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
         """
         self._require_writable()
         with self._lock:
-            self._keeper.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
+            self._index_file.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -534,30 +450,44 @@ class Collection:
                 store.rewind(before)
             raise
 
-    def commit(self, entries: Sequence[Entry]) -> None:
-        """Store items with their vectors and tokens, durably when this returns; one of the same key is replaced.
+    def commit(self, entries: Sequence[Entry], captions: Sequence[CaptionEntry] = ()) -> None:
+        """Store items, and captions made for stored pictures, with their vectors: durably when this returns.
+
+        The only code that adds vectors. An item of the same key is replaced. The rows of vectors and tokens are
+        appended and synced first, entries before captions; then one catalog transaction names and counts them.
 
         Raises ``StorageError`` (disk full) with all earlier commits kept, and ``ValueError`` for vectors that
         are not finite, not of unit length or not as many as the segments, and for tokens that do not fit.
         """
         entries = list({entry.item.key: entry for entry in entries}.values())
         for entry in entries:
-            _check(entry, self.dim)
-            _check_tokens(entry, self.token_spec)
+            entry.check(self.dim, self.token_spec)
+        for caption in captions:
+            caption.check(self.dim)
         with self.transaction():
             at = self.catalog.vector_count
-            if entries:
-                self.vectors.append(np.concatenate([entry.vectors for entry in entries]), at=at)
-                if self.tokens is not None:
-                    self.tokens.append(
-                        np.concatenate([_token_rows(entry, self.tokens.dim) for entry in entries]), at=at
-                    )
+            if entries or captions:
+                self._append_rows(entries, captions, at)
             records = []
             for entry in entries:
                 records.append(Record(entry.item, entry.content_hash, entry.facts, entry.segments, at))
                 at += len(entry.segments)
             self.catalog.put(records)
-            self.catalog.set_meta(vector_count=at)
+            self.catalog.put_generated(
+                GeneratedCaption(caption.item_id, caption.caption, caption.model, at + place)
+                for place, caption in enumerate(captions)
+            )
+            self.catalog.set_meta(vector_count=at + len(captions))
+
+    def _append_rows(self, entries: Sequence[Entry], captions: Sequence[CaptionEntry], at: int) -> None:
+        """Append the vectors of ``entries``, then of ``captions``, from row ``at`` on, and as many rows of tokens."""
+        vectors = [entry.vectors for entry in entries] + [caption.vector[None] for caption in captions]
+        self.vectors.append(np.concatenate(vectors), at=at)
+        if self.tokens is not None:
+            width = self.tokens.dim
+            tokens = [entry.token_rows(width) for entry in entries]
+            tokens.append(np.zeros((len(captions), width), dtype=np.uint8))  # words have none
+            self.tokens.append(np.concatenate(tokens), at=at)
 
     def touch(self, items: Sequence[Item]) -> None:
         """Write again what the items say of themselves (time, captions, metadata); their vectors stay."""
@@ -618,8 +548,7 @@ class Collection:
                     tokens.discard()
                 raise
             with self._lock:
-                self.vectors, self.tokens = fresh, tokens
-                self._keeper.forget()
+                self._use(fresh, tokens)
             for store in self._row_stores():
                 store.remove_others()
         self.catalog.compact()
@@ -646,9 +575,32 @@ class Collection:
         A catalog that SQLite cannot read is left to ``trimodal index --rebuild``.
         """
         self._require_writable()
-        return repair(self)
+        problems = self.verify()
+        if not problems or any(problem.remedy != REPAIR for problem in problems):
+            return []
+        repaired = repair_rows(self.catalog, self.vectors, self.tokens)
+        done = repaired.done
+        if repaired.compact:
+            before, after = self.compact()
+            done.append(f"vectors written anew, {after:,} of {before:,} rows")
+        self.catalog.forget_damaged_checksum()
+        if misplaced(self.index_file) is not None:
+            make_way(self.index_file)
+        self.save_index(anew=True)
+        done.append("index.faiss written anew from the vectors")
+        return done
 
     # -- helpers --------------------------------------------------------------------------------------------
+
+    def _tidy_up(self) -> None:
+        """Remove what earlier writers left; only where the catalog is whole: a damaged one may name other files."""
+        if self.catalog.is_whole:
+            if not any(store.short_shards() for store in self._row_stores()):
+                for store in self._row_stores():
+                    store.remove_others()
+            if self.catalog.description() is None:  # made before there was a copy
+                self.catalog.keep_description(self._description.text())
+        layout.remove_temporary_files(self.path)
 
     def _require_writable(self) -> None:
         if not self.writable:
@@ -656,6 +608,11 @@ class Collection:
 
     def _row_stores(self) -> tuple[RowStore[Any], ...]:
         return (self.vectors,) if self.tokens is None else (self.vectors, self.tokens)
+
+    def _use(self, vectors: VectorStore, tokens: TokenStore | None) -> None:
+        """Read these rows from now on, of a newer commit or another generation."""
+        self.vectors, self.tokens = vectors, tokens
+        self._index_file.follow(vectors)
 
     def _map_rows(self) -> None:
         """Hold the files of a reader's commit open; when a writer compacts meanwhile, take the newer commit."""
@@ -670,152 +627,7 @@ class Collection:
                 return
             generation = self.vectors.generation
             self.catalog.refresh()
-            self.vectors, self.tokens = _stores(self.path, self._description, self.catalog)
+            self._use(*layout.open_stores(self.path, self._description, self.catalog))
             if self.vectors.generation == generation:
                 self.warnings += damage
                 return
-
-
-def _exchange(path: Path, beside: Path) -> None:
-    """Put the directory ``beside`` in the place of ``path``; a crash between the two steps is mended by `_put_back`."""
-    replaced = path.with_name(path.name + _REPLACED)
-    with storage_errors(path):
-        if replaced.exists():
-            shutil.rmtree(replaced)
-        if path.exists():
-            path.rename(replaced)
-        beside.rename(path)
-        sync_folder(path.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _put_back(path: Path) -> None:
-    """Undo half an exchange: the old collection was moved away, and the new one not yet moved in."""
-    replaced = path.with_name(path.name + _REPLACED)
-    if not _is_there(path) and (_is_there(replaced / _DESCRIPTION) or _is_there(replaced / _CATALOG)):
-        with storage_errors(replaced), contextlib.suppress(FileNotFoundError):  # another process was faster
-            replaced.rename(path)
-        # taken for missing, a new one would be made in its place
-
-
-def _is_there(path: Path) -> bool:
-    """Whether anything stands there, a link that leads nowhere too. Raises ``StorageError`` where that is not known."""
-    return status(path) is not None or lost_target(path) is not None
-
-
-def _remains(path: Path) -> str | None:
-    """What there is of a collection without ``collection.json``; ``None`` for nothing worth keeping.
-
-    A creation that was killed leaves an empty catalog: the description is written last.
-    """
-    catalog = path / _CATALOG
-    if _is_there(catalog):
-        try:
-            with contextlib.closing(Catalog.open(catalog)) as opened:
-                return None if not opened.vector_count and not sum(opened.count_items().values()) else _CATALOG
-        except IndexDamaged:
-            if not Catalog.is_unmade(catalog):
-                return _CATALOG
-    with read_errors(path):
-        for folder, suffix in ((_VECTORS, VectorStore.suffix), (_TOKENS, TokenStore.suffix)):
-            if any(file.stat().st_size for file in path.glob(f"{folder}/*{suffix}")):
-                return f"{folder}/"
-    return None
-
-
-def _refuse_remains(path: Path) -> None:
-    """Raise ``IndexDamaged`` where a collection has lost its description: it is not thrown away."""
-    if not _is_there(path / _DESCRIPTION) and (found := _remains(path)) is not None:
-        raise IndexDamaged(f"{path / _DESCRIPTION}: is missing, but {found} is there; {MEND_DESCRIPTION}")
-
-
-def _stores(path: Path, description: Description, catalog: Catalog) -> tuple[VectorStore, TokenStore | None]:
-    """The vectors of the commit that ``catalog`` sees, and its tokens, their files about as big as those of vectors."""
-    generation, count, rows = catalog.generation, catalog.vector_count, description.rows_per_shard
-    common: dict[str, Any] = {"generation": generation, "count": count, "checked": description.checksums}
-    vectors = VectorStore(path / _VECTORS, dim=description.dim, shard_rows=rows, **common)
-    if description.tokens is None:
-        return vectors, None
-    width = description.tokens.row_bytes
-    rows = max(1, rows * description.dim * vectors.dtype.itemsize // width)
-    return vectors, TokenStore(path / _TOKENS, dim=width, shard_rows=rows, **common)
-
-
-def _check(entry: Entry, dim: int) -> None:
-    if entry.vectors.shape != (len(entry.segments), dim) or not entry.segments:
-        raise ValueError(
-            f"{entry.item.key}: {len(entry.segments)} segments need vectors of shape "
-            f"({len(entry.segments)}, {dim}), got {entry.vectors.shape}"
-        )
-    lengths = np.linalg.norm(entry.vectors, axis=1)
-    if not bool(np.all(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)):  # false for NaN, too
-        raise ValueError(f"{entry.item.key}: its vectors are not of unit length")
-
-
-def _check_tokens(entry: Entry, spec: TokenSpec | None) -> None:
-    """Pictures and sounds have tokens where the collection keeps them; nothing else has."""
-    if spec is None or entry.item.modality is Modality.TEXT:
-        if entry.tokens is not None:
-            raise ValueError(f"{entry.item.key}: has media tokens, and there is no place for them")
-        return
-    wanted = (len(entry.segments), spec.row_bytes)
-    if entry.tokens is None or entry.tokens.shape != wanted or entry.tokens.dtype != np.uint8:
-        got = "none" if entry.tokens is None else f"{entry.tokens.dtype} {entry.tokens.shape}"
-        raise ValueError(f"{entry.item.key}: needs media tokens, uint8 of shape {wanted}, got {got}")
-
-
-def _token_rows(entry: Entry, width: int) -> TokenRows:
-    return np.zeros((len(entry.segments), width), dtype=np.uint8) if entry.tokens is None else entry.tokens
-
-
-def _size_bytes(folder: Path) -> int:
-    """Of all files in it but the tokens; one that a writer removes meanwhile counts as nothing."""
-    size = 0
-    for file in folder.rglob("*"):
-        if file.parent.name == _TOKENS:
-            continue  # they have holes
-        with contextlib.suppress(OSError):
-            status = file.stat()
-            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return size
-
-
-def _refuse_other_files(path: Path) -> None:
-    """A folder that holds other things, such as the user's pictures, is not made a collection."""
-    if status(path) is None and lost_target(path) is None:
-        return
-    if misplaced(path, folder=True) is not None:
-        raise CollectionError(f"{path}: is a file; name a new or empty folder (--collection)")
-    with storage_errors(path):
-        for entry in sorted(path.iterdir()):
-            if entry.name in (_DESCRIPTION, _CATALOG, _INDEX, _LOCK) and entry.is_dir() and any(entry.iterdir()):
-                raise CollectionError(f"{entry}: is a folder with files in it, which are not ours; move it away")
-            ours = entry.name in _OURS or entry.name.startswith((_CATALOG, ".")) or entry.suffix == ".tmp"
-            if not ours:
-                raise CollectionError(
-                    f"{path}: holds other files ({entry.name}); name a new or empty folder (--collection)"
-                )
-
-
-def _clear(path: Path) -> None:
-    """Remove a collection's files, ``collection.json`` first: from then on there is none."""
-    make_way(path / _DESCRIPTION)
-    sync_folder(path)
-    rows = [*path.glob(f"{_VECTORS}/*{VectorStore.suffix}"), *path.glob(f"{_TOKENS}/*{TokenStore.suffix}"),
-            *path.glob(f"*/*{Checksums.suffix}")]  # fmt: skip
-    # the catalog last: without it, rows would be taken for what is left of a collection
-    for file in [path / _INDEX, *rows, *path.glob("*.tmp"), *path.glob(f"{_CATALOG}*")]:
-        make_way(file)
-
-
-def _take_lock(path: Path) -> filelock.BaseFileLock:
-    if (wrong := misplaced(path / _LOCK)) not in (None, "is missing"):
-        raise CollectionError(f"{path / _LOCK}: {wrong}; remove it and run the same command again")
-    lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise CollectionLocked(f"{path}: another trimodal is writing to it; wait for it to end, or stop it") from None
-    except OSError as error:
-        raise storage_error(path, error) from error
-    return lock

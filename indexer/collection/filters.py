@@ -2,7 +2,7 @@
 
 The text is read by sqlglot as one SQL condition, and only the shapes below are taken over, node by node;
 whatever else it may mean in SQL (sub-queries, other functions, casts, parameters, comments, statements) is
-refused. The user's text itself goes nowhere: :mod:`indexer.collection.catalog` binds the values as parameters.
+refused. The user's text itself goes nowhere: :mod:`indexer.collection.filter_sql` binds the values as parameters.
 
     year >= 2020 and (folder like '%/cats%' or suffix = '.jpg') and camera is not null
     metadata."shot by" in ('Ann', 'Bo') and not duration_s between 10 and 60 and lower(name) like 'img%'
@@ -124,8 +124,13 @@ class Or:
 Condition: TypeAlias = Compare | Like | OneOf | Between | IsNull | IsTrue | Not | And | Or
 
 _OPERATORS: dict[type[exp.Expression], Operator] = {
-    exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
-}  # fmt: skip
+    exp.EQ: "=",
+    exp.NEQ: "!=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+}
 _FUNCTIONS: dict[type[exp.Expression], FunctionName] = {
     exp.Lower: "lower",
     exp.Upper: "upper",
@@ -203,20 +208,9 @@ class _Reader:
     def _test(self, node: exp.Expression) -> Condition:
         operator = _OPERATORS.get(type(node))
         if operator is not None:
-            _only(node, "this", "expression")
-            if isinstance(node.this, exp.Null) or isinstance(node.expression, exp.Null):
-                raise FilterError("--where: nothing equals null; write `is null` or `is not null`")
-            return Compare(operator, self._operand(node.this), self._operand(node.expression))
+            return self._comparison(operator, node)
         if isinstance(node, exp.Escape):
-            _only(node, "this", "expression")
-            inner = node.this
-            if not isinstance(inner, exp.Like | exp.ILike):
-                raise _refused(node)
-            escape = _text(node.expression)
-            if len(escape) != 1:
-                raise FilterError("--where: `escape` takes one character, such as escape '!'")
-            like = self._like(inner, escape)
-            return Not(like) if inner.args.get("negate") is True else like
+            return self._escaped(node)
         if isinstance(node, exp.Like | exp.ILike):
             return self._like(node, None)
         if isinstance(node, exp.In):
@@ -228,16 +222,36 @@ class _Reader:
             args = node.args
             return Between(self._operand(node.this), self._operand(args["low"]), self._operand(args["high"]))
         if isinstance(node, exp.Is):
-            _only(node, "this", "expression", "negate")
-            if isinstance(node.expression, exp.Null):
-                return IsNull(self._operand(node.this))
-            if isinstance(node.expression, exp.Boolean):
-                return IsTrue(self._operand(node.this), bool(node.expression.this))
-            raise _refused(node)
+            return self._is(node)
         if isinstance(node, exp.Column):
             return IsTrue(self._operand(node))
         if isinstance(node, exp.Literal | exp.Boolean | exp.Neg):
             raise FilterError(f"--where: {shown(_sql(node))} alone is no condition; {_EXAMPLE}")
+        raise _refused(node)
+
+    def _comparison(self, operator: Operator, node: exp.Expression) -> Compare:
+        _only(node, "this", "expression")
+        if isinstance(node.this, exp.Null) or isinstance(node.expression, exp.Null):
+            raise FilterError("--where: nothing equals null; write `is null` or `is not null`")
+        return Compare(operator, self._operand(node.this), self._operand(node.expression))
+
+    def _escaped(self, node: exp.Escape) -> Condition:
+        _only(node, "this", "expression")
+        inner = node.this
+        if not isinstance(inner, exp.Like | exp.ILike):
+            raise _refused(node)
+        escape = _text(node.expression)
+        if len(escape) != 1:
+            raise FilterError("--where: `escape` takes one character, such as escape '!'")
+        like = self._like(inner, escape)
+        return Not(like) if inner.args.get("negate") is True else like
+
+    def _is(self, node: exp.Is) -> Condition:
+        _only(node, "this", "expression", "negate")
+        if isinstance(node.expression, exp.Null):
+            return IsNull(self._operand(node.this))
+        if isinstance(node.expression, exp.Boolean):
+            return IsTrue(self._operand(node.this), bool(node.expression.this))
         raise _refused(node)
 
     def _like(self, node: exp.Expression, escape: str | None) -> Like:

@@ -10,13 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.ann.candidates import EXACT_ROWS
 from indexer.ann.file import IndexFacts, Tuning
-from indexer.ann.index import EXACT_ROWS, FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
+from indexer.ann.index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
 from indexer.ann.plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
 from indexer.ann.tuning import Asking, own_vectors, tuned
 from indexer.collection.catalog import Catalog
@@ -37,49 +37,41 @@ _AS_MANY = 0.1
 AskingOf = Callable[[], Asking | None]
 
 
-class Owner(Protocol):
-    """What the keeper needs of a collection."""
+class _CurrentRows:
+    """The collection's vectors, also after it has seen a newer commit: an index that was loaded before reads these."""
 
-    path: Path
-    warnings: list[IndexDamaged]
-
-    @property
-    def catalog(self) -> Catalog: ...
-    @property
-    def vectors(self) -> VectorStore: ...
-    @property
-    def dim(self) -> int: ...
-
-
-class _Rows:
-    """The collection's vectors, also after it has seen a newer commit."""
-
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, vectors: VectorStore) -> None:
+        self.vectors = vectors
 
     @property
     def count(self) -> int:
-        return self._owner.vectors.count
+        return self.vectors.count
 
     def get(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._owner.vectors.get(ids)
+        return self.vectors.get(ids)
 
     def chunks(self, start: int = 0, *, rows: int = 16_384) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        return self._owner.vectors.chunks(start, rows=rows)
+        return self.vectors.chunks(start, rows=rows)
 
 
-class IndexKeeper:
-    """The index of ``owner``; not thread-safe by itself."""
+class IndexFileManager:
+    """The index file ``file`` of the collection with ``catalog`` and ``vectors``; not thread-safe by itself.
 
-    def __init__(self, owner: Owner, file: Path) -> None:
-        self._owner = owner
+    Damage that it works around is appended to ``warnings``.
+    """
+
+    def __init__(self, file: Path, catalog: Catalog, vectors: VectorStore, warnings: list[IndexDamaged]) -> None:
         self._file = file
-        self._rows = _Rows(owner)
+        self._catalog = catalog
+        self._rows = _CurrentRows(vectors)
+        self._warnings = warnings
         self._loaded: dict[str, VectorIndex] = {}
 
-    def forget(self) -> None:
-        """What was loaded is of other vectors now."""
-        self._loaded.clear()
+    def follow(self, vectors: VectorStore) -> None:
+        """Use ``vectors`` from now on; of another generation, an index that was loaded is of no use."""
+        if vectors.generation != self._rows.vectors.generation:
+            self._loaded.clear()
+        self._rows.vectors = vectors
 
     def facts(self) -> IndexFacts | None:
         """What the file says of itself; ``None`` where there is none that can be used."""
@@ -101,20 +93,24 @@ class IndexKeeper:
         return index
 
     def save(
-        self, *, anew: bool = False, wish: IndexWish | None = None, asking: AskingOf = lambda: None,
+        self,
+        *,
+        anew: bool = False,
+        wish: IndexWish | None = None,
+        asking: AskingOf = lambda: None,
         on_progress: Progress = silent,
-    ) -> None:  # fmt: skip
-        """Bring the file up to the last commit, of the kind that is right for the count and what is wished.
+    ) -> None:
+        """Bring the file up to the last commit, of the kind that is right for the count and ``wish``.
 
-        With ``anew`` nothing of the old file is used but its wish. Raises ``StorageError``; ``UsageError`` for a wish
-        that can't be fulfilled.
+        With ``anew`` nothing of the old file is used but its options. Raises ``StorageError``; ``UsageError`` for
+        options that can't be fulfilled.
         """
-        facts = self._usable(self._owner.vectors.generation)
+        facts = self._usable(self._rows.vectors.generation)
         last = facts or self.facts()
-        asked_for = wish or IndexWish()
-        wish = asked_for if last is None else asked_for.over(last.wish)
-        count, dim = self._rows.count, self._owner.dim
-        plan = self._planned(count, dim, wish, asked_for)
+        given = wish or IndexWish()
+        wish = given if last is None else given.over(last.wish)
+        count, dim = self._rows.count, self._rows.vectors.dim
+        plan = self._planned(count, dim, wish, given)
         index: VectorIndex | None = None
         if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
             measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, wish, asking)
@@ -124,7 +120,7 @@ class IndexKeeper:
             with contextlib.suppress(IndexDamaged):
                 index = load_index(self._file, device="cpu", rows=self._rows)[0]
         if plan.kind == "Flat":
-            on_progress = silent  # it is over at once
+            on_progress = silent
         if index is None:
             on_progress("index", 0, count)
             index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
@@ -132,71 +128,72 @@ class IndexKeeper:
         self._complete(index, on_progress)
         if index.kind != "Flat" and self._stale(index.tuning, before, wish, asking):
             self._tune(index, asking(), last, wish)
-        index.save(self._file, generation=self._owner.vectors.generation)
+        index.save(self._file, generation=self._rows.vectors.generation)
         self._note()
         self._loaded.clear()
 
     # -- helpers --------------------------------------------------------------------------------------------
 
-    def _planned(self, count: int, dim: int, wish: IndexWish, asked_for: IndexWish) -> IndexPlan:
+    def _planned(self, count: int, dim: int, wish: IndexWish, given: IndexWish) -> IndexPlan:
         """The plan; where an earlier run's ``--memory`` has become too little, the smallest there is, and a warning."""
         try:
             return plan_index(count, dim, wish)
         except UsageError as error:
-            if asked_for.memory_bytes is not None or asked_for.kind is not None:
+            if given.memory_bytes is not None or given.kind is not None:
                 raise
-            told = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
-            self._owner.warnings.append(IndexDamaged(told))
+            message = f"{self._file}: {error} (trimodal index --memory ...); until then it is the smallest"
+            self._warnings.append(IndexDamaged(message))
             return smallest_plan(count, dim)
 
-    def _tune(self, index: VectorIndex, asked: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
-        """Measure with ``asked``; without it leave what captions have measured before, else ask with own vectors."""
+    def _tune(self, index: VectorIndex, queries: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
+        """Measure with ``queries``; without them keep what captions measured before, else measure with own vectors."""
         old = last.tuning if last is not None and last.kind == index.kind else None
-        if asked is None and last is not None and old is not None and old.queries == "captions" and (
-            abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists and last.wish.recall == wish.recall
-        ):  # fmt: skip
-            index.tuning = replace(old, count=index.ntotal)
-            return
-        most = searched_most(self._owner.catalog)
-        if len(most) < EXACT_ROWS:  # so few are searched exactly: what all of them ask is measured
-            most = self._owner.catalog.vector_ids()
-        tuned(index, self._rows, own_vectors(self._rows, most) if asked is None else replace(asked, allowed=most),
-              wish.recall)  # fmt: skip
+        if queries is None and last is not None and old is not None and old.queries == "captions":
+            about_as_many = abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists
+            if about_as_many and last.wish.recall == wish.recall:
+                index.tuning = replace(old, count=index.ntotal)
+                return
+        most = searched_most(self._catalog)
+        if len(most) < EXACT_ROWS:  # so few are searched exactly: the queries are measured against all of them
+            most = self._catalog.vector_ids()
+        chosen = own_vectors(self._rows, most) if queries is None else replace(queries, allowed=most)
+        tuned(index, self._rows, chosen, wish.recall)
 
     def _load(self, device: str) -> VectorIndex:
-        owner, generation = self._owner, self._owner.vectors.generation
-        expected = owner.catalog.index_generation == generation
+        vectors, generation = self._rows.vectors, self._rows.vectors.generation
+        expected = self._catalog.index_generation == generation
         try:
             index, facts = load_index(self._file, device=device, rows=self._rows)
-            other = facts.dim != owner.dim or (expected and facts.generation < generation)
+            other = facts.dim != vectors.dim or (expected and facts.generation < generation)
             if not other and facts.generation == generation:
                 # also when the collection was made anew behind a reader: its files look alike
-                other = rows_that_differ(index, owner.vectors, _SAMPLE) > 0
+                other = rows_that_differ(index, vectors, _SAMPLE) > 0
                 if not other:
                     return index
-            # one left by a crash just after compacting is no damage, nor is one of a writer ahead of us
+            # one left by a crash just after compacting is no damage, nor is one of a writer with a newer commit
             if other:
-                owner.warnings.append(
+                self._warnings.append(
                     IndexDamaged(f"{self._file}: belongs to other vectors; write it anew: trimodal verify --repair")
                 )
         except IndexDamaged as damage:
             if expected or self._file.exists():
-                owner.warnings.append(damage)
+                self._warnings.append(damage)
         return self._exact(device)
 
     def _exact(self, device: str) -> VectorIndex:
-        return build_index(self._owner.dim, 0, device, kind="Flat")
+        return build_index(self._rows.vectors.dim, 0, device, kind="Flat")
 
     def _usable(self, generation: int) -> IndexFacts | None:
         with contextlib.suppress(IndexDamaged):
             facts = read_facts(self._file)
-            if (facts.generation, facts.dim) == (generation, self._owner.dim) and facts.ntotal <= self._rows.count:
+            same = (facts.generation, facts.dim) == (generation, self._rows.vectors.dim)
+            if same and facts.ntotal <= self._rows.count:
                 return facts
         return None
 
     def _stale(self, tuning: Tuning | None, before: IndexWish, wish: IndexWish, asking: AskingOf) -> bool:
         """Whether what was measured, for the wish of ``before``, says too little of the index as it is now."""
-        if len(self._owner.catalog.vector_ids()) < EXACT_ROWS:
+        if len(self._catalog.vector_ids()) < EXACT_ROWS:
             return False  # every search is exact
         if tuning is None or before.recall != wish.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
             return True
@@ -208,9 +205,9 @@ class IndexKeeper:
             on_progress("index", first + len(rows), self._rows.count)
 
     def _note(self) -> None:
-        generation = self._owner.vectors.generation
-        if self._owner.catalog.index_generation != generation:
-            self._owner.catalog.set_meta(index_generation=generation)
+        generation = self._rows.vectors.generation
+        if self._catalog.index_generation != generation:
+            self._catalog.set_meta(index_generation=generation)
 
 
 def searched_most(catalog: Catalog) -> NDArray[np.int64]:

@@ -89,7 +89,7 @@ class Uncaptioned:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedCaption:
-    """What a model says of a picture; ``vector_id`` is the row of the vector of these words."""
+    """The caption that a model made for a picture; ``vector_id`` is the row of the vector of its words."""
 
     item_id: int
     caption: str
@@ -123,7 +123,7 @@ class FilterColumn:
 
 @dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file that could not be read, as it was then; ``reader`` tells what tried (limits, extras, version)."""
+    """A file that could not be read, as it was then; ``reader`` names what tried (limits, extras, version)."""
 
     key: str
     size_bytes: int
@@ -133,8 +133,8 @@ class BadFile:
     file_id: FileId | None = None
 
 
-def said(item: Item) -> dict[str, Any]:
-    """The columns that an item says of itself, without being read."""
+def item_columns(item: Item) -> dict[str, Any]:
+    """The columns that are known of an item without reading its file."""
     return {
         "key": item.key,
         "modality": str(item.modality),
@@ -159,8 +159,8 @@ def _clean_metadata(item: Item) -> dict[str, Scalar]:
 
 
 def describes_same(item: Item, row: ItemRow) -> bool:
-    """Whether ``row`` already holds all that ``item`` says of itself."""
-    columns = said(item)
+    """Whether ``row`` already holds all that is known of ``item`` without reading its file."""
+    columns = item_columns(item)
     stored = {
         **{name: getattr(row, name) for name in columns},
         "modality": str(row.modality),
@@ -181,10 +181,10 @@ def encodable(text: str) -> bool:
 
 
 def with_words_of(item: Item, row: ItemRow) -> Item:
-    """``item``, with what a manifest said of ``row`` where no manifest says anything now.
+    """``item``, with what a manifest gave for ``row`` where no manifest gives anything now.
 
-    So a folder can be indexed again without losing the captions of a manifest that was indexed before. What a model
-    said of the picture is not in it: it may not be true of a new content.
+    So a folder can be indexed again without losing the captions of a manifest that was indexed before. A model's
+    caption of the picture is not in it: it may not be true of a new content.
     """
     if item.manifest is not None or row.manifest is None:
         return item

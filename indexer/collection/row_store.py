@@ -211,9 +211,13 @@ class RowStore(Generic[Number]):
     def next_generation(self: Store) -> Store:
         """An empty store of the next generation; what a crashed ``compact`` left of it is removed."""
         fresh = type(self)(
-            self.folder, dim=self.dim, generation=self.generation + 1, count=0, shard_rows=self.shard_rows,
+            self.folder,
+            dim=self.dim,
+            generation=self.generation + 1,
+            count=0,
+            shard_rows=self.shard_rows,
             checked=self.sums is not None,
-        )  # fmt: skip
+        )
         fresh.discard()
         return fresh
 

@@ -64,23 +64,27 @@ def stated(path: Path, error: sqlite3.Error) -> TrimodalError:
         )
     if code in _LOCKED:
         return CollectionLocked(f"{shown}: another program writes to it ({named}); wait for it")
-    if code == sqlite3.SQLITE_FULL:
-        return StorageError(f"{shown}: the disk is full; free some space and run the same command again")
     if code == sqlite3.SQLITE_NOMEM or name == "SQLITE_IOERR_NOMEM":
         return CollectionError(f"{shown}: memory ran out ({named}); close other programs and run the command again")
-    if code == sqlite3.SQLITE_IOERR:
-        return StorageError(
-            f"{shown}: the disk is full or failing ({named}); free some space or check the disk, "
-            "and run the same command again"
-        )
-    if code == sqlite3.SQLITE_NOLFS:
-        return StorageError(
-            f"{shown}: is larger than this file system allows ({named}); move the collection to another disk"
-        )
-    if code in _FORBIDDEN:
-        return StorageError(f"{shown}: cannot be opened or written ({named}); check the permissions of the folder")
+    if (wrong := _storage_problem(code, named)) is not None:
+        return StorageError(f"{shown}: {wrong}")
     if code in _STOPPED:
         return CollectionError(f"{shown}: was interrupted ({named}); run the same command again")
     if code in _REFUSED or code is None:
         return CatalogRefuses(f"{shown}: SQLite refuses a value or a question ({named}); nothing of it was stored")
     return CollectionError(f"{shown}: SQLite reports an error ({named}); look for the cause with: trimodal verify")
+
+
+def _storage_problem(code: int | None, named: str) -> str | None:
+    """What is wrong with the disk or its permissions, and the remedy; ``None`` for other codes."""
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full; free some space and run the same command again"
+    if code == sqlite3.SQLITE_IOERR:
+        return (
+            f"the disk is full or failing ({named}); free some space or check the disk, and run the same command again"
+        )
+    if code == sqlite3.SQLITE_NOLFS:
+        return f"is larger than this file system allows ({named}); move the collection to another disk"
+    if code in _FORBIDDEN:
+        return f"cannot be opened or written ({named}); check the permissions of the folder"
+    return None

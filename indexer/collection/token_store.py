@@ -50,7 +50,7 @@ class TokenStore(RowStore[np.uint8]):
         return mended
 
     def disk_bytes(self) -> int:
-        """What the files take on the disk, holes left out where the system tells."""
+        """What the files take on the disk, holes left out where the system reports them."""
         size = 0
         for path in self.folder.glob(f"*-*{self.suffix}"):
             with contextlib.suppress(OSError):

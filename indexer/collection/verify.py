@@ -1,4 +1,4 @@
-"""Find and mend disagreement between the catalog, the vectors, the media tokens and the index of a collection.
+"""Find disagreement between the catalog, the vectors, the media tokens and the index of a collection.
 
 What is wrong is a :class:`Problem` with the command that mends it. An index file that lags behind the
 catalog, or that was never saved, is no problem: it is completed from the vectors when it is opened.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ann.index import load_index
 from indexer.collection.catalog import Catalog
+from indexer.collection.entries import UNIT_TOLERANCE
 from indexer.collection.index_file_manager import rows_that_differ
 from indexer.collection.row_store import RowStore, VectorStore
 from indexer.collection.token_store import TokenStore
-from indexer.durable import make_way, storage_errors, sync_folder
 from indexer.errors import IndexDamaged
 from indexer.items import Modality
 from indexer.reading import misplaced, status
@@ -29,8 +29,8 @@ REBUILD = "trimodal index --rebuild PATH..."
 BRING_BACK = "bring back what it leads to, or remove the link; then: trimodal verify --repair"
 MOVE_AWAY = "move it away; then: trimodal verify --repair"
 
-#: A stored embedding is of unit length to within this.
-_UNIT_TOLERANCE = 1.1e-2
+#: A stored embedding is of unit length to within this: a little more than what a commit takes.
+_STORED_TOLERANCE = 1.1 * UNIT_TOLERANCE
 #: Rows of the index that are compared with the vectors.
 _SAMPLE = 256
 
@@ -41,22 +41,6 @@ class Problem:
 
     what: str
     remedy: str
-
-
-class Repairable(Protocol):
-    """What repairing needs of a collection that is open for writing."""
-
-    @property
-    def catalog(self) -> Catalog: ...
-    @property
-    def vectors(self) -> VectorStore: ...
-    @property
-    def tokens(self) -> TokenStore | None: ...
-    @property
-    def index_file(self) -> Path: ...
-    def compact(self) -> tuple[int, int]: ...
-    def save_index(self, *, anew: bool = False) -> None: ...
-    def verify(self) -> list[Problem]: ...
 
 
 def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: TokenStore | None = None) -> list[Problem]:
@@ -72,58 +56,12 @@ def verify(catalog: Catalog, vectors: VectorStore, index_file: Path, tokens: Tok
     problems += _checksum_problems(catalog, vectors, "vectors")
     if tokens is not None:
         problems += _file_problems(tokens)
-        without = _without_tokens(catalog, tokens)
+        without = without_tokens(catalog, tokens)
         if without:
             problems.append(Problem(f"{tokens.folder}: {len(without):,} media tokens of items are not there", REPAIR))
         problems += _checksum_problems(catalog, tokens, "rows of media tokens")
     problems += _index_problems(catalog, vectors, index_file)
     return problems
-
-
-def repair(collection: Repairable) -> list[str]:
-    """Drop what has no usable vector or has lost its tokens, and write the index anew; a line for everything done."""
-    problems = collection.verify()
-    if not problems or any(problem.remedy != REPAIR for problem in problems):
-        return []
-    tokens = collection.tokens
-    stores: list[RowStore[Any]] = [collection.vectors] if tokens is None else [collection.vectors, tokens]
-    done: list[str] = []
-    made = []
-    for store in stores:
-        if misplaced(store.folder, folder=True) is not None:
-            make_way(store.folder)
-            with storage_errors(store.folder):
-                store.folder.mkdir()
-                sync_folder(store.folder.parent)
-            made.append(f"{store.folder.name}/ made anew")
-    lost, bad = _bad_vectors(collection.catalog, collection.vectors)
-    without = _without_tokens(collection.catalog, tokens) if tokens is not None else []
-    changed = [*collection.vectors.damaged().tolist(), *(tokens.damaged().tolist() if tokens is not None else [])]
-    dropped = collection.catalog.drop_inconsistent([*lost, *bad, *without, *changed])
-    if dropped:
-        what = "vectors or media tokens" if without else "vectors"
-        shown = ", ".join(dropped[:3]) + (", ..." if len(dropped) > 3 else "")
-        done.append(
-            f"{len(dropped):,} items without usable {what} removed ({shown}); "
-            "to encode them again: trimodal index PATH..."
-        )
-    if tokens is not None:
-        # only now: no item refers to the rows that were lost, and those of texts are empty anyway
-        for name in tokens.fill_up():
-            done.append(f"{tokens.folder.name}/{name} filled up with empty rows")
-        changed += tokens.damaged().tolist()
-    done += made
-    for store in stores:
-        done += [f"{store.folder.name}/{name} written anew" for name in store.mend_sums()]
-    if bad or changed or collection.vectors.short_shards():
-        before, after = collection.compact()
-        done.append(f"vectors written anew, {after:,} of {before:,} rows")
-    collection.catalog.forget_damaged_seal()
-    if misplaced(collection.index_file) is not None:
-        make_way(collection.index_file)
-    collection.save_index(anew=True)
-    done.append("index.faiss written anew from the vectors")
-    return done
 
 
 def _file_problems(store: RowStore[Any]) -> list[Problem]:
@@ -148,7 +86,7 @@ def _checksum_problems(catalog: Catalog, store: RowStore[Any], noun: str) -> lis
 
 
 def _vector_problems(catalog: Catalog, vectors: VectorStore) -> list[Problem]:
-    lost, bad = _bad_vectors(catalog, vectors)
+    lost, bad = bad_vectors(catalog, vectors)
     problems = []
     if lost:
         problems.append(Problem(f"{vectors.folder}: {len(lost):,} vectors of items are not there", REPAIR))
@@ -161,7 +99,7 @@ def _vector_problems(catalog: Catalog, vectors: VectorStore) -> list[Problem]:
     return problems
 
 
-def _bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], list[int]]:
+def bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], list[int]]:
     """Live vector_ids whose rows are not in the files, and those whose rows are no embeddings."""
     live = catalog.vector_ids()
     live = live[(live >= 0) & (live < vectors.count)]
@@ -173,12 +111,12 @@ def _bad_vectors(catalog: Catalog, vectors: VectorStore) -> tuple[list[int], lis
         lost += ids[~there].tolist()
         with np.errstate(all="ignore"):
             lengths = np.linalg.norm(vectors.get(ids[there]).astype(np.float64), axis=1)
-            unit = np.abs(lengths - 1.0) <= _UNIT_TOLERANCE  # false for NaN
+            unit = np.abs(lengths - 1.0) <= _STORED_TOLERANCE  # false for NaN
         bad += ids[there][~unit].tolist()
     return lost, bad
 
 
-def _without_tokens(catalog: Catalog, tokens: TokenStore) -> list[int]:
+def without_tokens(catalog: Catalog, tokens: TokenStore) -> list[int]:
     """Live vector_ids of pictures and sounds whose rows of tokens are not in the files."""
     without: list[int] = []
     for modality in (Modality.IMAGE, Modality.AUDIO):
@@ -199,7 +137,7 @@ def _index_problems(catalog: Catalog, vectors: VectorStore, path: Path) -> list[
     if facts.dim != vectors.dim or (saved and facts.generation < vectors.generation):
         return [Problem(f"{path}: belongs to other vectors", REPAIR)]
     if facts.generation != vectors.generation:
-        return []  # left by a crash after compacting, or by a writer ahead of this reader
+        return []  # left by a crash after compacting, or by a writer with a newer commit
     if facts.ntotal > vectors.count:
         catalog.refresh()  # a writer may have committed and saved since this reader began
         if facts.ntotal <= catalog.vector_count:
