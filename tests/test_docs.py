@@ -87,3 +87,23 @@ def test_the_python_lines_of_the_readme_run_as_written(tmp_path: Path) -> None:
     lines = [line.split() for line in printed[1].splitlines()]
     assert [line[0] for line in lines] == ["1", "2", "3"]
     assert sorted(Path(line[2]).name for line in lines) == ["0.png", "1.png", "2.png"]
+
+
+def test_figures_in_the_text_are_those_of_the_measurements() -> None:
+    readme, tuning = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index-tuning.md"))
+    bench = ROOT / "docs" / "bench"
+    gain = re.search(r"^\| text->image \(700\) .*\| \+([\d.]+) \[", (bench / "reranker.md").read_text("utf-8"), re.M)
+    assert gain and f"adds {gain[1]} points to text → picture R@1" in readme
+    page = (bench / "index.md").read_text(encoding="utf-8")
+    faster = [float(times) for times in re.findall(r"^\| 0\.\d+ \| hnswlib \| ([\d.]+)×", page, re.M)]
+    for text in (readme, tuning):
+        assert f"{min(faster):.1f} to {max(faster):.1f} times as many queries a second" in text.replace("\n", " ")
+    seconds: dict[str, int] = {}
+    megabytes: dict[str, int] = {}
+    for name in ("trimodal", "hnswlib"):
+        row = re.search(rf"^\| {name}: [^|]*\| (\d+) \|[^|]*\| ([\d,]+) ", page, re.M)
+        assert row
+        seconds[name], megabytes[name] = int(row[1]), int(row[2].replace(",", ""))
+    assert f"built in {seconds['trimodal']} s instead of {seconds['hnswlib']}" in tuning.replace("\n", " ")
+    memory = f"takes {megabytes['trimodal'] / 1000:.1f} GB instead of {megabytes['hnswlib'] / 1000:.1f}"
+    assert memory in tuning.replace("\n", " ")
