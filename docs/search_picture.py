@@ -3,7 +3,7 @@
     make demo && python docs/search_picture.py [COLLECTION]
 
 A row is a query: its three best pictures, its best text and its best sound, each with the match that `trimodal search`
-prints. Nothing is chosen by hand but the queries. Reads `search --json`; knows nothing of models or collections.
+prints. Nothing is chosen by hand but the queries. Reads `search --json`; knows nothing of models.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
+from retrieval.present import MATCH_WORDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "search.png"
 QUERIES = (["a green frog"], ["a musical instrument"], ["--image", "data/demo/images/pink-rose.png"])
@@ -30,8 +32,6 @@ GAP = 14
 LABEL = 40  # pixels under a cell
 WIDE = 220  # pixels, width of the cells of the query, the text and the sound
 INK, FAINT, GROUND = "#1b1f24", "#667079", "#ffffff"
-STRONG, GOOD = 4.0, 3.3  # standard scores, as `trimodal search --help` gives them
-FAIR = 2.5
 
 
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -52,10 +52,7 @@ def search(query: list[str], collection: str) -> dict[str, list[dict[str, Any]]]
 
 def match(hit: Mapping[str, Any]) -> str:
     """The match in words, by the standard score."""
-    score = hit["standard_score"]
-    return next(
-        (word for least, word in ((STRONG, "strong"), (GOOD, "good"), (FAIR, "fair")) if score >= least), "weak"
-    )
+    return next((word for least, word in MATCH_WORDS if hit["standard_score"] >= least), "weak")
 
 
 def thumbnail(path: Path) -> Image.Image:

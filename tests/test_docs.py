@@ -10,8 +10,7 @@ from urllib.parse import unquote
 import pytest
 from small_media import picture
 
-import indexer
-from indexer.encoders.weights.base_weights import cache_dir, is_pulled
+from indexer.encoders.weights.base_weights import base_directory, is_pulled
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "data/models/starter/README.md"])
@@ -64,7 +63,6 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         assert any(ROOT.glob(name)), f"{name}: no such file"
 
 
-@pytest.mark.skipif(not hasattr(indexer, "index"), reason="indexer.index is not there")
 @pytest.mark.skipif(not is_pulled("smollm2-135m-instruct"), reason="needs `trimodal models pull starter`")
 def test_the_python_lines_of_the_readme_run_as_written(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,13 +70,40 @@ def test_the_python_lines_of_the_readme_run_as_written(tmp_path: Path) -> None:
     assert len(blocks) == 2
     for at in range(3):
         picture(tmp_path / "Pictures" / f"{at}.png", at)
-    environment = os.environ | {"HOME": str(tmp_path), "TRIMODAL_CACHE": str(cache_dir()), "PYTHONPATH": str(ROOT)}
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        for block in blocks
-    ]
+    base = tmp_path / "cache" / "base"  # the starter's language models, without the reranker's large one
+    base.mkdir(parents=True)
+    for name in ("smollm2-135m-instruct", "minilm-l6-v2"):
+        directory = base_directory(name)
+        (base / directory.name).symlink_to(directory, target_is_directory=True)
+    environment = os.environ | {"HOME": str(tmp_path), "TRIMODAL_CACHE": str(base.parent), "PYTHONPATH": str(ROOT)}
+    printed = []
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
     assert printed[0] == "3 added, 0 skipped\n"
-    assert [line.split()[0] for line in printed[1].splitlines()] == ["1", "2", "3"]
-    assert sorted(Path(line.split()[2]).name for line in printed[1].splitlines()) == ["0.png", "1.png", "2.png"]
+    lines = [line.split() for line in printed[1].splitlines()]
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert sorted(Path(line[2]).name for line in lines) == ["0.png", "1.png", "2.png"]
+
+
+def test_figures_in_the_text_are_those_of_the_measurements() -> None:
+    readme, tuning = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index-tuning.md"))
+    bench = ROOT / "docs" / "bench"
+    gain = re.search(r"^\| text->image \(700\) .*\| \+([\d.]+) \[", (bench / "reranker.md").read_text("utf-8"), re.M)
+    assert gain and f"adds {gain[1]} points to text → picture R@1" in readme
+    page = (bench / "index.md").read_text(encoding="utf-8")
+    faster = [float(times) for times in re.findall(r"^\| 0\.\d+ \| hnswlib \| ([\d.]+)×", page, re.M)]
+    for text in (readme, tuning):
+        assert f"{min(faster):.1f} to {max(faster):.1f} times as many queries a second" in text.replace("\n", " ")
+    seconds: dict[str, int] = {}
+    megabytes: dict[str, int] = {}
+    for name in ("trimodal", "hnswlib"):
+        row = re.search(rf"^\| {name}: [^|]*\| (\d+) \|[^|]*\| ([\d,]+) ", page, re.M)
+        assert row
+        seconds[name], megabytes[name] = int(row[1]), int(row[2].replace(",", ""))
+    assert f"built in {seconds['trimodal']} s instead of {seconds['hnswlib']}" in tuning.replace("\n", " ")
+    memory = f"takes {megabytes['trimodal'] / 1000:.1f} GB instead of {megabytes['hnswlib'] / 1000:.1f}"
+    assert memory in tuning.replace("\n", " ")
