@@ -47,8 +47,9 @@ def index(place: str, media: str) -> None:
     from indexer.collection.collection import Collection
     from indexer.corpus.walk import find_items
     from indexer.encoders.fake import FakeEncoder
+    from indexer.encoders.identity import EncoderIdentity
 
-    with Collection.open_or_create(Path(place), "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+    with Collection.open_or_create(Path(place), EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)) as made:
         build(made, find_items([Path(media)]), FakeEncoder(), commit_every=3, batch_size=2, workers=1, prune=True)
 
 

@@ -24,6 +24,7 @@ from indexer.ann.index import VectorIndex
 from indexer.collection.collection import Collection
 from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
+from indexer.encoders.identity import identity_of
 from indexer.errors import MediaError, UsageError
 from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
@@ -75,8 +76,7 @@ class Searcher:
         ``reranker``: ``"auto"`` is the encoder's own, where it has one, opened by the first search that needs it.
         Raises ``EncoderMismatch`` when another encoder made the collection.
         """
-        collection.require_encoder(encoder.fingerprint, encoder.spec)
-        collection.require_dim(encoder.dim, encoder.spec)
+        collection.require_encoder(identity_of(encoder))
         self.collection = collection
         self.encoder = encoder
         self._device = device

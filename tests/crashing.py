@@ -28,6 +28,7 @@ from small_media import index, new_collection, snapshot  # noqa: E402
 
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders.fake import FakeEncoder  # noqa: E402
+from indexer.encoders.identity import EncoderIdentity  # noqa: E402
 from indexer.items import Embeddings  # noqa: E402
 
 #: C functions that change what is on the disk.
@@ -39,7 +40,9 @@ REACH_THE_DISK = frozenset(
 def work(name: str, collection: Path, pictures: Path) -> None:
     """The pieces of work that may be interrupted; each brings the collection from FROM to the same end."""
     if name == "create":
-        with Collection.open_or_create(collection, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+        with Collection.open_or_create(
+            collection, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)
+        ) as made:
             index(made, pictures, commit_every=5, batch_size=3, workers=1)
     elif name == "update":
         with Collection.open(collection, writable=True) as made:
@@ -50,11 +53,8 @@ def work(name: str, collection: Path, pictures: Path) -> None:
     elif name == "rebuild":
         Collection.rebuild(
             collection,
-            "fake",
-            "fake-1",
-            64,
+            EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec),
             lambda made: _close_after(made, lambda: index(made, pictures, commit_every=5)),
-            FakeEncoder.token_spec,
         )
     else:
         raise ValueError(name)
@@ -172,7 +172,7 @@ def index_slowly(collection: Path, pictures: Path) -> None:
     from indexer.corpus.walk import find_items
 
     _say("started")
-    with Collection.open_or_create(collection, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+    with Collection.open_or_create(collection, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)) as made:
         build(made, find_items([pictures]), SlowEncoder(), batch_size=4, commit_every=8)
     _say("done")
 

@@ -14,6 +14,7 @@ from indexer.build.run import BuildReport, build
 from indexer.collection.collection import Collection, Entry
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.items import Item, Modality, Scalar, Segment
 
@@ -54,7 +55,7 @@ def entry(
 
 def new_collection(path: Path, dim: int = 64, tokens: TokenSpec | None = None) -> Collection:
     """An empty collection of the fake encoder, open for writing."""
-    return Collection.create(path, FakeEncoder.spec, FakeEncoder.fingerprint, dim, tokens)
+    return Collection.create(path, EncoderIdentity(FakeEncoder.spec, FakeEncoder.fingerprint, dim, tokens))
 
 
 def index(collection: Collection, *paths: Path, **options: Any) -> BuildReport:

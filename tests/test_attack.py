@@ -14,6 +14,7 @@ from benchmarks.attack import bomb_words, fuzz, media_seeds, mutate, report, str
 from benchmarks.attack.seeds import Seed
 from benchmarks.attack.stranger_models import OPENCLIP, _openclip
 from benchmarks.attack.worker import attempt, mutant
+from indexer.encoders.identity import EncoderIdentity
 from indexer.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TEXT_SUFFIXES
 
 #: Formats for which there is no encoder here, and other names for formats that have a seed.
@@ -149,7 +150,7 @@ def _indexed(folder: Path) -> int:
     from indexer.encoders.fake import FakeEncoder
 
     paths = [path for path in folder.iterdir() if path.suffix == ".jsonl"] or [folder]
-    with Collection.open_or_create(folder / "c", "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+    with Collection.open_or_create(folder / "c", EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)) as made:
         report = build(made, find_items(paths), FakeEncoder())
         assert made.verify() == []
         return report.added

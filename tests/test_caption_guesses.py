@@ -17,6 +17,7 @@ from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import ModelError, UsageError
 from indexer.items import Embeddings
@@ -124,7 +125,7 @@ def test_index_stores_no_caption_that_is_unsure_or_unwanted(media: Path, tmp_pat
         return report.captioned, report.without_words
 
     spec = FakeReranker().token_spec
-    with Collection.open_or_create(tmp_path / "home", "fake", "fake-1", 64, spec) as collection:
+    with Collection.open_or_create(tmp_path / "home", EncoderIdentity("fake", "fake-1", 64, spec)) as collection:
         build(collection, find_items([media]), FakeEncoder())
     assert fill(Says("scene of a murder")) == (0, 2)
     assert fill(Doubts()) == (1, 1)

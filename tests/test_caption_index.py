@@ -24,6 +24,7 @@ from indexer.collection.entries import CaptionEntry
 from indexer.collection.records import GENERATED_BY, ItemRow
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError
 from indexer.items import Embeddings, Modality
@@ -66,7 +67,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def index(home: Path, *paths: Path, prune: bool = False) -> BuildReport:
-    with Collection.open_or_create(home, "fake", "fake-1", 64, SPEC) as collection:
+    with Collection.open_or_create(home, EncoderIdentity("fake", "fake-1", 64, SPEC)) as collection:
         return build(collection, find_items(paths), FakeEncoder(), prune=prune)
 
 
@@ -208,11 +209,11 @@ def test_a_teller_or_an_encoder_that_answers_otherwise_is_refused(home: Path, me
 def test_what_a_collection_needs_is_said_with_the_remedy(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     with (
-        Collection.create(tmp_path / "plain", "fake", "fake-1", 64) as collection,
+        Collection.create(tmp_path / "plain", EncoderIdentity("fake", "fake-1", 64)) as collection,
         pytest.raises(CollectionError, match=r"holds no media tokens.*trimodal index --rebuild --caption PATH"),
     ):
         require_captionable(collection, encoder, FakeReranker.token_spec)
-    with Collection.create(tmp_path / "tokens", "fake", "fake-1", 64, SPEC) as collection:
+    with Collection.create(tmp_path / "tokens", EncoderIdentity("fake", "fake-1", 64, SPEC)) as collection:
         require_captionable(collection, encoder, FakeReranker.token_spec)
         with pytest.raises(EncoderMismatch, match="another reranker"):
             require_captionable(collection, encoder, TokenSpec(4, 16, "other"))
@@ -385,7 +386,7 @@ def test_a_model_without_a_reranker_is_said_before_anything_is_read(
 
 
 def test_a_collection_without_media_tokens_says_how_to_add_them(home: Path, media: Path) -> None:
-    Collection.create(home, "fake", "fake-1", 64).close()
+    Collection.create(home, EncoderIdentity("fake", "fake-1", 64)).close()
     done = run("index", media, "-c", home, "--caption")
     assert done.exit_code == 3
     assert "holds no media tokens, so its pictures can't be captioned" in done.stderr

@@ -20,6 +20,7 @@ from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.clap.dual import ClapEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.registry import describe_model, pull_model
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
@@ -196,7 +197,9 @@ def test_sounds_are_indexed_with_it_and_a_collection_remembers_where_it_is(
     soundfile.write(tmp_path / "sounds" / "long.wav", sound(2.5, 1), RATE_HZ, subtype="FLOAT")
     monkeypatch.chdir(tmp_path)
     encoder = open_encoder("clap:./clap")
-    with Collection.open_or_create(tmp_path / "c", encoder.spec, encoder.fingerprint, encoder.dim) as collection:
+    with Collection.open_or_create(
+        tmp_path / "c", EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+    ) as collection:
         report = build(collection, find_items([tmp_path / "sounds"]), encoder)
         assert report.added == 2 and report.segments > 3, "windows of one second"
         stored = collection.vectors.get(np.arange(1))

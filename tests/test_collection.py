@@ -20,6 +20,7 @@ from indexer.ann import plan as index_plan
 from indexer.collection import collection as collection_module
 from indexer.collection import index_file_manager as index_keeper
 from indexer.collection.collection import Collection
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
@@ -93,7 +94,7 @@ def test_creating_over_a_collection_is_refused_unless_it_is_to_be_replaced(tmp_p
 
     with pytest.raises(CollectionError, match="is a collection already"):
         new_collection(tmp_path / "c")
-    with Collection.create(tmp_path / "c", "fake", "other", 8, replace=True) as made:
+    with Collection.create(tmp_path / "c", EncoderIdentity("fake", "other", 8), replace=True) as made:
         assert (made.count, made.dim) == (0, 8)
         assert made.verify() == []
 
@@ -104,7 +105,7 @@ def test_what_a_crashed_creation_left_is_no_collection_and_no_obstacle(tmp_path:
 
     with pytest.raises(CollectionMissing):
         Collection.open(tmp_path / "c")
-    with Collection.open_or_create(tmp_path / "c", "fake", "fake-1", 16) as made:
+    with Collection.open_or_create(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16)) as made:
         assert made.count == 0
         made.commit([entry("a", unit_rows(1, 16))])
         assert made.verify() == []
@@ -129,24 +130,26 @@ def test_a_collection_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_another_encoder_is_refused_with_what_to_do(tmp_path: Path) -> None:
     made = new_collection(tmp_path / "c")
-    made.require_encoder("fake-1", "fake")
+    made.require_encoder(EncoderIdentity("fake", "fake-1", made.dim))
 
     with pytest.raises(EncoderMismatch, match=r"made by model fake, not starter; use --model fake, another --coll"):
-        made.require_encoder("abc", "starter")
+        made.require_encoder(EncoderIdentity("starter", "abc", made.dim))
     with pytest.raises(EncoderMismatch, match=r"another version of model fake .*trimodal index --rebuild"):
-        made.require_encoder("abc", "fake")
+        made.require_encoder(EncoderIdentity("fake", "abc", made.dim))
 
 
 def test_a_collection_that_holds_nothing_takes_any_encoder(tmp_path: Path) -> None:
     with new_collection(tmp_path / "c") as wrong:  # what a first run leaves whose weights did not load
         wrong.save_index()
     tokens = TokenSpec(2, 4, "reranker-1")
-    with Collection.open_or_create(tmp_path / "c", "openclip:a", "abc", 16, tokens) as made:
-        made.require_encoder("abc", "openclip:a")
+    with Collection.open_or_create(tmp_path / "c", EncoderIdentity("openclip:a", "abc", 16, tokens)) as made:
+        made.require_encoder(EncoderIdentity("openclip:a", "abc", made.dim))
         assert (made.dim, made.token_spec, made.count) == (16, tokens, 0)
         with pytest.raises(CollectionLocked):
             Collection.open(tmp_path / "c", writable=True)
-    with Collection.open_or_create(tmp_path / "c", "openclip:b", "abc", 16) as moved:  # the same weights elsewhere
+    with Collection.open_or_create(
+        tmp_path / "c", EncoderIdentity("openclip:b", "abc", 16)
+    ) as moved:  # the same weights elsewhere
         assert moved.encoder_spec == "openclip:b"
         moved.commit([entry("a.png", unit_rows(1, 16))])
         moved.save_index()
@@ -161,10 +164,10 @@ def test_a_collection_that_holds_something_keeps_its_encoder(tmp_path: Path, emp
         if emptied:  # its vectors are dead, and still there
             made.remove(made.catalog.keys())
         before = snapshot(made)
-    with Collection.open_or_create(tmp_path / "c", "starter", "abc", 16) as found:
+    with Collection.open_or_create(tmp_path / "c", EncoderIdentity("starter", "abc", 16)) as found:
         assert (found.encoder_spec, found.fingerprint, found.vectors.count) == ("fake", "fake-1", 30)
         with pytest.raises(EncoderMismatch, match="made by model fake, not starter"):
-            found.require_encoder("abc", "starter")
+            found.require_encoder(EncoderIdentity("starter", "abc", found.dim))
         assert snapshot(found) == before
 
 
@@ -788,7 +791,7 @@ def test_a_rebuild_takes_the_place_of_the_old_collection_when_it_is_done(tmp_pat
             Collection.open(tmp_path / "c", writable=True)
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", "fake", "fake-2", 24, run)
+    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), run)
 
     assert best(reader, unit_rows(30, 16)[3]) == ["003.png"]
     with pytest.raises(CollectionError, match="made anew by another process; open it again"):
@@ -801,7 +804,9 @@ def test_a_rebuild_takes_the_place_of_the_old_collection_when_it_is_done(tmp_pat
 
 def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    Collection.rebuild(tmp_path / "c", "fake", "fake-2", 24, lambda target: fill(target, interrupted=True))
+    Collection.rebuild(
+        tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True)
+    )
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 30
 
@@ -809,7 +814,7 @@ def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_pa
         assert target.count == 1
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", "fake", "fake-2", 24, go_on)
+    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), go_on)
 
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 1
@@ -817,13 +822,15 @@ def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_pa
 
 def test_a_rebuild_with_yet_another_encoder_starts_from_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    Collection.rebuild(tmp_path / "c", "fake", "fake-2", 24, lambda target: fill(target, interrupted=True))
+    Collection.rebuild(
+        tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True)
+    )
 
     def run(target: Collection) -> SimpleNamespace:
         assert (target.count, target.dim) == (0, 8)
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", "fake", "fake-3", 8, run)
+    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-3", 8), run)
 
 
 def test_a_crash_between_the_two_renames_of_a_rebuild_brings_the_old_collection_back(tmp_path: Path) -> None:
@@ -839,7 +846,7 @@ def test_a_rebuild_mends_a_collection_that_cannot_be_opened(tmp_path: Path) -> N
     filled(tmp_path / "c").close()
     (tmp_path / "c" / "catalog.sqlite").write_bytes(b"rubbish" * 1000)
 
-    Collection.rebuild(tmp_path / "c", "fake", "fake-1", 16, fill)
+    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
 
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 1
@@ -852,7 +859,7 @@ def test_a_rebuild_removes_nothing_that_is_not_ours(tmp_path: Path, folder: str)
     (tmp_path / folder / "notes.txt").write_text("mine")
 
     with pytest.raises(CollectionError, match=r"holds other files \(notes\.txt\)"):
-        Collection.rebuild(tmp_path / "c", "fake", "fake-1", 16, fill)
+        Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
 
     assert (tmp_path / folder / "notes.txt").read_text() == "mine"
     with Collection.open(tmp_path / "c") as opened:

@@ -24,6 +24,7 @@ from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.openclip.source import find_openclip
 from indexer.encoders.openclip.visual import clip_spec, visual_weights
 from indexer.encoders.registry import describe_model
@@ -148,7 +149,9 @@ def test_each_modality_finds_all_three(studio: Path, trained: Path, tmp_path: Pa
     for name in ("red0.png", "blue0.png", "red.wav", "blue.wav"):
         shutil.copy(studio / "pool" / name, media)
     (media / "note.txt").write_text("a red square")
-    with Collection.open_or_create(tmp_path / "c", encoder.spec, encoder.fingerprint, encoder.dim) as collection:
+    with Collection.open_or_create(
+        tmp_path / "c", EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+    ) as collection:
         assert build(collection, find_items([media]), encoder).added == 5
     with Searcher.open(tmp_path / "c") as searcher:
         for asked, modality, itself in (

@@ -18,6 +18,7 @@ from small_media import found_by_itself, index, new_collection, picture, picture
 
 from indexer.collection.collection import Collection
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 
 CRASHING = str(Path(__file__).with_name("crashing.py"))
 
@@ -167,7 +168,7 @@ def test_a_build_killed_at_random_moments_has_everything_once_in_the_end(tmp_pat
                 assert found_by_itself(opened, some) == [str(some)]
     assert deaths >= 1
 
-    with Collection.open_or_create(place, "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+    with Collection.open_or_create(place, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)) as made:
         report = index(made, tmp_path / "media")
         assert report.unchanged == len(held)
         assert made.verify() == []

@@ -24,6 +24,7 @@ from indexer.collection.checksum import checksum_file
 from indexer.collection.collection import Collection
 from indexer.corpus.pruning import is_gone
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import CollectionError, IndexDamaged, StorageError, TrimodalError
 from indexer.items import Place
 
@@ -90,7 +91,7 @@ def do_everything(path: Path) -> None:
         opened.index("cpu")
     with Collection.open(path, writable=True) as opened:
         opened.repair()
-    with Collection.open_or_create(path, "other", "other-1", 64) as opened:
+    with Collection.open_or_create(path, EncoderIdentity("other", "other-1", 64)) as opened:
         opened.catalog.keys()
 
 
@@ -240,7 +241,9 @@ def test_a_failed_read_of_an_unfinished_rebuild_does_not_throw_it_away(
         FailingDisk(patched, beside / "collection.json", errno.EIO, 10_000, "open")
         with pytest.raises(StorageError, match=r"c\.rebuilding/collection\.json: cannot be read"):
             Collection.rebuild(
-                path, "fake", "fake-1", 64, lambda one: pytest.fail("began anew"), FakeEncoder.token_spec
+                path,
+                EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec),
+                lambda one: pytest.fail("began anew"),
             )
     assert contents(beside) == before
 

@@ -20,6 +20,7 @@ from indexer.ann.tuning import Asking
 from indexer.build.tuning_queries import caption_queries
 from indexer.collection import index_file_manager as index_keeper
 from indexer.collection.collection import Collection
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import ModelError, UsageError
 from indexer.items import Modality
 
@@ -93,7 +94,7 @@ def near(n: int, seed: int = 0) -> Rows:
 
 
 def collection(path: Path, n: int, *, texts: int = 0) -> Collection:
-    made = Collection.create(path, "fake", "fake-1", DIM)
+    made = Collection.create(path, EncoderIdentity("fake", "fake-1", DIM))
     rows = near(n + texts)
     made.commit([entry(f"{i:04}.png", rows[i : i + 1]) for i in range(n)])
     made.commit([entry(f"{i:04}.txt", rows[n + i : n + i + 1], modality=Modality.TEXT) for i in range(texts)])
@@ -224,7 +225,7 @@ class Words:
 
 
 def test_captions_ask_else_words_of_names_and_too_few_ask_nothing(tmp_path: Path) -> None:
-    with Collection.create(tmp_path / "c", "fake", "fake-1", DIM) as made:
+    with Collection.create(tmp_path / "c", EncoderIdentity("fake", "fake-1", DIM)) as made:
         rows = unit_rows(400, DIM)
         made.commit([entry(f"red_door {n:03}.png", rows[n : n + 1]) for n in range(200)])
         words: Any = Words()

@@ -19,6 +19,7 @@ from test_vectors import store
 
 from indexer.collection.collection import Collection
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import CollectionError, CollectionMissing, IndexDamaged, StorageError
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def made(path: Path, n: int = 6) -> Path:
 
 def indexed(path: Path) -> int:
     """What ``trimodal index media`` does; returns the items that there are then."""
-    with Collection.open_or_create(path, "fake", "fake-1", 64, FakeEncoder.token_spec) as collection:
+    with Collection.open_or_create(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)) as collection:
         index(collection, path.with_name("media"))
         assert collection.verify() == []
         return sum(collection.catalog.count_items().values())
@@ -122,7 +123,7 @@ def test_a_lost_description_without_a_copy_is_refused_and_nothing_is_thrown_away
     with pytest.raises(IndexDamaged, match=r"keeps no copy of it; put it back from a backup, or .*--rebuild"):
         Collection.restore(path)
     with pytest.raises(IndexDamaged):
-        Collection.create(path, "fake", "fake-1", 64)
+        Collection.create(path, EncoderIdentity("fake", "fake-1", 64))
     (path / DESCRIPTION).write_text(text)
     with Collection.open(path) as opened:
         assert opened.count == 6
@@ -155,7 +156,7 @@ def test_a_rebuild_takes_the_place_of_a_collection_without_a_description(tmp_pat
     def run(collection: Collection) -> object:
         return index(collection, tmp_path / "media")
 
-    Collection.rebuild(path, "fake", "fake-1", 64, run, FakeEncoder.token_spec)
+    Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
     assert indexed(path) == 6
 
 
@@ -194,9 +195,9 @@ def test_a_lost_catalog_is_named_and_only_a_rebuild_replaces_it(tmp_path: Path, 
 
     if loss is foreign:
         with pytest.raises(CollectionError, match="a folder with files in it"):
-            Collection.rebuild(path, "fake", "fake-1", 64, run, FakeEncoder.token_spec)
+            Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
         return
-    Collection.rebuild(path, "fake", "fake-1", 64, run, FakeEncoder.token_spec)
+    Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
     assert indexed(path) == 6
 
 

@@ -22,6 +22,7 @@ from indexer.collection.collection import Collection
 from indexer.corpus.walk import find_items
 from indexer.encoders import open_encoder
 from indexer.encoders.base import DualEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.openclip.dual import OpenClipEncoder
 from indexer.encoders.openclip.pictures import Pictures
 from indexer.encoders.openclip.weights import fitting_archs
@@ -343,7 +344,9 @@ def test_a_collection_is_built_with_it_and_found_again(tmp_path: Path) -> None:
     for number, picture in enumerate(pictures()):
         picture.save(tmp_path / "pictures" / f"{number}.png")
     encoder = open_encoder(spec)
-    with Collection.open_or_create(tmp_path / "c", encoder.spec, encoder.fingerprint, encoder.dim) as collection:
+    with Collection.open_or_create(
+        tmp_path / "c", EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+    ) as collection:
         report = build(collection, find_items([tmp_path / "pictures"]), encoder)
         assert report.added == 3 and report.skipped == []
         stored = collection.vectors.get(np.arange(3))

@@ -19,6 +19,7 @@ import pytest
 from small_media import picture
 from small_model import save_small_model
 
+from indexer.encoders.identity import EncoderIdentity
 from retrieval import output
 from retrieval.batch import Answered, Asked, ResultFile
 from retrieval.evaluation.report import markdown
@@ -116,7 +117,7 @@ def made(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake = FakeEncoder()
     from indexer.collection.collection import Collection
 
-    with Collection.create(place, fake.spec, fake.fingerprint, fake.dim) as collection:
+    with Collection.create(place, EncoderIdentity(fake.spec, fake.fingerprint, fake.dim)) as collection:
         build(collection, find_items([media, media / "\x1bm.jsonl"]), fake)
     return place
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import indexer
 from cli import app
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import EncoderMismatch, ModelError, ModelNotConfirmed, UsageError
 from indexer.items import Modality
 from retrieval import Searcher
@@ -96,7 +97,7 @@ def test_a_collections_model_that_was_never_named_here_is_not_opened(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIMODAL_CACHE", str(tmp_path / "cache"))
-    indexer.Collection.create(tmp_path / "c", str(tmp_path / "model"), "ab" * 32, 8).close()
+    indexer.Collection.create(tmp_path / "c", EncoderIdentity(str(tmp_path / "model"), "ab" * 32, 8)).close()
     with pytest.raises(ModelNotConfirmed):
         indexer.index(folder, tmp_path / "c")
 

@@ -21,6 +21,7 @@ from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, ModelError, UsageError
 from indexer.items import Embeddings, Modality, Skipped
@@ -94,7 +95,9 @@ class Bare(FakeEncoder):
 
 def make(where: Path, *paths: Path, tokens: TokenSpec | None = FakeEncoder.token_spec) -> Path:
     encoder = FakeEncoder()
-    with Collection.open_or_create(where, encoder.spec, encoder.fingerprint, encoder.dim, tokens=tokens) as collection:
+    with Collection.open_or_create(
+        where, EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim, tokens)
+    ) as collection:
         assert build(collection, find_items(paths), encoder).skipped == []
     return where
 

@@ -19,6 +19,7 @@ from indexer.build.run import build
 from indexer.collection.collection import Collection, Entry
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import (
     CollectionMissing,
     EncoderMismatch,
@@ -63,7 +64,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def indexed(where: Path, *paths: Path) -> Path:
     encoder = FakeEncoder()
-    with Collection.create(where, encoder.spec, encoder.fingerprint, encoder.dim) as collection:
+    with Collection.create(where, EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)) as collection:
         report = build(collection, find_items(paths), encoder)
         assert report.skipped == []
     return where
@@ -86,7 +87,7 @@ def names(result: SearchResult) -> list[str]:
 
 def store(where: Path, items: Sequence[tuple[str, Modality, NDArray[Any]]]) -> Collection:
     """A collection with the given vectors, a segment a row."""
-    collection = Collection.create(where, "fake", "fake-1", items[0][2].shape[1])
+    collection = Collection.create(where, EncoderIdentity("fake", "fake-1", items[0][2].shape[1]))
     entries = []
     for name, modality, vectors in items:
         path = where / name
@@ -435,7 +436,7 @@ def test_the_media_tokens_of_a_sound_are_those_of_its_first_window_however_long_
 
 
 def test_an_empty_collection_finds_nothing_and_names_the_command_that_fills_it(tmp_path: Path) -> None:
-    Collection.create(tmp_path / "c", "fake", "fake-1", 64).close()
+    Collection.create(tmp_path / "c", EncoderIdentity("fake", "fake-1", 64)).close()
     with Searcher.open(tmp_path / "c") as searcher:
         result = searcher.search("red")
     assert len(result) == 0

@@ -22,6 +22,7 @@ from indexer.corpus.walk import find_items
 from indexer.duplicates.groups import find_duplicates
 from indexer.encoders import open_encoder
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.specs import TextSpec
 from indexer.encoders.towers.text import TextTower, TextTowers
 from indexer.errors import IndexDamaged, MediaError
@@ -204,7 +205,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(place: Path, encoder: Any, rule: PassageRule | None) -> Collection:
-    return Collection.create(place, encoder.spec, encoder.fingerprint, encoder.dim, None, rule)
+    return Collection.create(place, EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim), rule)
 
 
 def notes(folder: Path) -> list[Path]:
@@ -335,9 +336,9 @@ def test_a_rule_that_is_none_is_damage(rule: Any, tmp_path: Path) -> None:
 def test_an_unfinished_rebuild_with_another_rule_is_begun_anew(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     (tmp_path / "a.txt").write_text("words")
-    facts = (encoder.spec, encoder.fingerprint, encoder.dim)
-    Collection.create(tmp_path / "c", *facts).close()
-    beside = Collection.create(tmp_path / "c.rebuilding", *facts, None, PassageRule(20))
+    identity = EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+    Collection.create(tmp_path / "c", identity).close()
+    beside = Collection.create(tmp_path / "c.rebuilding", identity, PassageRule(20))
     with beside:
         build(beside, find_items([tmp_path / "a.txt"]), encoder)
     held = []
@@ -346,7 +347,7 @@ def test_an_unfinished_rebuild_with_another_rule_is_begun_anew(tmp_path: Path) -
         held.append(target.count)
         return build(target, find_items([tmp_path / "a.txt"]), encoder)
 
-    Collection.rebuild(tmp_path / "c", *facts, run, None, PassageRule(30))
+    Collection.rebuild(tmp_path / "c", identity, run, PassageRule(30))
     with Collection.open(tmp_path / "c") as opened:
         assert (held, opened.passage_rule) == ([0], PassageRule(30))
 

@@ -24,6 +24,7 @@ from indexer.collection.collection import Collection
 from indexer.collection.token_store import TokenStore
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import CollectionError, EncoderMismatch, IndexDamaged, ModelError, StorageError
 from indexer.items import Embeddings, Item, Modality, Segment
@@ -38,7 +39,7 @@ FIRST = Path("tokens") / "000001-000000.u8"
 
 def with_tokens(path: Path, dim: int = 64) -> Collection:
     """An empty collection of the fake encoder that keeps its tokens, open for writing."""
-    return Collection.create(path, "fake", "fake-1", dim, SPEC)
+    return Collection.create(path, EncoderIdentity("fake", "fake-1", dim, SPEC))
 
 
 def some_tokens(n: int, seed: int = 0) -> TokenRows:
@@ -194,10 +195,10 @@ def test_a_collection_without_tokens_has_neither_folder_nor_rows(tmp_path: Path)
 def test_tokens_are_kept_only_by_a_collection_that_was_created_with_them(tmp_path: Path) -> None:
     pictures(tmp_path / "media", 3)
     new_collection(tmp_path / "old").close()
-    with Collection.open_or_create(tmp_path / "old", "fake", "fake-1", 64, SPEC) as old:
+    with Collection.open_or_create(tmp_path / "old", EncoderIdentity("fake", "fake-1", 64, SPEC)) as old:
         index(old, tmp_path / "media")
         assert old.tokens is None
-    with Collection.open_or_create(tmp_path / "new", "fake", "fake-1", 64, SPEC) as new:
+    with Collection.open_or_create(tmp_path / "new", EncoderIdentity("fake", "fake-1", 64, SPEC)) as new:
         index(new, tmp_path / "media")
         assert_tokens_are_those_of(new, tmp_path / "media")
 
@@ -295,7 +296,7 @@ def test_rebuilding_adds_tokens_and_does_not_continue_one_without_them(tmp_path:
         with target:
             return index(target, tmp_path / "media")
 
-    report = Collection.rebuild(tmp_path / "c", "fake", "fake-1", 64, run, SPEC)
+    report = Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 64, SPEC), run)
 
     assert report.added == 5
     with Collection.open(tmp_path / "c") as opened:
@@ -306,7 +307,7 @@ def test_replacing_a_collection_removes_its_tokens(tmp_path: Path) -> None:
     pictures(tmp_path / "media", 5)
     with with_tokens(tmp_path / "c") as made:
         index(made, tmp_path / "media")
-    Collection.create(tmp_path / "c", "fake", "fake-1", 64, replace=True).close()
+    Collection.create(tmp_path / "c", EncoderIdentity("fake", "fake-1", 64), replace=True).close()
 
     assert not (tmp_path / "c" / FIRST).exists()
 

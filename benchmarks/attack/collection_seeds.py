@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.attack.media_seeds import pictures, samples
 from benchmarks.attack.seeds import Seed, files_below
+from indexer.encoders.identity import EncoderIdentity
 
 _FORMATS = {"collection.json": "json", "catalog.sqlite": "sqlite"}
 
@@ -30,7 +31,9 @@ def make_collection(folder: Path) -> Path:
         (media / f"{word}.txt").write_text(f"A {word} text.\n\n" + f"{word} words. " * 90)
     row = {"image": "png.png", "captions": ["one"], "id": "x", "year": 2020, "flag": True, "gps": {"lat": 1.5}}
     (media / "m.jsonl").write_text(json.dumps(row) + "\n")
-    with Collection.open_or_create(folder / "c", "fake", "fake-1", 64, FakeEncoder.token_spec) as opened:
+    with Collection.open_or_create(
+        folder / "c", EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)
+    ) as opened:
         build(opened, find_items([media / "m.jsonl", media]), FakeEncoder(), batch_size=2, commit_every=3)
     return folder / "c"
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import MediaError, TrimodalError
 from indexer.items import Modality
 
@@ -93,7 +94,9 @@ def _run(folder: Path, target: str, detail: str) -> str:
     path = folder / "good" if target.startswith("good/") else folder / target
     encoder = FakeEncoder()
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        with Collection.open_or_create(Path(place) / "c", "fake", "fake-1", 64, FakeEncoder.token_spec) as made:
+        with Collection.open_or_create(
+            Path(place) / "c", EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec)
+        ) as made:
             report = build(made, find_items([path]), encoder, batch_size=3, commit_every=4)
             stored = _rows(made)
             problems = made.verify()
@@ -132,7 +135,9 @@ def _expected_rows(contents: tuple[tuple[str, bytes], ...]) -> Mapping[str, byte
         for name, content in contents:
             (Path(work) / name).write_bytes(content)
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        made = stack.enter_context(Collection.open_or_create(place / "c", "fake", "fake-1", 64, FakeEncoder.token_spec))
+        made = stack.enter_context(
+            Collection.open_or_create(place / "c", EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec))
+        )
         build(made, find_items([Path(work)]), FakeEncoder())
         return _rows(made)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.attack import model_dirs
 from benchmarks.attack.strangers import BAIT, Case, Place
+from indexer.encoders.identity import EncoderIdentity
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 #: What the user types; the model's spec follows.
@@ -514,7 +515,7 @@ def make_collection(path: Path, spec: str, width: int = 0) -> None:
     fingerprint, dim = _facts(spec)
     dim = width or dim
     row = np.eye(1, dim, dtype=np.float32)
-    with Collection.create(path, spec, fingerprint, dim) as made:
+    with Collection.create(path, EncoderIdentity(spec, fingerprint, dim)) as made:
         item = Item("/media/a.txt", Modality.TEXT, Path("/media/a.txt"))
         made.commit([Entry(item, "0" * 40, {}, (Segment(0, text="a"),), row)])
 

@@ -101,6 +101,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
 
     from indexer.ann.tuning import Asking
     from indexer.collection.collection import Collection
+    from indexer.encoders.identity import EncoderIdentity
 
     kept = folder / f"scale-{n}.json"
     if kept.is_file():
@@ -111,7 +112,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
     mapped = np.load(folder / "vectors.npy", mmap_mode="r")
     watch = _Memory()
     started = time.perf_counter()
-    with Collection.create(place, "bench", "bench", mapped.shape[1]) as made:
+    with Collection.create(place, EncoderIdentity("bench", "bench", mapped.shape[1])) as made:
         for start in range(0, n, 1_000):
             made.commit(_entries(mapped, start, min(n, start + 1_000)))
         committed = time.perf_counter()

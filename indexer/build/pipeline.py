@@ -19,7 +19,8 @@ from indexer.collection.collection import Collection
 from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders import absolute_spec, open_encoder
 from indexer.encoders.base import DualEncoder
-from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
+from indexer.encoders.identity import identity_of
+from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.encoders.trust import require_confirmed
 from indexer.errors import UsageError
 from indexer.items import Embeddings, Modality
@@ -100,7 +101,7 @@ class _Run:
         """Bring ``target`` up to date, fill in captions, and close it."""
         update, encoder, captioner = self.update, self.encoder, self.captioner
         with target:
-            target.require_encoder(encoder.fingerprint, encoder.spec)
+            target.require_encoder(identity_of(encoder))
             if captioner is not None:
                 require_captionable(target, encoder, captioner.token_spec)
             report = build(
@@ -160,13 +161,11 @@ def index(
     encoder = open_encoder(_spec(place, model, exists and not update.rebuild), device=device)
     captioner = None if captions is None else captions.open_captioner(encoder)
     run = _Run(found, encoder, limits, update, captioner, captions.beams if captions is not None else 0, on_progress)
-    maker = token_encoder(encoder)
-    facts = (encoder.spec, encoder.fingerprint, encoder.dim)
-    kept = (maker.token_spec if maker is not None else None, rule_of(encoder))
+    identity, passages = identity_of(encoder), rule_of(encoder)
     if update.rebuild and exists:
-        report = Collection.rebuild(place, *facts, run.into, *kept)
+        report = Collection.rebuild(place, identity, run.into, passages)
     else:
-        report = run.into(Collection.open_or_create(place, *facts, *kept))
+        report = run.into(Collection.open_or_create(place, identity, passages))
     return replace(report, found=len(found.items))
 
 

@@ -31,6 +31,7 @@ from indexer.corpus.keys import APART, is_apart, key_apart, row_key
 from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 from indexer.corpus.walk import Corpus
 from indexer.encoders.base import DualEncoder, require_tower
+from indexer.encoders.identity import identity_of
 from indexer.encoders.tokens.format import token_encoder
 from indexer.encoders.trust import confirm_if_possible
 from indexer.errors import (
@@ -141,8 +142,7 @@ def build(
     when the collection keeps media tokens and the encoder makes other ones. Tokens are made where the collection
     was created to keep them.
     """
-    collection.require_encoder(encoder.fingerprint, encoder.spec)
-    collection.require_dim(encoder.dim, encoder.spec)
+    collection.require_encoder(identity_of(encoder))
     confirm_if_possible(encoder)
     _require_same_tokens(collection, encoder)
     collection.require_whole()  # before hours of encoding

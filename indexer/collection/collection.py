@@ -37,6 +37,7 @@ from indexer.collection.stats import collection_stats
 from indexer.collection.token_store import TokenStore
 from indexer.collection.verify import REPAIR, Problem, verify
 from indexer.durable import make_way, replace_text, storage_errors, sync_folder
+from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
@@ -99,18 +100,15 @@ class Collection:
     def create(
         cls,
         path: Path,
-        encoder_spec: str,
-        fingerprint: str,
-        dim: int,
-        tokens: TokenSpec | None = None,
+        encoder: EncoderIdentity,
         passages: PassageRule | None = None,
         *,
         replace: bool = False,
     ) -> Collection:
         """Make an empty collection, open for writing; with ``replace`` in the place of the one that is there.
 
-        With ``tokens`` it keeps the media tokens of every picture and sound, beside the vectors; its texts are cut
-        by ``passages``.
+        Where the encoder makes media tokens, those of every picture and sound are kept beside the vectors. Texts are
+        cut by ``passages``.
         ``collection.json`` is written last: until then there is no collection. Raises ``CollectionError`` when
         there is one already, or when the folder holds other things, and ``IndexDamaged`` when it holds what is left
         of a collection whose description is gone.
@@ -127,7 +125,7 @@ class Collection:
                     f"{path}: is a collection already; add to it (trimodal index PATH...) "
                     "or make it anew (trimodal index --rebuild PATH...)"
                 )
-            made = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
+            made = cls._make(path, lock, encoder, passages)
             cleanup.pop_all()
             return made
 
@@ -136,32 +134,30 @@ class Collection:
         cls,
         path: Path,
         lock: filelock.BaseFileLock,
-        encoder_spec: str,
-        fingerprint: str,
-        dim: int,
-        tokens: TokenSpec | None,
+        encoder: EncoderIdentity,
         passages: PassageRule | None,
     ) -> Collection:
         """An empty collection in the place of what is there; ``lock`` is held, and becomes the collection's."""
         with storage_errors(path):
             layout.clear(path)
             (path / layout.VECTORS_NAME).mkdir(exist_ok=True)
-            if tokens is not None:
+            if encoder.tokens is not None:
                 (path / layout.TOKENS_NAME).mkdir(exist_ok=True)
             sync_folder(path)
         with contextlib.ExitStack() as cleanup:
             catalog = cleanup.enter_context(contextlib.closing(Catalog.create(path / layout.CATALOG_NAME)))
             description = Description(
                 schema_version=SCHEMA_VERSION,
-                encoder=encoder_spec,
-                fingerprint=fingerprint,
-                dim=dim,
+                encoder=encoder.spec,
+                fingerprint=encoder.fingerprint,
+                dim=encoder.dim,
                 metric="inner product",
-                rows_per_shard=rows_per_shard(dim),
+                rows_per_shard=rows_per_shard(encoder.dim),
                 created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
-                tokens=tokens,
+                tokens=encoder.tokens,
                 checksums=True,
                 passages=passages,
+                revision=encoder.revision,
             )
             catalog.keep_description(description.text())
             replace_text(path / DESCRIPTION_NAME, description.text())
@@ -209,33 +205,25 @@ class Collection:
         return layout.restore_description(path)
 
     @classmethod
-    def open_or_create(
-        cls,
-        path: Path,
-        encoder_spec: str,
-        fingerprint: str,
-        dim: int,
-        tokens: TokenSpec | None = None,
-        passages: PassageRule | None = None,
-    ) -> Collection:
+    def open_or_create(cls, path: Path, encoder: EncoderIdentity, passages: PassageRule | None = None) -> Collection:
         """The collection at ``path``, open for writing; an empty one where there is none.
 
-        ``tokens`` and ``passages`` are for a new one: a collection that was made without media tokens stays without,
-        and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a wrong
-        model left is made anew for this one.
+        The encoder's tokens and ``passages`` are for a new one: a collection that was made without media tokens stays
+        without, and its texts are cut as before. One that holds nothing belongs to no encoder: what a first run with a
+        wrong model left is made anew for this one.
         """
         if not cls.exists(path):
-            return cls.create(path, encoder_spec, fingerprint, dim, tokens, passages)
+            return cls.create(path, encoder, passages)
         found = cls.open(path, writable=True)
         lock = found._lock_file
         assert lock is not None
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(found.close)
-            if (found.encoder_spec, found.fingerprint) != (encoder_spec, fingerprint) and (
+            if (found.encoder_spec, found.fingerprint) != (encoder.spec, encoder.fingerprint) and (
                 found.catalog.is_whole and found.holds_nothing
             ):
                 found.catalog.close()
-                found = cls._make(path, lock, encoder_spec, fingerprint, dim, tokens, passages)
+                found = cls._make(path, lock, encoder, passages)
             cleanup.pop_all()
             return found
 
@@ -243,11 +231,8 @@ class Collection:
     def rebuild(
         cls,
         path: Path,
-        encoder_spec: str,
-        fingerprint: str,
-        dim: int,
+        encoder: EncoderIdentity,
         run: Callable[[Collection], Rebuilt],
-        tokens: TokenSpec | None = None,
         passages: PassageRule | None = None,
     ) -> Rebuilt:
         """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
@@ -266,12 +251,12 @@ class Collection:
             if cls.exists(beside):
                 with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
                     found = unless_taken.enter_context(cls.open(beside, writable=True))
-                    same = (found.fingerprint, found.token_spec, found.passage_rule) == (fingerprint, tokens, passages)
-                    if same and not found.verify():
+                    kept = (found.fingerprint, found.token_spec, found.passage_rule)
+                    if kept == (encoder.fingerprint, encoder.tokens, passages) and not found.verify():
                         unless_taken.pop_all()
                         target = found
             if target is None:
-                target = cls.create(beside, encoder_spec, fingerprint, dim, tokens, passages, replace=True)
+                target = cls.create(beside, encoder, passages, replace=True)
             with target:
                 result = run(target)
             if not result.interrupted:
@@ -352,22 +337,31 @@ class Collection:
         """Whether it was opened for writing."""
         return self._lock_file is not None
 
-    def require_dim(self, dim: int, spec: str) -> None:
-        """Raise ``IndexDamaged`` unless its vectors are as wide as those of its own model."""
-        if dim != self.dim:
-            raise IndexDamaged(
-                f"{self.path}: says that its vectors have {self.dim} components, and model {spec} gives {dim}; "
-                "make it anew: trimodal index --rebuild PATH..."
-            )
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """The encoder that made it, with the media tokens that it keeps."""
+        return EncoderIdentity(
+            self.encoder_spec, self.fingerprint, self.dim, self.token_spec, self._description.revision
+        )
 
-    def require_encoder(self, fingerprint: str, spec: str) -> None:
-        """Raise ``EncoderMismatch`` unless the encoder with ``fingerprint`` made this collection."""
-        if fingerprint == self.fingerprint:
+    def require_encoder(self, encoder: EncoderIdentity) -> None:
+        """Raise ``EncoderMismatch`` unless ``encoder``, by its fingerprint, made this collection.
+
+        ``IndexDamaged`` where the collection's vectors are not as wide as those of its own encoder. Which media tokens
+        it keeps is another question: see :meth:`require_tokens`.
+        """
+        spec = encoder.spec
+        if encoder.fingerprint == self.fingerprint:
+            if encoder.dim != self.dim:
+                raise IndexDamaged(
+                    f"{self.path}: says that its vectors have {self.dim} components, and model {spec} gives "
+                    f"{encoder.dim}; make it anew: trimodal index --rebuild PATH..."
+                )
             return
         if spec == self.encoder_spec:
             raise EncoderMismatch(
                 f"{self.path}: was made by another version of model {spec} ({self.fingerprint[:12]}, now "
-                f"{fingerprint[:12]}); make it anew: trimodal index --rebuild PATH..."
+                f"{encoder.fingerprint[:12]}); make it anew: trimodal index --rebuild PATH..."
             )
         raise EncoderMismatch(
             f"{self.path}: was made by model {self.encoder_spec}, not {spec}; use --model {self.encoder_spec}, "

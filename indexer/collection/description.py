@@ -39,6 +39,8 @@ class Description:
     """Absent from what was written before there were any."""
     checksums: bool = False
     """Whether every row of vectors and tokens has one; absent from what was written before there were any."""
+    revision: str | None = None
+    """Of a model from a hub, the commit that made it; absent from what was written before it was recorded."""
     passages: PassageRule | None = None
     """How texts are cut. None, and absent from what was written before there were rules: by characters."""
 
@@ -81,13 +83,14 @@ def parse_description(data: bytes, file: Path) -> Description:
         check = values.pop(_CHECK, None)
         if check != crc32_of_json(values) and not (check is None and "checksums" not in values):
             raise ValueError  # what was written before there were checksums has neither
-        later = {"tokens", "checksums", "passages"}  # absent before collections had any
+        later = {"tokens", "checksums", "passages", "revision"}  # absent before collections had any
         known = {name: values[name] for name in Description.__dataclass_fields__ if name not in later}
         tokens, rule = values.get("tokens"), values.get("passages")
         description = Description(
             **known,
             tokens=None if tokens is None else TokenSpec(**tokens),
             checksums=values.get("checksums", False),
+            revision=values.get("revision"),
             passages=None if rule is None else PassageRule(**rule),
         )
         if min(description.dim, description.rows_per_shard) < 1:
