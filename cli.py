@@ -170,7 +170,7 @@ def index(
     """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
     from dataclasses import asdict
 
-    from indexer.ann.plan import parse_wish
+    from indexer.ann.plan import parse_index_options
     from indexer.build.captioning import fill_captions, require_captionable
     from indexer.build.run import build
     from indexer.collection.collection import Collection
@@ -184,7 +184,7 @@ def index(
     from retrieval.rerank.stage import require_captioner
 
     place = _place(collection)
-    wish = parse_wish(index_kind, memory, target_recall)
+    wish = parse_index_options(index_kind, memory, target_recall)
     wanted = _modalities(modality) or frozenset(Modality)
     corpus = find_items(
         paths, modalities=wanted, follow_links=follow_links, exclude=exclude or (), default_excludes=default_excludes

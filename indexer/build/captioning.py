@@ -90,7 +90,7 @@ class _Filling:
                 self._show(start + len(part), len(waiting))
             self._commit()
             if waiting:
-                self.collection.save_index(asking=captions_asking(self.collection, self.encoder))
+                self.collection.save_index(tuning_queries=captions_asking(self.collection, self.encoder))
         except KeyboardInterrupt:
             interrupted = True
             self._commit()

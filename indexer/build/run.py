@@ -40,7 +40,7 @@ from indexer.errors import (
 )
 from indexer.files import FileId, display_path, one_line
 from indexer.media.held import Held
-from indexer.ann.plan import IndexWish, plan_index
+from indexer.ann.plan import IndexOptions, plan_index
 from indexer.build.tuning_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
@@ -130,7 +130,7 @@ def build(
     verify_content: bool = False,
     commit_every: int = 256,
     workers: int = 2,
-    wish: IndexWish | None = None,
+    wish: IndexOptions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Bring ``collection`` (open for writing) up to date with ``corpus``.
@@ -293,7 +293,7 @@ class _Build:
         self._committed_at = time.monotonic()
 
     def run(
-        self, *, batch_size: int, commit_every: int, workers: int, prune: bool, wish: IndexWish | None
+        self, *, batch_size: int, commit_every: int, workers: int, prune: bool, wish: IndexOptions | None
     ) -> BuildReport:
         if wish is not None:  # a wish that can't be fulfilled is told before hours of encoding
             plan_index(self.collection.vectors.count, self.collection.dim, wish)
@@ -650,13 +650,13 @@ class _Build:
                 self.counts.changed -= entry.item.key in self.stored_keys
                 self.counts.added -= entry.item.key not in self.stored_keys
 
-    def _save_index(self, wish: IndexWish | None) -> None:
+    def _save_index(self, wish: IndexOptions | None) -> None:
         def show(done: int, total: int) -> None:
             if self.on_progress is not None:
                 self.on_progress(Progress(done, total, 0, "index"))
 
         asking = captions_asking(self.collection, self.encoder)
-        self.collection.save_index(wish=wish, asking=asking, on_progress=show)
+        self.collection.save_index(options=wish, tuning_queries=asking, on_progress=show)
 
     def _settle(self) -> None:
         self.counts.settled += 1
