@@ -21,9 +21,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from indexer.build.prefetch import ReadAhead, Reserve, no_reserve
+from indexer.ann.plan import IndexOptions, plan_index
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.build.prefetch import ReadAhead, Reserve, no_reserve
+from indexer.build.tuning_queries import captions_asking
 from indexer.collection.collection import Collection, Entry
+from indexer.collection.records import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
+from indexer.corpus.keys import APART, is_apart, key_apart, row_key
+from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 from indexer.corpus.walk import Corpus, content_hash
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.tokens.format import token_encoder
@@ -39,17 +44,12 @@ from indexer.errors import (
     TrimodalError,
 )
 from indexer.files import FileId, display_path, one_line
-from indexer.media.held import Held
-from indexer.ann.plan import IndexOptions, plan_index
-from indexer.build.tuning_queries import captions_asking
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.items import DecodedItem, Item, Modality, Skipped
-from indexer.corpus.keys import APART, is_apart, key_apart, row_key
 from indexer.limits import READING_RULES, RUN_BYTES, MediaLimits, limits_for
 from indexer.media.decode import decode_parts
-from indexer.collection.records import BadFile, ItemRow, Place, describes_same, with_generated_caption_of, with_words_of
+from indexer.media.held import Held
 from indexer.media.text.token_passages import cut_by
-from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
 
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
@@ -367,7 +367,7 @@ class _Build:
                     yield _ToRead(item, unread, stored)
 
     def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
-        """``item`` and what is stored of it, where a file and a row, or two rows, have one key (:mod:`indexer.corpus.keys`).
+        """``item`` and what is stored of it, where two of them have one key (:mod:`indexer.corpus.keys`).
 
         A stored row makes way for a file, under the key of a row apart; a row is given that key where another row has
         the usual one. Neither is lost.

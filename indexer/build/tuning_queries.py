@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from indexer.ann.tuning import TuningQueries
 from indexer.collection.collection import Collection
+from indexer.collection.index_file_manager import TuningQueriesOf, searched_most
+from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
-from indexer.collection.index_file_manager import TuningQueriesOf, searched_most
-from indexer.ann.tuning import TuningQueries
 from indexer.items import Modality
-from indexer.collection.records import Row
 
 #: Words that are asked, and items that they are sought among.
 _ASKED, _LOOKED_AT = 300, 1_500
