@@ -169,7 +169,7 @@ def index(
     """Index pictures, sounds and texts. What is unchanged since the last run is not read again."""
     from dataclasses import asdict
 
-    from indexer.ann.plan import parse_wish
+    from indexer.ann.plan import parse_index_options
     from indexer.build.pipeline import CaptionOptions, CorpusOptions, UpdateOptions
     from indexer.build.pipeline import index as index_paths
     from indexer.items import Modality
@@ -201,7 +201,7 @@ def index(
                 rebuild=rebuild,
                 batch_size=batch_size,
                 workers=workers,
-                index=parse_wish(index_kind, memory, target_recall),
+                index=parse_index_options(index_kind, memory, target_recall),
             ),
             captions=CaptionOptions(partial(require_captioner, device=device), caption_beams) if caption else None,
             on_progress=bar,

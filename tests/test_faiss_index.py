@@ -17,7 +17,7 @@ from indexer.ann.brute_force import ArrayRows
 from indexer.ann.candidates import Candidates
 from indexer.ann.file import Tuning
 from indexer.ann.index import FLAT_LIMIT, FaissIndex, VectorIndex, build_index, index_of, load_index, read_facts
-from indexer.ann.plan import IndexPlan, IndexWish, plan_index
+from indexer.ann.plan import IndexOptions, IndexPlan, plan_index
 from indexer.ann.tuning import own_vectors, tuned
 from indexer.errors import IndexDamaged, UsageError
 
@@ -351,8 +351,8 @@ def test_equal_rows_are_all_found_though_the_first_fetch_is_cut_by_them(mixed: R
 
 
 def test_lists_without_storage_look_at_the_vectors_themselves(mixed: Rows, tmp_path: Path) -> None:
-    wish = IndexWish(memory_bytes=int(mixed.nbytes / 5))
-    index, source = index_of(mixed, wish=wish), ArrayRows(mixed)
+    wish = IndexOptions(memory_bytes=int(mixed.nbytes / 5))
+    index, source = index_of(mixed, options=wish), ArrayRows(mixed)
     assert (index.plan.kind, index.plan.storage) == ("IVF", "disk")
 
     assert (tuned(index, source, own_vectors(source), 0.95).recall or 0) >= 0.95
@@ -365,7 +365,7 @@ def test_lists_without_storage_look_at_the_vectors_themselves(mixed: Rows, tmp_p
 
 @pytest.mark.parametrize("kind", ["HNSW", "IVF", "auto"])
 def test_nothing_at_all_is_searched_exactly_whatever_is_wished(kind: Any) -> None:
-    index = index_of(np.zeros((0, DIM), np.float32), wish=IndexWish(kind))
+    index = index_of(np.zeros((0, DIM), np.float32), options=IndexOptions(kind))
 
     assert index.kind == "Flat"
     assert index.search(unit_rows(1, DIM), 3)[1].tolist() == [[-1, -1, -1]]

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from indexer.ann import plan as index_plan
 from indexer.ann.file import Tuning
-from indexer.ann.plan import IndexWish, outgrown, parse_wish, plan_index, smallest_plan
-from indexer.ann.tuning import Asking
+from indexer.ann.plan import IndexOptions, outgrown, parse_index_options, plan_index, smallest_plan
+from indexer.ann.tuning import TuningQueries
 from indexer.build.tuning_queries import caption_queries
 from indexer.collection import index_file_manager as index_keeper
 from indexer.collection.collection import Collection
@@ -33,44 +33,44 @@ def test_the_plan_follows_size_memory_and_recall() -> None:
     million = plan_index(10**6, 512)
     assert (million.kind, million.storage) == ("IVF", "int8")
     assert 0.5e9 < million.memory_bytes(10**6, 512) < 0.7e9
-    small = plan_index(10**6, 512, IndexWish(memory_bytes=200 * 2**20))
+    small = plan_index(10**6, 512, IndexOptions(memory_bytes=200 * 2**20))
     assert (small.kind, small.storage) == ("IVF", "disk")
-    assert plan_index(10**6, 512, IndexWish(target_recall=1.0)).kind == "Flat"
-    assert plan_index(100, 512, IndexWish("HNSW")).storage == "float16"
-    assert plan_index(10**6, 512, IndexWish("HNSW", memory_bytes=2**30)).storage == "int8"
+    assert plan_index(10**6, 512, IndexOptions(target_recall=1.0)).kind == "Flat"
+    assert plan_index(100, 512, IndexOptions("HNSW")).storage == "float16"
+    assert plan_index(10**6, 512, IndexOptions("HNSW", memory_bytes=2**30)).storage == "int8"
     with pytest.raises(UsageError, match=r"--memory 50 MB: the smallest index of 1,000,000 vectors takes \d+ MB"):
-        plan_index(10**6, 512, IndexWish(memory_bytes=50 * 2**20))
+        plan_index(10**6, 512, IndexOptions(memory_bytes=50 * 2**20))
     with pytest.raises(UsageError, match="or use --index-kind IVF"):
-        plan_index(10**6, 512, IndexWish("HNSW", memory_bytes=50 * 2**20))
+        plan_index(10**6, 512, IndexOptions("HNSW", memory_bytes=50 * 2**20))
     assert smallest_plan(10**6, 512).storage == "disk"
 
 
 def test_an_index_is_outgrown_by_another_kind_or_three_times_the_vectors() -> None:
-    wish = IndexWish()
+    wish = IndexOptions()
     assert not outgrown(plan_index(20_000, 512), 20_000, 512, wish)
     assert outgrown(plan_index(20_000, 512), 20_001, 512, wish)
     plan = plan_index(30_000, 512)
     assert not outgrown(plan, 89_000, 512, wish)
     assert outgrown(plan, 91_000, 512, wish)
-    assert outgrown(plan, 30_000, 512, IndexWish("HNSW"))
+    assert outgrown(plan, 30_000, 512, IndexOptions("HNSW"))
 
 
 @pytest.mark.parametrize(
     ("said", "n_bytes"), [("500MB", 500 * 2**20), ("2GB", 2**31), ("1.5 GiB", 3 * 2**29), ("1000", 1000), ("0", 0)]
 )
 def test_memory_is_read_as_people_write_it(said: str, n_bytes: int) -> None:
-    assert parse_wish("ivf", said, 0.9) == IndexWish("IVF", n_bytes, 0.9)
+    assert parse_index_options("ivf", said, 0.9) == IndexOptions("IVF", n_bytes, 0.9)
 
 
 @pytest.mark.parametrize("said", ["", "much", "-5MB", "5XB", "1e9"])
 def test_what_is_no_memory_is_told(said: str) -> None:
     with pytest.raises(UsageError, match="--memory"):
-        parse_wish(None, said, None)
+        parse_index_options(None, said, None)
 
 
 def test_a_kind_that_is_none_is_told() -> None:
     with pytest.raises(UsageError, match="--index-kind tree: is none of Flat, HNSW, IVF, auto"):
-        parse_wish("tree", None, None)
+        parse_index_options("tree", None, None)
 
 
 # -- of a collection --------------------------------------------------------------------------------------------
@@ -107,22 +107,22 @@ def facts(of: Collection) -> dict[str, Any]:
 
 
 def asking(vectors: Rows) -> Any:
-    return lambda: Asking(vectors, "captions")
+    return lambda: TuningQueries(vectors, "captions")
 
 
 @pytest.mark.usefixtures("small_limits")
 def test_the_recall_that_is_wished_is_measured_kept_and_shown(tmp_path: Path) -> None:
     with collection(tmp_path / "c", 900) as made:
-        made.save_index(wish=IndexWish(target_recall=0.9))
+        made.save_index(options=IndexOptions(target_recall=0.9))
         told = facts(made)
         assert (told["kind"], told["wish"]["target_recall"]) == ("IVF", 0.9)
         assert told["tuning"]["recall"] >= 0.9 and told["tuning"]["queries"] == "vectors"
         before = (tmp_path / "c" / "index.faiss").stat()
         made.save_index()
         assert (tmp_path / "c" / "index.faiss").stat() == before  # nothing has changed
-        made.save_index(wish=IndexWish(target_recall=0.99))
+        made.save_index(options=IndexOptions(target_recall=0.99))
         assert facts(made)["tuning"]["recall"] >= 0.99
-        made.save_index(asking=asking(near(150, seed=7)))
+        made.save_index(tuning_queries=asking(near(150, seed=7)))
         assert (facts(made)["tuning"]["queries"], facts(made)["wish"]["target_recall"]) == ("captions", 0.99)
         assert any("measured with 150 captions" in line for line in made.index_lines())
         assert any(line.endswith("← used") for line in made.index_lines())
@@ -131,7 +131,7 @@ def test_the_recall_that_is_wished_is_measured_kept_and_shown(tmp_path: Path) ->
 @pytest.mark.usefixtures("small_limits")
 def test_what_captions_have_measured_is_kept_by_compacting(tmp_path: Path) -> None:
     with collection(tmp_path / "c", 900) as made:
-        made.save_index(asking=asking(near(150, seed=7)))
+        made.save_index(tuning_queries=asking(near(150, seed=7)))
         told = facts(made)["tuning"]
         made.remove([f"/media/{n:04}.png" for n in range(10)])
         made.compact()
@@ -161,7 +161,7 @@ def test_a_collection_that_has_grown_is_measured_again_and_at_last_made_anew(tmp
 def test_too_few_of_the_largest_kind_to_be_searched_approximately_do_not_decide(tmp_path: Path) -> None:
     """Each setting would be searched exactly and find everything, until one more item comes."""
     with collection(tmp_path / "c", 190, texts=180) as made:
-        made.save_index(wish=IndexWish("IVF"))
+        made.save_index(options=IndexOptions("IVF"))
         told = facts(made)["tuning"]
         assert told is not None and min(one["recall_at_10"] for one in told["curve"]) < 1.0
 
@@ -169,8 +169,8 @@ def test_too_few_of_the_largest_kind_to_be_searched_approximately_do_not_decide(
 @pytest.mark.usefixtures("small_limits")
 def test_memory_that_has_become_too_little_makes_the_smallest_and_says_so(tmp_path: Path) -> None:
     with collection(tmp_path / "c", 400) as made:
-        memory = plan_index(400, DIM, IndexWish("IVF")).memory_bytes(400, DIM)
-        made.save_index(wish=IndexWish(memory_bytes=memory))
+        memory = plan_index(400, DIM, IndexOptions("IVF")).memory_bytes(400, DIM)
+        made.save_index(options=IndexOptions(memory_bytes=memory))
         assert facts(made)["storage"] == "int8"
         rows = near(900, seed=3)
         made.commit([entry(f"a{n:04}.png", rows[n : n + 1]) for n in range(900)])
@@ -178,8 +178,8 @@ def test_memory_that_has_become_too_little_makes_the_smallest_and_says_so(tmp_pa
         assert (facts(made)["storage"], facts(made)["wish"]["memory_bytes"]) == ("disk", memory)
         assert "until then it is the smallest" in str(made.warnings[-1]) and "--memory" in str(made.warnings[-1])
         with pytest.raises(UsageError, match="--memory"):
-            made.save_index(wish=IndexWish(memory_bytes=1_000))
-        made.save_index(wish=IndexWish(memory_bytes=0))
+            made.save_index(options=IndexOptions(memory_bytes=1_000))
+        made.save_index(options=IndexOptions(memory_bytes=0))
         assert facts(made)["storage"] == "int8"
 
 
@@ -187,10 +187,10 @@ def test_memory_that_has_become_too_little_makes_the_smallest_and_says_so(tmp_pa
 @pytest.mark.parametrize("kind", ["HNSW", "IVF"])
 def test_everything_may_be_removed_and_compacted(tmp_path: Path, kind: Any) -> None:
     with collection(tmp_path / "c", 400) as made:
-        made.save_index(wish=IndexWish(kind))
+        made.save_index(options=IndexOptions(kind))
         assert facts(made)["kind"] == kind
         made.remove([f"/media/{n:04}.png" for n in range(400)])
-        made.save_index(wish=IndexWish(kind, target_recall=0.9))
+        made.save_index(options=IndexOptions(kind, target_recall=0.9))
         made.compact()
         assert (facts(made)["kind"], made.count, made.verify()) == ("Flat", 0, [])
 
@@ -200,9 +200,9 @@ def test_few_rows_are_searched_exactly_so_nothing_is_measured_and_nothing_writte
     tmp_path: Path, kind: Any
 ) -> None:
     with collection(tmp_path / "c", 400) as made:
-        made.save_index(wish=IndexWish(kind))
+        made.save_index(options=IndexOptions(kind))
         before = (tmp_path / "c" / "index.faiss").stat()
-        made.save_index(asking=asking(unit_rows(3, DIM)))
+        made.save_index(tuning_queries=asking(unit_rows(3, DIM)))
         after = (tmp_path / "c" / "index.faiss").stat()
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
         assert facts(made)["kind"] == kind

@@ -39,7 +39,7 @@ def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from indexer.ann.index import build_index
     from indexer.ann.plan import plan_index
-    from indexer.ann.tuning import Asking, tuned
+    from indexer.ann.tuning import TuningQueries, tuned
     from indexer.collection.row_store import VectorStore, rows_per_shard
 
     count, dim = rows.shape
@@ -56,7 +56,7 @@ def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
         build_s=time.perf_counter() - started, what=f"{plan.kind}{plan.lists}, {plan.storage}",
         planned_bytes=plan.memory_bytes(count, dim), tune_s=[],
     )  # fmt: skip
-    asking = Asking(np.load(folder / "tune.npy"), "captions")
+    asking = TuningQueries(np.load(folder / "tune.npy"), "captions")
     for target in TARGETS:
         started = time.perf_counter()
         found = tuned(index, store, asking, target)

@@ -99,7 +99,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
     """A collection of ``n``: time and peak memory of committing, of making the index, of opening and searching."""
     from engine import _anonymous_mb, _Memory
 
-    from indexer.ann.tuning import Asking
+    from indexer.ann.tuning import TuningQueries
     from indexer.collection.collection import Collection
     from indexer.encoders.identity import EncoderIdentity
 
@@ -116,8 +116,8 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
         for start in range(0, n, 1_000):
             made.commit(_entries(mapped, start, min(n, start + 1_000)))
         committed = time.perf_counter()
-        asking = Asking(np.load(folder / "tune.npy"), "captions")
-        made.save_index(asking=lambda: asking)
+        asking = TuningQueries(np.load(folder / "tune.npy"), "captions")
+        made.save_index(tuning_queries=lambda: asking)
         saved = time.perf_counter()
         held = watch.peak_mb()
     queries = np.load(folder / "queries.npy")[:200]

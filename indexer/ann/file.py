@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from indexer.ann.plan import IndexPlan, IndexWish, Kind, Storage
+from indexer.ann.plan import IndexOptions, IndexPlan, Kind, Storage
 from indexer.crc import crc32_of_file, crc32_of_json
 from indexer.durable import replace_file
 from indexer.errors import IndexDamaged
@@ -58,7 +58,7 @@ class IndexFacts:
     storage: Storage = "float32"
     lists: int = 0
     built_for: int = 0
-    wish: IndexWish = field(default_factory=IndexWish)
+    wish: IndexOptions = field(default_factory=IndexOptions)  # its name in the file
     tuning: Tuning | None = None
 
     @property
@@ -170,7 +170,7 @@ def _facts_of(values: dict[str, Any]) -> IndexFacts:
         raise ValueError("another line than was written")
     known = {one.name for one in fields(IndexFacts)}
     values = {name: value for name, value in values.items() if name in known}
-    values["wish"] = IndexWish(**values.get("wish", {}))
+    values["wish"] = IndexOptions(**values.get("wish", {}))
     tuning = values.get("tuning")
     values["tuning"] = None if tuning is None else Tuning(**{**tuning, "curve": tuple(tuning["curve"])})
     return IndexFacts(**values)

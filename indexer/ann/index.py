@@ -20,7 +20,7 @@ from indexer.ann.brute_force import ArrayRows, RowSource
 from indexer.ann.candidates import Allowed, Candidates, Found, ivf_of
 from indexer.ann.file import IndexFacts, Tuning, damaged, open_index_file, read_facts, write_index_file
 from indexer.ann.gpu import GpuCandidates, gpu_ordinals
-from indexer.ann.plan import FLAT_LIMIT, HNSW_LINKS, IndexPlan, IndexWish, Kind, plan_index
+from indexer.ann.plan import FLAT_LIMIT, HNSW_LINKS, IndexOptions, IndexPlan, Kind, plan_index
 from indexer.items import Embeddings
 from indexer.reading import read_error
 
@@ -68,7 +68,7 @@ class VectorIndex(Protocol):
 
     tuning: Tuning | None
     """How broadly it is searched; ``None``: as nothing was measured."""
-    wish: IndexWish
+    options: IndexOptions
     """The options that it was made with."""
 
     def add(self, vectors: Embeddings) -> None:
@@ -97,15 +97,15 @@ def build_index(
     kind: Kind | None = None,
     plan: IndexPlan | None = None,
     rows: RowSource | None = None,
-    wish: IndexWish | None = None,
+    options: IndexOptions | None = None,
 ) -> VectorIndex:
     """An empty index for ``n`` vectors, of ``plan`` or ``kind``, on ``device`` (auto, cpu, cuda, cuda:N).
 
     ``rows``: where the vectors stay, for every kind but Flat; an IVF index is trained on a sample of them. Raises
     ``UsageError`` for a GPU that FAISS does not have.
     """
-    wish = wish or IndexWish()
-    plan = plan or plan_index(n, dim, IndexWish(kind, wish.memory_bytes, wish.target_recall))
+    options = options or IndexOptions()
+    plan = plan or plan_index(n, dim, IndexOptions(kind, options.memory_bytes, options.target_recall))
     if plan.kind != "Flat" and rows is None:
         raise ValueError(f"an index of kind {plan.kind} needs the rows that it is of")
     index = faiss.index_factory(dim, _factory_string(plan, dim), faiss.METRIC_INNER_PRODUCT)
@@ -115,7 +115,7 @@ def build_index(
         ivf_of(index).cp.niter = _IVF_ROUNDS
     if rows is not None and plan.kind != "Flat":
         index.train(_sample(rows, 10_000 if plan.kind == "HNSW" else max(TRAINED_ON * plan.lists, 1_000)))
-    return _on_device(index, plan, device, rows, wish)
+    return _on_device(index, plan, device, rows, options)
 
 
 def _factory_string(plan: IndexPlan, dim: int) -> str:
@@ -129,11 +129,13 @@ def _factory_string(plan: IndexPlan, dim: int) -> str:
     return f"IVF{plan.lists},{codes}" + (",Refine(SQ8)" if plan.storage == "int8" else "")
 
 
-def index_of(vectors: Embeddings, device: str = "cpu", *, wish: IndexWish | None = None) -> VectorIndex:
+def index_of(vectors: Embeddings, device: str = "cpu", *, options: IndexOptions | None = None) -> VectorIndex:
     """A finished index of vectors in memory ``(n, dim)``, of the kind that a collection of them gets."""
-    wish = wish or IndexWish()
+    options = options or IndexOptions()
     count, dim = vectors.shape
-    index = build_index(dim, count, device, plan=plan_index(count, dim, wish), rows=ArrayRows(vectors), wish=wish)
+    index = build_index(
+        dim, count, device, plan=plan_index(count, dim, options), rows=ArrayRows(vectors), options=options
+    )
     index.add(vectors)
     return index
 
@@ -172,10 +174,12 @@ def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = Non
 class FaissIndex:
     """A :class:`VectorIndex` of candidates from FAISS, ranked by the stored rows."""
 
-    def __init__(self, candidates: Candidates, wish: IndexWish | None = None, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self, candidates: Candidates, options: IndexOptions | None = None, tuning: Tuning | None = None
+    ) -> None:
         self.candidates = candidates
         self.plan = candidates.plan
-        self.wish = wish or IndexWish()
+        self.options = options or IndexOptions()
         self.tuning = tuning
 
     @property
@@ -211,7 +215,7 @@ class FaissIndex:
             storage=plan.storage,
             lists=plan.lists,
             built_for=plan.built_for,
-            wish=self.wish,
+            wish=self.options,
             tuning=self.tuning,
         )
         index = self.candidates.index
@@ -337,11 +341,16 @@ def _sample(rows: RowSource, n: int) -> NDArray[np.float32]:
 
 
 def _on_device(
-    index: Any, plan: IndexPlan, device: str, rows: RowSource | None, wish: IndexWish, tuning: Tuning | None = None
+    index: Any,
+    plan: IndexPlan,
+    device: str,
+    rows: RowSource | None,
+    options: IndexOptions,
+    tuning: Tuning | None = None,
 ) -> VectorIndex:
     ordinals = gpu_ordinals(device)
     candidates = GpuCandidates(ordinals, index, plan, rows) if ordinals else Candidates(index, plan, rows)
-    return FaissIndex(candidates, wish, tuning)
+    return FaissIndex(candidates, options, tuning)
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ _ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class IndexWish:
+class IndexOptions:
     """The options of the index that the user gave; ``None``: not given."""
 
     kind: Kind | Literal["auto"] | None = None
@@ -43,9 +43,9 @@ class IndexWish:
         """The recall wanted."""
         return DEFAULT_TARGET_RECALL if self.target_recall is None else self.target_recall
 
-    def over(self, before: IndexWish) -> IndexWish:
+    def over(self, before: IndexOptions) -> IndexOptions:
         """These options, and where one is not given that with which the index was made."""
-        return IndexWish(
+        return IndexOptions(
             before.kind if self.kind is None else self.kind,
             before.memory_bytes if self.memory_bytes is None else self.memory_bytes,
             before.target_recall if self.target_recall is None else self.target_recall,
@@ -77,12 +77,12 @@ class IndexPlan:
         return n * held + self.lists * dim * 4
 
 
-def parse_wish(kind: str | None, memory: str | None, target_recall: float | None) -> IndexWish:
+def parse_index_options(kind: str | None, memory: str | None, target_recall: float | None) -> IndexOptions:
     """The index options of a command line: ``500MB``, ``2GB``, ``1.5 GiB``. Raises ``UsageError``."""
     known: dict[str, Any] = {name.lower(): name for name in (*get_args(Kind), "auto")}
     if kind is not None and kind.lower() not in known:
         raise UsageError(f"--index-kind {kind}: is none of {', '.join(known.values())}")
-    return IndexWish(
+    return IndexOptions(
         None if kind is None else known[kind.lower()], None if memory is None else _bytes(memory), target_recall
     )
 
@@ -94,30 +94,31 @@ def _bytes(text: str) -> int:
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
 
 
-def plan_index(n: int, dim: int, wish: IndexWish | None = None) -> IndexPlan:
+def plan_index(n: int, dim: int, options: IndexOptions | None = None) -> IndexPlan:
     """The plan for ``n`` vectors ``(dim,)``. Raises ``UsageError`` where the memory allowed is too little for any."""
-    wish = wish or IndexWish()
-    plans = _fitting_kinds(n, dim, wish)
+    options = options or IndexOptions()
+    plans = _fitting_kinds(n, dim, options)
     for plan in plans:
-        if not wish.memory_bytes or plan.memory_bytes(n, dim) <= wish.memory_bytes:
+        if not options.memory_bytes or plan.memory_bytes(n, dim) <= options.memory_bytes:
             return plan
     least = min(plan.memory_bytes(n, dim) for plan in plans)
-    what = f"an index of kind {wish.kind}" if wish.kind not in (None, "auto") else "the smallest index"
+    what = f"an index of kind {options.kind}" if options.kind not in (None, "auto") else "the smallest index"
+    allowed = _megabytes(options.memory_bytes or 0)
     raise UsageError(
-        f"--memory {_megabytes(wish.memory_bytes or 0)}: {what} of {n:,} vectors takes {_megabytes(least)}; allow more"
-        + ("" if wish.kind in (None, "auto", "IVF") else ", or use --index-kind IVF")
+        f"--memory {allowed}: {what} of {n:,} vectors takes {_megabytes(least)}; allow more"
+        + ("" if options.kind in (None, "auto", "IVF") else ", or use --index-kind IVF")
     )
 
 
 def smallest_plan(n: int, dim: int) -> IndexPlan:
     """What takes least memory: for a collection that has grown out of the memory that was once allowed."""
-    return min(_fitting_kinds(n, dim, IndexWish("IVF")), key=lambda plan: plan.memory_bytes(n, dim))
+    return min(_fitting_kinds(n, dim, IndexOptions("IVF")), key=lambda plan: plan.memory_bytes(n, dim))
 
 
-def outgrown(plan: IndexPlan, n: int, dim: int, wish: IndexWish) -> bool:
+def outgrown(plan: IndexPlan, n: int, dim: int, options: IndexOptions) -> bool:
     """Whether an index of ``plan`` is no longer the right one for ``n`` vectors."""
     try:
-        right = plan_index(n, dim, wish)
+        right = plan_index(n, dim, options)
     except UsageError:
         right = smallest_plan(n, dim)
     if (right.kind, right.storage) != (plan.kind, plan.storage):
@@ -125,7 +126,7 @@ def outgrown(plan: IndexPlan, n: int, dim: int, wish: IndexWish) -> bool:
     return plan.kind == "IVF" and n > _OUTGROWN * max(1, plan.built_for)
 
 
-def _fitting_kinds(n: int, dim: int, wish: IndexWish) -> list[IndexPlan]:
+def _fitting_kinds(n: int, dim: int, options: IndexOptions) -> list[IndexPlan]:
     """Plans that fulfil the options but for their memory, the best first."""
     flat = IndexPlan("Flat", built_for=n)
     graphs = [IndexPlan("HNSW", storage, built_for=n) for storage in ("float16", "int8")]
@@ -133,9 +134,9 @@ def _fitting_kinds(n: int, dim: int, wish: IndexWish) -> list[IndexPlan]:
     clusters = [IndexPlan("IVF", storage, lists, n) for storage in ("int8", "disk")]
     if n == 0:
         return [flat]
-    if wish.kind is not None and wish.kind != "auto":
-        return {"Flat": [flat], "HNSW": graphs, "IVF": clusters}[wish.kind]
-    if wish.recall >= 1:
+    if options.kind is not None and options.kind != "auto":
+        return {"Flat": [flat], "HNSW": graphs, "IVF": clusters}[options.kind]
+    if options.recall >= 1:
         return [flat]
     if n <= FLAT_LIMIT:
         return [flat, *clusters]

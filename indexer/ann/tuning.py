@@ -37,7 +37,7 @@ _FEW_UP_TO = 0.96
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class TuningQueries:
     """Queries ``(q, dim)`` to measure with, and which rows they search."""
 
     vectors: Embeddings
@@ -48,36 +48,36 @@ class Asking:
     """Of each query, the vector_id that it is itself, and that does not count."""
 
 
-def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> Asking:
+def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> TuningQueries:
     """Some of the vectors themselves, each a query for its neighbours, where no other queries are given."""
     rows = np.arange(source.count) if allowed is None else allowed
     own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_ASKED, len(rows)), replace=False))]
-    return Asking(source.get(own), "vectors", allowed, own)
+    return TuningQueries(source.get(own), "vectors", allowed, own)
 
 
-def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) -> Tuning:
+def tuned(index: VectorIndex, source: RowSource, queries: TuningQueries, target: float) -> Tuning:
     """The settings of ``index`` that find ``target`` of the true 10 nearest fastest; else those that find most.
 
     Leaves the index at them.
     """
-    least, near = _least(source, asking, index.ntotal)
+    least, near = _least(source, queries, index.ntotal)
     margin = _MARGINS[target > _FEW_UP_TO]
     target = min(target + _ROOM, 1.0 - _SAME)
     curve: list[dict[str, float]] = []
     common: dict[str, Any] = {
         "margin": margin,
         "count": index.ntotal,
-        "queries": asking.what,
-        "n_queries": len(asking.vectors),
+        "queries": queries.what,
+        "n_queries": len(queries.vectors),
     }
 
     def measure(breadth: int, refine: float) -> float:
         index.tuning = Tuning(breadth, refine, **common)
         started = time.perf_counter()
-        scores, ids = index.search(asking.vectors, K + (asking.own is not None), asking.allowed)
+        scores, ids = index.search(queries.vectors, K + (queries.own is not None), queries.allowed)
         seconds = time.perf_counter() - started
-        recall = _recall(scores, ids, least, near, asking.own)
-        milliseconds = 1e3 * seconds / len(asking.vectors)
+        recall = _recall(scores, ids, least, near, queries.own)
+        milliseconds = 1e3 * seconds / len(queries.vectors)
         point = {"breadth": breadth, "refine": refine, "recall_at_10": round(recall, 4), "ms": round(milliseconds, 4)}
         curve.append(point)
         return recall
@@ -99,8 +99,8 @@ def tuned(index: VectorIndex, source: RowSource, asking: Asking, target: float) 
         rounds = []
         for _ in range(3):
             started = time.perf_counter()
-            for query in asking.vectors[:_ALONE]:
-                index.search(query[None], K, asking.allowed)
+            for query in queries.vectors[:_ALONE]:
+                index.search(query[None], K, queries.allowed)
             rounds.append(time.perf_counter() - started)
         return min(rounds)
 
@@ -132,10 +132,10 @@ def _broaden(measure: Any, breadths: Any, refine: float, target: float) -> float
     return best
 
 
-def _least(source: RowSource, asking: Asking, ntotal: int) -> tuple[NDArray[np.float32], int]:
+def _least(source: RowSource, queries: TuningQueries, ntotal: int) -> tuple[NDArray[np.float32], int]:
     """Of each query, the score of its 10th true neighbour ``(q,)``, of the last where there are fewer; and how many."""
-    scores, ids = exact_top(asking.vectors, source, K + 1, asking.allowed, ntotal=ntotal)
-    scores = _without_own(scores, ids, asking.own)[:, :K]
+    scores, ids = exact_top(queries.vectors, source, K + 1, queries.allowed, ntotal=ntotal)
+    scores = _without_own(scores, ids, queries.own)[:, :K]
     least = np.asarray(np.where(np.isfinite(scores), scores, np.inf).min(axis=1), dtype=np.float32)
     return least, max(1, int(np.isfinite(scores).sum(axis=1).max()))
 

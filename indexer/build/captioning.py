@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from indexer.build.run import COMMIT_EVERY_S, CaptionReport
-from indexer.build.tuning_queries import captions_asking
+from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry, of_unit_length
 from indexer.collection.records import GENERATED_BY, Uncaptioned
@@ -89,7 +89,7 @@ class _Filling:
                 self._show(start + len(part), len(waiting))
             self._commit()
             if waiting:
-                self.collection.save_index(asking=captions_asking(self.collection, self.encoder))
+                self.collection.save_index(tuning_queries=caption_queries_of(self.collection, self.encoder))
         except KeyboardInterrupt:
             interrupted = True
             self._commit()

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from indexer.ann.plan import IndexWish
+from indexer.ann.plan import IndexOptions
 from indexer.build.captioning import fill_captions, require_captionable
 from indexer.build.run import BuildReport, build
 from indexer.collection.collection import Collection
@@ -73,7 +73,7 @@ class UpdateOptions:
     batch_size: int = 32
     workers: int = 2
     """Threads that read files."""
-    index: IndexWish | None = None
+    index: IndexOptions | None = None
     """Of the FAISS index, where it is to be another than before."""
 
 
@@ -114,7 +114,7 @@ class _Run:
                 prune_missing_roots=update.prune_missing_roots,
                 verify_content=update.verify_content,
                 workers=update.workers,
-                wish=update.index,
+                index_options=update.index,
                 on_progress=self.on_progress,
             )
             if captioner is None or report.interrupted:

@@ -21,10 +21,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from indexer.ann.plan import IndexWish, plan_index
+from indexer.ann.plan import IndexOptions, plan_index
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.build.prefetch import ReadAhead
-from indexer.build.tuning_queries import captions_asking
+from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection, Entry
 from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
 from indexer.corpus.keys import APART, is_apart, key_apart, row_key
@@ -125,12 +125,12 @@ def build(
     verify_content: bool = False,
     commit_every: int = 256,
     workers: int = 2,
-    wish: IndexWish | None = None,
+    index_options: IndexOptions | None = None,
     on_progress: Progress = silent,
 ) -> BuildReport:
     """Bring ``collection`` (open for writing) up to date with ``corpus``.
 
-    ``wish``: of the index, where it is to be another than before; see :mod:`indexer.ann.plan`.
+    ``index_options``: of the index, where it is to be another than before; see :mod:`indexer.ann.plan`.
 
     A bad file is skipped, with its reason, and never moves its neighbours. With ``prune`` items that are gone
     from under ``corpus.roots`` are removed; what only cannot be seen is kept and reported. With ``prune_missing_roots``
@@ -150,7 +150,9 @@ def build(
     run.verify_content = verify_content
     run.prune_missing_roots = prune_missing_roots
     prune = prune or prune_missing_roots
-    return run.run(batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, wish=wish)
+    return run.run(
+        batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, index_options=index_options
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +290,10 @@ class _Build:
         self._committed_at = time.monotonic()
 
     def run(
-        self, *, batch_size: int, commit_every: int, workers: int, prune: bool, wish: IndexWish | None
+        self, *, batch_size: int, commit_every: int, workers: int, prune: bool, index_options: IndexOptions | None
     ) -> BuildReport:
-        if wish is not None:  # a wish that can't be fulfilled is told before hours of encoding
-            plan_index(self.collection.vectors.count, self.collection.dim, wish)
+        if index_options is not None:  # options that can't be fulfilled are refused before hours of encoding
+            plan_index(self.collection.vectors.count, self.collection.dim, index_options)
         started = time.monotonic()
         interrupted = False
         batches = Batches(self.encoder, batch_size, with_tokens=self.collection.tokens is not None)
@@ -312,7 +314,7 @@ class _Build:
             if prune:
                 self._prune()
             self._show("saving", now=True)
-            self._save_index(wish)
+            self._save_index(index_options)
         except KeyboardInterrupt:
             interrupted = True
             self._stop.set()
@@ -645,9 +647,9 @@ class _Build:
                 self.counts.changed -= entry.item.key in self.stored_keys
                 self.counts.added -= entry.item.key not in self.stored_keys
 
-    def _save_index(self, wish: IndexWish | None) -> None:
-        asking = captions_asking(self.collection, self.encoder)
-        self.collection.save_index(wish=wish, asking=asking, on_progress=self.on_progress)
+    def _save_index(self, options: IndexOptions | None) -> None:
+        queries = caption_queries_of(self.collection, self.encoder)
+        self.collection.save_index(options=options, tuning_queries=queries, on_progress=self.on_progress)
 
     def _settle(self) -> None:
         self.counts.settled += 1

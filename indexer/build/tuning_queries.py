@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.ann.tuning import Asking
+from indexer.ann.tuning import TuningQueries
 from indexer.collection.collection import Collection
-from indexer.collection.index_file_manager import AskingOf, searched_most
+from indexer.collection.index_file_manager import TuningQueriesOf, searched_most
 from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
@@ -25,7 +25,7 @@ _ASKED, _LOOKED_AT = 300, 1_500
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
-def caption_queries(collection: Collection, encoder: DualEncoder) -> Asking | None:
+def caption_queries(collection: Collection, encoder: DualEncoder) -> TuningQueries | None:
     """Captions (else the words of the names) of up to 300 pictures or sounds; ``None`` where there are too few."""
     if Modality.TEXT not in encoder.modalities:
         return None
@@ -36,12 +36,12 @@ def caption_queries(collection: Collection, encoder: DualEncoder) -> Asking | No
     if len(words) < _ASKED // 3:
         return None
     try:
-        return Asking(encoder.encode_queries(words), "captions", allowed)
+        return TuningQueries(encoder.encode_queries(words), "captions", allowed)
     except ModelError:  # the text tower's weights are not on this machine
         return None
 
 
-def captions_asking(collection: Collection, encoder: DualEncoder) -> AskingOf:
+def caption_queries_of(collection: Collection, encoder: DualEncoder) -> TuningQueriesOf:
     """:func:`caption_queries` when they are needed, made once."""
     return cache(partial(caption_queries, collection, encoder))
 

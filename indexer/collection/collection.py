@@ -19,7 +19,7 @@ import filelock
 import numpy as np
 
 from indexer.ann.index import VectorIndex
-from indexer.ann.plan import IndexWish
+from indexer.ann.plan import IndexOptions
 from indexer.collection import layout
 from indexer.collection.catalog import Catalog
 from indexer.collection.description import (
@@ -29,7 +29,7 @@ from indexer.collection.description import (
     read_description,
 )
 from indexer.collection.entries import CaptionEntry, Entry
-from indexer.collection.index_file_manager import AskingOf, IndexFileManager
+from indexer.collection.index_file_manager import IndexFileManager, TuningQueriesOf
 from indexer.collection.records import BadFile, GeneratedCaption, Record
 from indexer.collection.repair import repair_rows
 from indexer.collection.row_store import RowStore, VectorStore, rows_per_shard
@@ -414,18 +414,19 @@ class Collection:
         self,
         *,
         anew: bool = False,
-        wish: IndexWish | None = None,
-        asking: AskingOf = lambda: None,
+        options: IndexOptions | None = None,
+        tuning_queries: TuningQueriesOf = lambda: None,
         on_progress: Progress = silent,
     ) -> None:
-        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``wish``.
+        """Bring ``index.faiss`` up to the last commit, of the kind that is right for the count and ``options``.
 
-        An approximate one is searched with the queries of ``asking`` (else with vectors of its own) until it finds the
-        recall wanted. With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
+        An approximate one is searched with the queries that ``tuning_queries`` gives (else with vectors of its own)
+        until it finds the recall wanted.
+        With ``anew`` nothing of the old file is used. Raises ``StorageError``; what is committed stays.
         """
         self._require_writable()
         with self._lock:
-            self._index_file.save(anew=anew, wish=wish, asking=asking, on_progress=on_progress)
+            self._index_file.save(anew=anew, options=options, tuning_queries=tuning_queries, on_progress=on_progress)
 
     # -- writing --------------------------------------------------------------------------------------------
 

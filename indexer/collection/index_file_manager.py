@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from indexer.ann.candidates import EXACT_ROWS
 from indexer.ann.file import IndexFacts, Tuning
 from indexer.ann.index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
-from indexer.ann.plan import IndexPlan, IndexWish, outgrown, plan_index, smallest_plan
-from indexer.ann.tuning import Asking, own_vectors, tuned
+from indexer.ann.plan import IndexOptions, IndexPlan, outgrown, plan_index, smallest_plan
+from indexer.ann.tuning import TuningQueries, own_vectors, tuned
 from indexer.collection.catalog import Catalog
 from indexer.collection.row_store import VectorStore
 from indexer.errors import IndexDamaged, UsageError
@@ -34,7 +34,7 @@ _MEASURE_AGAIN = 1.25
 _AS_MANY = 0.1
 
 #: Queries to measure with, made when they are needed; ``None``: there are none.
-AskingOf = Callable[[], Asking | None]
+TuningQueriesOf = Callable[[], TuningQueries | None]
 
 
 class _CurrentRows:
@@ -96,25 +96,25 @@ class IndexFileManager:
         self,
         *,
         anew: bool = False,
-        wish: IndexWish | None = None,
-        asking: AskingOf = lambda: None,
+        options: IndexOptions | None = None,
+        tuning_queries: TuningQueriesOf = lambda: None,
         on_progress: Progress = silent,
     ) -> None:
-        """Bring the file up to the last commit, of the kind that is right for the count and ``wish``.
+        """Bring the file up to the last commit, of the kind that is right for the count and ``options``.
 
         With ``anew`` nothing of the old file is used but its options. Raises ``StorageError``; ``UsageError`` for
         options that can't be fulfilled.
         """
         facts = self._usable(self._rows.vectors.generation)
         last = facts or self.facts()
-        given = wish or IndexWish()
-        wish = given if last is None else given.over(last.wish)
+        given = options or IndexOptions()
+        options = given if last is None else given.over(last.wish)
         count, dim = self._rows.count, self._rows.vectors.dim
-        plan = self._planned(count, dim, wish, given)
+        plan = self._planned(count, dim, options, given)
         index: VectorIndex | None = None
-        if facts is not None and not anew and not outgrown(facts.plan, count, dim, wish):
-            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, wish, asking)
-            if facts.ntotal == count and measured and facts.wish == wish:
+        if facts is not None and not anew and not outgrown(facts.plan, count, dim, options):
+            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, options, tuning_queries)
+            if facts.ntotal == count and measured and facts.wish == options:
                 self._note()
                 return
             with contextlib.suppress(IndexDamaged):
@@ -123,21 +123,21 @@ class IndexFileManager:
             on_progress = silent
         if index is None:
             on_progress("index", 0, count)
-            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, wish=wish)
-        before, index.wish = index.wish, wish
+            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, options=options)
+        before, index.options = index.options, options
         self._complete(index, on_progress)
-        if index.kind != "Flat" and self._stale(index.tuning, before, wish, asking):
-            self._tune(index, asking(), last, wish)
+        if index.kind != "Flat" and self._stale(index.tuning, before, options, tuning_queries):
+            self._tune(index, tuning_queries(), last, options)
         index.save(self._file, generation=self._rows.vectors.generation)
         self._note()
         self._loaded.clear()
 
     # -- helpers --------------------------------------------------------------------------------------------
 
-    def _planned(self, count: int, dim: int, wish: IndexWish, given: IndexWish) -> IndexPlan:
+    def _planned(self, count: int, dim: int, options: IndexOptions, given: IndexOptions) -> IndexPlan:
         """The plan; where an earlier run's ``--memory`` has become too little, the smallest there is, and a warning."""
         try:
-            return plan_index(count, dim, wish)
+            return plan_index(count, dim, options)
         except UsageError as error:
             if given.memory_bytes is not None or given.kind is not None:
                 raise
@@ -145,19 +145,21 @@ class IndexFileManager:
             self._warnings.append(IndexDamaged(message))
             return smallest_plan(count, dim)
 
-    def _tune(self, index: VectorIndex, queries: Asking | None, last: IndexFacts | None, wish: IndexWish) -> None:
+    def _tune(
+        self, index: VectorIndex, queries: TuningQueries | None, last: IndexFacts | None, options: IndexOptions
+    ) -> None:
         """Measure with ``queries``; without them keep what captions measured before, else measure with own vectors."""
         old = last.tuning if last is not None and last.kind == index.kind else None
         if queries is None and last is not None and old is not None and old.queries == "captions":
             about_as_many = abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists
-            if about_as_many and last.wish.recall == wish.recall:
+            if about_as_many and last.wish.recall == options.recall:
                 index.tuning = replace(old, count=index.ntotal)
                 return
         most = searched_most(self._catalog)
         if len(most) < EXACT_ROWS:  # so few are searched exactly: the queries are measured against all of them
             most = self._catalog.vector_ids()
         chosen = own_vectors(self._rows, most) if queries is None else replace(queries, allowed=most)
-        tuned(index, self._rows, chosen, wish.recall)
+        tuned(index, self._rows, chosen, options.recall)
 
     def _load(self, device: str) -> VectorIndex:
         vectors, generation = self._rows.vectors, self._rows.vectors.generation
@@ -191,13 +193,15 @@ class IndexFileManager:
                 return facts
         return None
 
-    def _stale(self, tuning: Tuning | None, before: IndexWish, wish: IndexWish, asking: AskingOf) -> bool:
-        """Whether what was measured, for the wish of ``before``, says too little of the index as it is now."""
+    def _stale(
+        self, tuning: Tuning | None, before: IndexOptions, options: IndexOptions, tuning_queries: TuningQueriesOf
+    ) -> bool:
+        """Whether what was measured, for the options of ``before``, says too little of the index as it is now."""
         if len(self._catalog.vector_ids()) < EXACT_ROWS:
             return False  # every search is exact
-        if tuning is None or before.recall != wish.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
+        if tuning is None or before.recall != options.recall or self._rows.count > _MEASURE_AGAIN * tuning.count:
             return True
-        return tuning.queries == "vectors" and asking() is not None
+        return tuning.queries == "vectors" and tuning_queries() is not None
 
     def _complete(self, index: VectorIndex, on_progress: Progress = silent) -> None:
         for first, rows in self._rows.chunks(index.ntotal):
