@@ -18,7 +18,7 @@ from indexer.corpus.tables import READERS, BadRow
 from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
 from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
-from retrieval.embed import Vector, embed_texts
+from retrieval.embed import Embedded, embed_texts
 from retrieval.hits import SearchResult
 from retrieval.output import CsvFile, json_text
 from retrieval.query import Query, build_query
@@ -96,13 +96,15 @@ def search_all(
 ) -> Iterator[Answered]:
     """The hits of every row, in order; texts are encoded some at a time."""
     while some := list(islice(asked, _AT_ONCE)):
-        vectors = _text_vectors(searcher, some)
+        embedded = _embedded_texts(searcher, some)
         for place, one in enumerate(some):
             if one.query is None:
                 yield Answered(one, None, one.error)
                 continue
             try:
-                found = searcher.search(one.query, rerank=rerank, rerank_depth=rerank_depth, vector=vectors.get(place))
+                found = searcher.search(
+                    one.query, rerank=rerank, rerank_depth=rerank_depth, embedded=embedded.get(place)
+                )
             except (UsageError, FilterError, MediaError, ModelError) as error:
                 yield Answered(one, None, str(error))
             else:
@@ -176,8 +178,8 @@ def _number(value: Any, name: str) -> int | float:
         raise BadRow(f'"{name}" is {one_line(repr(value), 60)}; it must be a number') from None
 
 
-def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector]:
-    """By place, the vectors of the rows whose query is one text alone."""
+def _embedded_texts(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Embedded]:
+    """By place, the rows whose query is one text alone, embedded together."""
     texts: dict[int, str] = {}
     for place, one in enumerate(some):
         parts = () if one.query is None else one.query.parts
@@ -186,5 +188,4 @@ def _text_vectors(searcher: Searcher, some: Sequence[Asked]) -> dict[int, Vector
             texts[place] = parts[0].value
     if not texts or Modality.TEXT not in searcher.encoder.modalities:
         return {}
-    vectors = embed_texts(list(texts.values()), searcher.encoder)
-    return dict(zip(texts, vectors, strict=True))
+    return dict(zip(texts, embed_texts(list(texts.values()), searcher.encoder), strict=True))

@@ -45,6 +45,8 @@ class Embedded:
     """Unit vector float32 ``(dim,)``."""
     tokens: TokenRows | None = None
     """Packed media tokens ``(1, row_bytes)`` of a picture or of a sound's first window; ``None`` where not made."""
+    warnings: tuple[str, ...] = ()
+    """A line for each text that is longer than the model reads at once."""
 
 
 def embed_query(
@@ -66,21 +68,29 @@ def embed_query(
     if norm <= _LEAST_SHARE * sum(abs(part.weight) for part in query.parts):
         shown = " and ".join(repr(one_line(part.described(), 40)) for part in query.parts)
         raise UsageError(f"the parts of the query cancel each other out: {shown}; change a part or a weight")
-    return Embedded(np.asarray(total / norm, dtype=np.float32), parts[0].tokens)
+    warnings = tuple(warning for part in parts for warning in part.warnings)
+    return Embedded(np.asarray(total / norm, dtype=np.float32), parts[0].tokens, warnings)
 
 
-def embed_texts(texts: Sequence[str], encoder: DualEncoder) -> list[Vector]:
-    """Vectors ``(dim,)`` of texts that are queries, in one batch.
+def embed_texts(texts: Sequence[str], encoder: DualEncoder) -> list[Embedded]:
+    """Texts that are queries, each with a unit vector ``(dim,)``, in one batch.
 
-    A text that is longer than the model reads at once is the mean of its parts, each counting by its length.
+    A text that is longer than the model reads at once is the mean of its parts, each counting by its length, and a
+    warning says so.
     """
     parts = text_parts(texts, encoder)
     rows = iter(encoder.encode_queries([part for some in parts for part in some]) if texts else ())
-    vectors: list[Vector] = []
-    for some in parts:
+    found: list[Embedded] = []
+    for text, some in zip(texts, parts, strict=True):
         own: Embeddings = np.stack([next(rows) for _ in some])
-        vectors.append(own[0] if len(some) == 1 else _weighted(own, [len(part) for part in some]))
-    return vectors
+        vector = mean_vector(own, [len(part) for part in some])
+        warning = (
+            f"{one_line(text, 40)!r}: {len(text):,} characters are more than the model reads at once; "
+            f"the query is the mean of {len(some)} parts of it"
+        )
+        # parts that cancel each other out: the first of them
+        found.append(Embedded(own[0] if vector is None else vector, warnings=(warning,) if len(some) > 1 else ()))
+    return found
 
 
 def text_parts(texts: Sequence[str], encoder: DualEncoder) -> list[list[str]]:
@@ -93,32 +103,14 @@ def text_parts(texts: Sequence[str], encoder: DualEncoder) -> list[list[str]]:
     return [parts if len(parts) > 1 else [text] for text, parts in zip(texts, cut, strict=True)]
 
 
-def long_text_warnings(query: Query, encoder: DualEncoder) -> list[str]:
-    """A line for each text of ``query`` that is longer than the model reads at once."""
-    texts = [part.value for part in query.parts if isinstance(part.value, str)]
-    return [
-        f"{one_line(text, 40)!r}: {len(text):,} characters are more than the model reads at once; "
-        f"the query is the mean of {len(parts)} parts of it"
-        for text, parts in zip(texts, text_parts(texts, encoder), strict=True)
-        if len(parts) > 1
-    ]
+def mean_vector(rows: Embeddings, weights: Sequence[float] | None = None) -> Vector | None:
+    """The unit vector of the mean of unit rows ``(n, dim)``, each counting by its weight if there are any.
 
-
-def _weighted(rows: Embeddings, weights: Sequence[float]) -> Vector:
-    """The unit vector of the weighted mean of unit rows ``(n, dim)``; the first row where they cancel each other."""
-    mean = np.asarray(weights, dtype=np.float64) @ rows / sum(weights)  # (n,) @ (n, dim)
-    norm = float(np.linalg.norm(mean))
-    return np.asarray(rows[0] if norm <= _LEAST_SHARE else mean / norm, dtype=np.float32)
-
-
-def mean_vector(segments: Embeddings) -> Vector | None:
-    """The unit vector of the mean of unit rows ``(n, dim)``; ``None`` where they cancel each other out.
-
-    One row is given back as it is.
+    ``None`` where they cancel each other out. One row is given back as it is.
     """
-    if len(segments) == 1:
-        return np.asarray(segments[0], dtype=np.float32)
-    mean = segments.mean(axis=0, dtype=np.float64)
+    if len(rows) == 1:
+        return np.asarray(rows[0], dtype=np.float32)
+    mean = np.average(rows.astype(np.float64), axis=0, weights=weights)
     norm = float(np.linalg.norm(mean))
     return None if norm <= _LEAST_SHARE else np.asarray(mean / norm, dtype=np.float32)
 
@@ -134,7 +126,7 @@ def _embed_parts(
     found: list[Embedded] = []
     for part in parts:
         if part.kind is Modality.TEXT:
-            embedded = Embedded(next(encoded))
+            embedded = next(encoded)
         elif part.kind is Modality.IMAGE:
             embedded = _embed_picture(part, encoder, limits, maker)
         else:

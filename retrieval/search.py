@@ -30,7 +30,7 @@ from indexer.files import absolute, display_path, one_line
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
 from indexer.media.content_hash import content_hash
-from retrieval.embed import Embedded, Vector, embed_query, long_text_warnings
+from retrieval.embed import Embedded, Vector, embed_query
 from retrieval.fusion import cohort_ids
 from retrieval.hits import ScoreKind, SearchResult
 from retrieval.query import Query, parse_modalities
@@ -144,7 +144,7 @@ class Searcher:
         where: str | None = None,
         rerank: bool | None = None,
         rerank_depth: int = RERANK_DEPTH,
-        vector: Vector | None = None,
+        embedded: Embedded | None = None,
     ) -> SearchResult:
         """The hits of a text, or of a :class:`Query`; ``k``, ``modalities`` and ``where`` replace the query's own.
 
@@ -162,7 +162,7 @@ class Searcher:
         come by match logit plus cosine, what is below the depth follows in its order. Where one modality is searched
         that is the score (``"match"``; below the depth, the least judged score minus ``1 - cosine``). Where several
         are, a hit's score is its own standard score; each modality has the places that its cosines give it, a judged
-        one fills them in the new order, and ``order`` is ``"places"``. ``vector``: of a query that is one text, where
+        one fills them in the new order, and ``order`` is ``"places"``. ``embedded``: a query that is one text, where
         it was encoded before.
         """
         query = _with_options(query, k, modalities, where)
@@ -183,12 +183,10 @@ class Searcher:
         looked_up = _since(started)
 
         started = time.perf_counter()
-        if vector is None:
+        if embedded is None:
             with_tokens = plan is not None and plan.needs_query_tokens
             embedded = embed_query(query, self.encoder, self._limits, with_tokens=with_tokens)
-        else:
-            embedded = Embedded(vector)
-        warnings += long_text_warnings(query, self.encoder)
+        warnings += embedded.warnings
         encoded = _since(started)
 
         started = time.perf_counter()
