@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.collection.entries import UNIT_TOLERANCE
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import ModelError, TrimodalError
 from indexer.items import DecodedItem, Embeddings, Item, Modality, Scalar, Segment
 
-#: Beyond this a vector is not meant to be of unit length.
-_UNIT_TOLERANCE = 1e-2
 #: Of a segment without its text, and its places in lists.
 _SEGMENT_BYTES = 200
 
@@ -242,7 +241,7 @@ class Batches:
                 f"{modality}, not ({len(inputs)}, {self._encoder.dim}); use another --model"
             )
         lengths = np.linalg.norm(rows, axis=1)
-        off = np.abs(lengths - 1.0) > _UNIT_TOLERANCE  # false for NaN: that row fails alone
+        off = np.abs(lengths - 1.0) > UNIT_TOLERANCE  # false for NaN: that row fails alone
         if off.any():
             raise ModelError(
                 f"model {self._encoder.spec}: gave a vector of length {lengths[off][0]:.3f}, not 1; use another --model"
