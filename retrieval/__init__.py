@@ -11,8 +11,9 @@ Importing the package is cheap; the names below load their modules when they are
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from indexer.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from retrieval.hits import Hit, SearchResult
@@ -29,12 +30,4 @@ _HOMES = {
     "Searcher": "retrieval.search",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
