@@ -62,8 +62,11 @@ def lighter(picture: Image.Image) -> Image.Image:
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "JPEG of quality 40": jpeg, "half as large": half, "cut by a twentieth": cut, "a fifth lighter": lighter,
-}  # fmt: skip
+    "JPEG of quality 40": jpeg,
+    "half as large": half,
+    "cut by a twentieth": cut,
+    "a fifth lighter": lighter,
+}
 
 
 def main() -> None:
@@ -120,20 +123,27 @@ def main() -> None:
 def page(found: dict) -> str:
     """``duplicates.md``."""
     lines = [
-        "# Near duplicates", "",
+        "# Near duplicates",
+        "",
         f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as "
-        "near to another one.", "",
-        "| threshold | " + " | ".join(COPIES) + " | false alarms |", "|---" * (len(COPIES) + 2) + "|",
-    ]  # fmt: skip
+        "near to another one.",
+        "",
+        "| threshold | " + " | ".join(COPIES) + " | false alarms |",
+        "|---" * (len(COPIES) + 2) + "|",
+    ]
     for one in found["thresholds"]:
         shares = [one["found"][name] for name in COPIES] + [one["wrongly_told"]]
         lines.append(f"| {one['threshold']:.2f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     lines += [
-        "", "## What the model finds equal", "",
+        "",
+        "## What the model finds equal",
+        "",
         "From a cosine of 0.999 on two pictures are compared by their contents, 32 x 32 pixels: copies, and all pairs "
-        "of two pictures, whose likeness is at least so much.", "",
-        "| likeness | " + " | ".join(COPIES) + " | two pictures |", "|---" * (len(COPIES) + 2) + "|",
-    ]  # fmt: skip
+        "of two pictures, whose likeness is at least so much.",
+        "",
+        "| likeness | " + " | ".join(COPIES) + " | two pictures |",
+        "|---" * (len(COPIES) + 2) + "|",
+    ]
     for one in found["likenesses"]:
         shares = [one["copies"][name] for name in COPIES] + [one["others"]]
         lines.append(f"| {one['likeness']:.1f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")

@@ -56,10 +56,10 @@ def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
         build_s=time.perf_counter() - started, what=f"{plan.kind}{plan.lists}, {plan.storage}",
         planned_bytes=plan.memory_bytes(count, dim), tune_s=[],
     )  # fmt: skip
-    asking = TuningQueries(np.load(folder / "tune.npy"), "captions")
+    tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions")
     for target in TARGETS:
         started = time.perf_counter()
-        found = tuned(index, store, asking, target)
+        found = tuned(index, store, tuning_queries, target)
         note["tune_s"].append(time.perf_counter() - started)
         yield f"target {target}: {found.breadth} lists, {found.refine:g}", lambda q: index.search(q, K)[1]
 

@@ -116,8 +116,8 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
         for start in range(0, n, 1_000):
             made.commit(_entries(mapped, start, min(n, start + 1_000)))
         committed = time.perf_counter()
-        asking = TuningQueries(np.load(folder / "tune.npy"), "captions")
-        made.save_index(tuning_queries=lambda: asking)
+        tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions")
+        made.save_index(tuning_queries=lambda: tuning_queries)
         saved = time.perf_counter()
         held = watch.peak_mb()
     queries = np.load(folder / "queries.npy")[:200]
