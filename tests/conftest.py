@@ -31,3 +31,13 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from studio import build_studio
 
     return build_studio(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A hub that nobody reaches, and its cache, empty."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"

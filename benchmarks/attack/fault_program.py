@@ -1,6 +1,6 @@
 """Works on copies of a collection while calls that reach its files fail. ``faults.py`` runs it with ``io_faults.c``.
 
-``fault_program.py WORK SOURCE PICTURES FAULTS SEED``: so many times a child does the work (of ``tests/crashing.py``, or
+``fault_program.py WORK SOURCE PICTURES FAULTS SEED``: so many times a child does the work (``crashing.py`` in tests, or
 ``search``, ``verify``) on a fresh copy of SOURCE, and a random call fails. Another child, without a fault, then looks
 at what is left, and a third does the work again to its end. A line of JSON for each.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import numpy as np  # noqa: E402
 from crashing import _in_a_child, _warm_up, work  # noqa: E402

@@ -78,7 +78,7 @@ def _library(work: Path) -> Path | None:
 
 def _source(name: str, place: Path) -> tuple[Path, Path]:
     """The collection to be worked on (for ``create`` none), and the pictures that it is of."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from small_media import index, new_collection, picture, pictures
 
     from indexer.collection.collection import Collection

@@ -1,6 +1,6 @@
 """Model directories in the layouts of open_clip, CLAP and llama.cpp: real architectures, tiny, with random weights.
 
-Those that ``trimodal train`` writes are ``tests/small_model.py``'s. For the fuzzer's seeds and for strangers' models.
+Those that ``trimodal train`` writes come from ``small_model.py`` in tests. Seeds of the fuzzer, and strangers' models.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def quiet() -> Iterator[None]:
 
 def small_model(directory: Path) -> Path:
     """As ``trimodal train dual`` writes it."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from small_model import save_small_model
 
     return save_small_model(directory)
@@ -133,7 +133,7 @@ def clap_directory(directory: Path) -> Path:
 
 def language_model(directory: Path) -> Path:
     """A two-layer Llama with a byte-level tokenizer, in transformers' layout."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from small_model import save_language_model
 
     return save_language_model(directory)

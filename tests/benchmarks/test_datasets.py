@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from paths import DEMO
 from PIL import Image, ImageDraw
 
 pytest.importorskip("resvg_py", reason="the recipes render SVG: pip install 'trimodal[svg]'")
@@ -35,7 +36,6 @@ import tuxpaint
 from captions import with_article
 from samples import Blob, Sample
 
-DEMO = Path(demo.__file__).resolve().parents[2] / "data" / "demo"
 MANIFEST = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from paths import ROOT
 from small_media import picture
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import figures
 import starter
@@ -27,7 +28,6 @@ from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
 from retrieval.evaluation.measure import measure
 from retrieval.evaluation.ranks import ranks_of_embeddings
 
-ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "docs" / "bench"
 CAPTIONS = ("A red dog.", "A green frog.", "A blue piano.", "A yellow cat.", "A red dog.", "A white bell.")
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from small_media import index, new_collection, picture
 
 from indexer.errors import UsageError
 from retrieval.query import Query, QueryPart, build_query, parse_part
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = (os.fsdecode(b"caf\xe9"), "café", "日本 😀", "plain")
 MARK = b"\n=====\n"
 #: Runs commands one after the other, in one process: exit code and a mark after each.

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from paths import ROOT
 from PIL import Image
 
 from retrieval import Searcher
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def trimodal(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

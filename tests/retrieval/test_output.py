@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 from small_media import picture
 from small_model import save_small_model
 
@@ -26,7 +27,6 @@ from retrieval.evaluation.report import markdown
 from retrieval.hits import Hit, SearchResult
 from retrieval.query import Query
 
-ROOT = Path(__file__).resolve().parents[1]
 #: A terminal's title, C1 codes, a forged line, text turned round, a byte that is no UTF-8, a formula, marks of rich.
 HOSTILE = (
     "\x1b]0;x\x07",

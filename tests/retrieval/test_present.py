@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SNAPSHOTS
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -14,8 +15,6 @@ from indexer.items import Modality
 from retrieval.hits import Hit, SearchResult
 from retrieval.present import HitsTable, hits_table, match_in_words, path_lines, plain_rows, snippet, time_range
 from retrieval.query import Query
-
-SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
 def hit(**changes: Any) -> Hit:

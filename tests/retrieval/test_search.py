@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from paths import ROOT
 from PIL import Image
 
 from indexer.build.run import build
@@ -576,7 +577,7 @@ def test_nothing_of_retrieval_imports_torch_and_the_package_alone_imports_next_t
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules;"
         "retrieval.Searcher, retrieval.Hit; assert 'Query' in dir(retrieval)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

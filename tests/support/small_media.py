@@ -12,6 +12,7 @@ from PIL import Image
 
 from indexer.build.run import BuildReport, build
 from indexer.collection.collection import Collection, Entry
+from indexer.collection.row_store import VectorStore
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity
@@ -82,3 +83,11 @@ def snapshot(collection: Collection) -> dict[str, tuple[Any, ...]]:
         stored = [store.get(ids).tobytes() for store in (collection.vectors, collection.tokens) if store is not None]
         held[row.key] = (row.content_hash, tuple(one.segment for one in segments), *stored)
     return held
+
+
+def vector_store(
+    folder: Path, count: int = 0, *, dim: int = 8, generation: int = 1, shard_rows: int = 10
+) -> VectorStore:
+    """The vector store of a folder, which is made where it is missing."""
+    folder.mkdir(exist_ok=True)
+    return VectorStore(folder, dim=dim, generation=generation, count=count, shard_rows=shard_rows)

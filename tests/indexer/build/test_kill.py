@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SUPPORT
 from small_media import found_by_itself, index, new_collection, picture, pictures
 
 from indexer.collection.collection import Collection
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity
 
-CRASHING = str(Path(__file__).with_name("crashing.py"))
+CRASHING = str(SUPPORT / "crashing.py")
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
 

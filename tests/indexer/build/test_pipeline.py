@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from small_media import picture
 from typer.testing import CliRunner
 
@@ -107,6 +108,6 @@ def test_importing_the_package_is_cheap_and_its_names_are_lazy() -> None:
         "import indexer, sys; assert not {'numpy', 'torch', 'sqlalchemy', 'faiss'} & set(sys.modules);"
         "assert set(indexer.__all__) <= set(dir(indexer)); indexer.index; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     with pytest.raises(AttributeError, match="nonesuch"):
         _ = indexer.nonesuch

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from paths import ROOT
 from small_media import entry, new_collection, snapshot, unit_rows
 
 from indexer.ann import index as faiss_index
@@ -31,8 +32,6 @@ from indexer.errors import (
     StorageError,
 )
 from indexer.items import Item, Modality
-
-ROOT = Path(__file__).parents[1]
 
 
 def filled(path: Path, n: int = 30, *, dim: int = 16) -> Collection:
@@ -250,7 +249,10 @@ def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path, last_writ
             "import os, sys; from pathlib import Path; from test_collection import filled\n"
             "kept = filled(Path(sys.argv[1])); os._exit(0)"
         )
-        paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        paths = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}{os.pathsep}{Path(__file__).parent}",
+        }
         subprocess.run([sys.executable, "-c", die, str(tmp_path / "c")], env=paths, check=True)
     assert (tmp_path / "c" / "catalog.sqlite-wal").exists() == (last_writer == "was killed")
     for path in (tmp_path, *tmp_path.parents):

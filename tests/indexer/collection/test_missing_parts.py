@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_media import index, new_collection, pictures, snapshot, unit_rows
-from test_vectors import store
+from paths import ROOT
+from small_media import index, new_collection, pictures, snapshot, unit_rows, vector_store
 
 from indexer.collection.collection import Collection
+from indexer.collection.token_store import TokenStore
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity
 from indexer.errors import CollectionError, CollectionMissing, IndexDamaged, StorageError
 
-ROOT = Path(__file__).parents[1]
 DESCRIPTION = "collection.json"
 FOLDERS = ("vectors", "tokens")
 ROWS = ("vectors/000001-000000.f32", "tokens/000001-000000.u8")
@@ -253,10 +253,10 @@ from pathlib import Path
 import numpy as np
 sys.path[:0] = sys.argv[2:]
 from indexer.errors import IndexDamaged
-from test_vectors import store, unit_rows
+from small_media import unit_rows, vector_store
 folder = Path(sys.argv[1])
-store(folder, shard_rows=100_000).append(unit_rows(50_000, 8), at=0)
-reader = store(folder, 50_000, shard_rows=100_000)
+vector_store(folder, shard_rows=100_000).append(unit_rows(50_000, 8), at=0)
+reader = vector_store(folder, 50_000, shard_rows=100_000)
 reader.open_all()
 reader.get(np.arange(100))
 os.truncate(folder / "000001-000000.f32", 4_096)
@@ -272,7 +272,7 @@ for read in (lambda: reader.get(np.array([40_000])), lambda: reader.get(np.arang
 
 def test_a_file_that_is_cut_under_an_open_reader_is_damage_and_no_signal(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
-    command = [sys.executable, "-c", CUT, str(tmp_path / "v"), str(ROOT), str(ROOT / "tests")]
+    command = [sys.executable, "-c", CUT, str(tmp_path / "v"), str(ROOT), str(ROOT / "tests" / "support")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode != -signal.SIGBUS
     assert (done.returncode, done.stdout.split()) == (0, ["True"] * 4), done.stderr
@@ -280,8 +280,6 @@ def test_a_file_that_is_cut_under_an_open_reader_is_damage_and_no_signal(tmp_pat
 
 def test_empty_rows_are_read_from_a_full_disk_in_memory(small_disk: Path) -> None:
     """A hole of a file in memory gets a page when a map of it is read; there is none left."""
-    from test_tokens import TokenStore
-
     tokens = TokenStore(small_disk, dim=4_096, generation=1, count=0, shard_rows=1_000)
     tokens.append(np.zeros((60, 4_096), np.uint8), at=0)
     with (small_disk / "rest").open("wb") as file, pytest.raises(OSError, match="No space"):
@@ -292,7 +290,7 @@ def test_empty_rows_are_read_from_a_full_disk_in_memory(small_disk: Path) -> Non
 def test_rows_come_back_in_any_order_and_density(tmp_path: Path) -> None:
     """Close rows are read in one call, others one by one: against rows in memory."""
     rows = unit_rows(5_000, 64)
-    written = store(tmp_path, dim=64, shard_rows=1_300)
+    written = vector_store(tmp_path, dim=64, shard_rows=1_300)
     written.append(rows, at=0)
     chance = np.random.default_rng(0)
     wanted = [
@@ -309,13 +307,13 @@ def test_rows_come_back_in_any_order_and_density(tmp_path: Path) -> None:
 
 
 def test_a_vector_file_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    written = store(tmp_path, dim=8)
+    written = vector_store(tmp_path, dim=8)
     written.append(unit_rows(5, 8), at=0)
     fifo(tmp_path / "000001-000000.f32")
     with pytest.raises(IndexDamaged):
-        store(tmp_path, 5).get(np.arange(3))
+        vector_store(tmp_path, 5).get(np.arange(3))
     with pytest.raises((IndexDamaged, StorageError)):
-        store(tmp_path, 0).append(unit_rows(5, 8), at=0)
+        vector_store(tmp_path, 0).append(unit_rows(5, 8), at=0)
 
 
 def trimodal(*arguments: str) -> subprocess.CompletedProcess[str]:

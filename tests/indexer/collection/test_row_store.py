@@ -9,36 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_media import unit_rows
+from paths import ROOT
+from small_media import unit_rows, vector_store
 
-from indexer.collection.row_store import SHARD_BYTES, VectorStore, rows_per_shard
+from indexer.collection.row_store import SHARD_BYTES, rows_per_shard
 from indexer.errors import IndexDamaged, StorageError
-
-ROOT = Path(__file__).parents[1]
-
-
-def store(folder: Path, count: int = 0, *, dim: int = 8, generation: int = 1, shard_rows: int = 10) -> VectorStore:
-    folder.mkdir(exist_ok=True)
-    return VectorStore(folder, dim=dim, generation=generation, count=count, shard_rows=shard_rows)
 
 
 def test_rows_come_back_in_any_order_across_shards(tmp_path: Path) -> None:
     rows = unit_rows(37, 8)
-    written = store(tmp_path)
+    written = vector_store(tmp_path)
     for start in range(0, 37, 7):
         written.append(rows[start : start + 7], at=start)
 
     ids = np.array([36, 0, 9, 10, 10, 29, 5])
 
     assert np.array_equal(written.get(ids), rows[ids])
-    assert np.array_equal(store(tmp_path, 37).get(ids), rows[ids])
+    assert np.array_equal(vector_store(tmp_path, 37).get(ids), rows[ids])
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"000001-{i:06d}.f32" for i in range(4)]
     assert (tmp_path / "000001-000000.f32").read_bytes() == rows[:10].tobytes()
 
 
 def test_chunks_give_every_row_once_in_order(tmp_path: Path) -> None:
     rows = unit_rows(37, 8)
-    written = store(tmp_path)
+    written = vector_store(tmp_path)
     written.append(rows, at=0)
 
     for start, size in ((0, 4), (3, 100), (36, 1), (37, 5)):
@@ -52,11 +46,11 @@ def test_chunks_give_every_row_once_in_order(tmp_path: Path) -> None:
 
 def test_rows_past_the_committed_count_are_overwritten(tmp_path: Path) -> None:
     rows, garbage, more = unit_rows(15, 8), unit_rows(30, 8, seed=1), unit_rows(4, 8, seed=2)
-    first = store(tmp_path)
+    first = vector_store(tmp_path)
     first.append(rows, at=0)
     first.append(garbage, at=15)  # its catalog transaction never happened
 
-    again = store(tmp_path, 15)
+    again = vector_store(tmp_path, 15)
     again.append(more, at=15)
 
     assert np.array_equal(again.get(np.arange(19)), np.concatenate([rows, more]))
@@ -69,9 +63,9 @@ def test_rows_past_the_committed_count_are_overwritten(tmp_path: Path) -> None:
 
 def test_an_open_map_does_not_change_when_garbage_behind_it_is_overwritten(tmp_path: Path) -> None:
     rows = unit_rows(12, 8)
-    writer = store(tmp_path)
+    writer = vector_store(tmp_path)
     writer.append(rows[:5], at=0)
-    reader = store(tmp_path, 5)
+    reader = vector_store(tmp_path, 5)
     reader.open_all()
     writer.append(rows[5:], at=5)
 
@@ -82,10 +76,10 @@ def test_an_open_map_does_not_change_when_garbage_behind_it_is_overwritten(tmp_p
 
 def test_missing_and_short_shards_are_named_and_the_other_rows_stay_readable(tmp_path: Path) -> None:
     rows = unit_rows(35, 8)
-    store(tmp_path).append(rows, at=0)
+    vector_store(tmp_path).append(rows, at=0)
     os.truncate(tmp_path / "000001-000001.f32", 3 * 32 + 5)
     (tmp_path / "000001-000002.f32").unlink()
-    damaged = store(tmp_path, 35)
+    damaged = vector_store(tmp_path, 35)
 
     problems = damaged.short_shards()
 
@@ -104,15 +98,15 @@ def test_missing_and_short_shards_are_named_and_the_other_rows_stay_readable(tmp
 
 
 def test_appending_behind_lost_rows_is_refused(tmp_path: Path) -> None:
-    store(tmp_path).append(unit_rows(5, 8), at=0)
+    vector_store(tmp_path).append(unit_rows(5, 8), at=0)
     os.truncate(tmp_path / "000001-000000.f32", 2 * 32)
 
     with pytest.raises(IndexDamaged, match="shorter than the 5 vectors"):
-        store(tmp_path, 5).append(unit_rows(1, 8), at=5)
+        vector_store(tmp_path, 5).append(unit_rows(1, 8), at=5)
 
 
 def test_the_next_generation_starts_empty_and_the_old_one_goes_when_told(tmp_path: Path) -> None:
-    old = store(tmp_path)
+    old = vector_store(tmp_path)
     old.append(unit_rows(15, 8), at=0)
     (tmp_path / "000002-000000.f32").write_bytes(b"left by a crash")
 
@@ -126,7 +120,7 @@ def test_the_next_generation_starts_empty_and_the_old_one_goes_when_told(tmp_pat
 
 def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rows of 8 numbers"):
-        store(tmp_path).append(unit_rows(1, 9), at=0)
+        vector_store(tmp_path).append(unit_rows(1, 9), at=0)
 
 
 def test_a_shard_holds_whole_rows_and_at_least_one() -> None:
@@ -165,7 +159,7 @@ print(store.get(np.arange(20))[:, 0].tolist() == [1] * 10 + [3] * 10)
 
 
 def test_a_small_real_disk_that_is_full_is_a_stated_error(small_disk: Path) -> None:
-    small = store(small_disk / "vectors", shard_rows=100_000)
+    small = vector_store(small_disk / "vectors", shard_rows=100_000)
     small.append(unit_rows(100, 8), at=0)
 
     with pytest.raises(StorageError, match="the disk is full; free some space"):

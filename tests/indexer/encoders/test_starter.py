@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import DEMO
 from PIL import Image
 
 from indexer.encoders import open_encoder, starter_directory
@@ -16,8 +16,6 @@ from indexer.encoders.towers.load import load_image_tower
 from indexer.encoders.weights.base_weights import is_pulled, sha256_of
 from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture, read_sound, sound_windows
-
-DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 
 
 def test_every_file_of_the_starter_is_there_and_what_encoder_json_says() -> None:

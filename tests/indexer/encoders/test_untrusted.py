@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from openclip_layout import NATIVE, SIGLIP, save_layout
 from PIL import Image
+from small_clap import save_clap
 from small_media import picture
 from small_model import save_language_model, save_small_model
-from test_clap_dual import save_clap
-from test_openclip import NATIVE, SIGLIP, no_hub, save_layout  # noqa: F401  a fixture
 from trimodal.cli import app
 from typer.testing import CliRunner, Result
 
@@ -124,7 +124,7 @@ def test_code_beside_an_open_clip_model_is_not_run_by_index(tmp_path: Path, cana
     assert str(directory) in done.output and len(done.output.strip().splitlines()) == 1
 
 
-def test_code_of_a_repository_in_the_hubs_cache_is_not_run(tmp_path: Path, canary: Path, no_hub: Path) -> None:  # noqa: F811
+def test_code_of_a_repository_in_the_hubs_cache_is_not_run(tmp_path: Path, canary: Path, no_hub: Path) -> None:
     place = no_hub / "models--someone--tiny"
     hostile_openclip(place / "snapshots" / COMMIT, canary)
     (place / "refs").mkdir()
@@ -205,7 +205,7 @@ def test_a_text_tower_of_transformers_is_built_from_listed_settings(tmp_path: Pa
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "text tower"])
-def test_a_further_repository_that_a_model_names_is_not_fetched(part: str, tmp_path: Path, no_hub: Path) -> None:  # noqa: F811
+def test_a_further_repository_that_a_model_names_is_not_fetched(part: str, tmp_path: Path, no_hub: Path) -> None:
     directory = save_layout(tmp_path / "model", SIGLIP, tokenizer=part != "tokenizer")
     text = {"hf_tokenizer_name": "evil/model", **({} if part == "tokenizer" else {"hf_model_name": "evil/model"})}
     configure(directory, text_cfg=text)
@@ -491,7 +491,7 @@ def test_another_model_in_a_confirmed_folder_has_to_be_confirmed_again(
 def test_a_repository_that_would_be_downloaded_is_asked_for_first(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    no_hub: Path,  # noqa: F811
+    no_hub: Path,
 ) -> None:
     place, _ = collection_of_another_user(tmp_path, monkeypatch)
     for spec in ("openclip:hf-hub:someone/tiny", "openclip:ViT-B-32/openai", "clap:someone/clap", "openclip:nonsense"):
@@ -504,7 +504,7 @@ def test_a_repository_that_would_be_downloaded_is_asked_for_first(
 def test_a_repository_in_the_hubs_cache_was_used_before(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    no_hub: Path,  # noqa: F811
+    no_hub: Path,
 ) -> None:
     repository = no_hub / "models--someone--tiny"
     save_layout(repository / "snapshots" / COMMIT, SIGLIP)

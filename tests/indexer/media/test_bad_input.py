@@ -22,6 +22,7 @@ from bad_files import (
     svg_bytes,
     wav_bytes,
 )
+from paths import ROOT
 
 from indexer import files
 from indexer.corpus.walk import Corpus, find_items
@@ -31,8 +32,6 @@ from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
 from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +177,7 @@ for item in corpus.items:
             path.chmod(mode)
         try:
             done = subprocess.run(
-                [sys.executable, "-c", program, folder], capture_output=True, text=True, cwd=REPOSITORY, check=False
+                [sys.executable, "-c", program, folder], capture_output=True, text=True, cwd=ROOT, check=False
             )
         finally:
             (folder / "closed").chmod(0o700)

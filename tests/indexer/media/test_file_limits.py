@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 from bad_files import sound_bytes, sound_samples, svg_bytes
+from paths import ROOT
 from PIL import Image
 from pyarrow import parquet
 from small_media import new_collection, snapshot
@@ -53,7 +54,7 @@ def start():
 print(most() - before)
 """
     command = [sys.executable, "-c", around, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return float(done.stdout.splitlines()[-1])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from PIL import Image
 from safetensors.torch import save_file
 from studio import COLOURS, changed
@@ -313,5 +314,5 @@ def test_the_right_model_is_taken_after_a_first_index_run_with_a_wrong_one(tmp_p
 
 
 def test_the_recipe_that_ships_is_whole() -> None:
-    recipe = read_recipe(Path(__file__).parents[1] / "data/recipes/combined.toml")
+    recipe = read_recipe(ROOT / "data/recipes/combined.toml")
     assert recipe.image.model.startswith("openclip:") and recipe.audio is not None and recipe.dim == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import SNAPSHOTS
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,7 +21,6 @@ from retrieval.evaluation.report.comparison import as_csv, render, write_compari
 from retrieval.evaluation.runs import load_runs
 
 COUNT = 40
-SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
 def result(ranks: list[int], direction: str = "text->image", stage: str = "dual", **details: Any) -> dict[str, Any]:

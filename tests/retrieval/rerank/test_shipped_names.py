@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import packages
 import pytest
 import wordnet_files
 import wordnet_visible
+from paths import ROOT, SUPPORT
 
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.unwanted_words import find_unwanted
 from retrieval.rerank.names import NAMES, load_names
 
-MODEL = Path(__file__).parents[1] / "data" / "models" / "starter" / "reranker"
-VISIBLE = Path(__file__).with_name("visible_names.txt")
+MODEL = ROOT / "data" / "models" / "starter" / "reranker"
+VISIBLE = SUPPORT / "visible_names.txt"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_files import picture_bytes, png_bomb, svg_bytes
+from paths import ROOT
 from PIL import Image, ImageCms
 
 import indexer.media.image.svg
@@ -228,7 +229,7 @@ except Exception as error:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert done.stdout.endswith("900 MP (30,000 x 30,000) is over the 179 MP limit; raise --max-megapixels\n")
 

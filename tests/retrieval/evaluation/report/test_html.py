@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from paths import ROOT
 from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
@@ -471,11 +472,10 @@ def test_the_command_can_be_typed_again_and_names_no_home(monkeypatch: pytest.Mo
 
 
 def test_what_the_page_is_made_of_ships_in_the_wheel() -> None:
-    root = Path(__file__).resolve().parents[1]
-    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     shipped = settings["tool"]["setuptools"]
     assert "retrieval.evaluation.report.html" in shipped["packages"]
-    beside = [path for path in (root / "retrieval/evaluation/report/html").iterdir() if path.suffix not in (".py", "")]
+    beside = [path for path in (ROOT / "retrieval/evaluation/report/html").iterdir() if path.suffix not in (".py", "")]
     assert {path.name for path in beside} == {"template.html.j2", "style.css"}
     patterns = shipped["package-data"]["retrieval.evaluation.report.html"]
     assert all(any(path.match(pattern) for pattern in patterns) for path in beside)

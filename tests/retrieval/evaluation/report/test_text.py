@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SNAPSHOTS
 from printed import as_text
 
 from indexer.errors import StorageError
@@ -21,8 +22,6 @@ from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.report.rows import more_notes
 from retrieval.evaluation.results import BenchmarkResult
 from retrieval.evaluation.zero_shot import ZeroShot
-
-SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
 def result(*, captions: int = 1, skipped: int = 0) -> BenchmarkResult:
