@@ -16,6 +16,7 @@ from indexer.ann.plan import IndexOptions
 from indexer.build.captioning import fill_captions, require_captionable
 from indexer.build.run import BuildReport, build
 from indexer.collection.collection import Collection
+from indexer.collection.rebuild import rebuild
 from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders import absolute_spec, open_encoder
 from indexer.encoders.base import DualEncoder
@@ -163,7 +164,7 @@ def index(
     run = _Run(found, encoder, limits, update, captioner, captions.beams if captions is not None else 0, on_progress)
     identity, passages = identity_of(encoder), rule_of(encoder)
     if update.rebuild and exists:
-        report = Collection.rebuild(place, identity, run.into, passages)
+        report = rebuild(place, identity, run.into, passages)
     else:
         report = run.into(Collection.open_or_create(place, identity, passages))
     return replace(report, found=len(found.items))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import filelock
 import numpy as np
@@ -22,6 +22,8 @@ from indexer.ann.index import VectorIndex
 from indexer.ann.plan import IndexOptions
 from indexer.collection import layout
 from indexer.collection.catalog import Catalog
+from indexer.collection.compacting import copy_live_rows
+from indexer.collection.compatibility import require_same_encoder, require_same_tokens
 from indexer.collection.description import (
     DESCRIPTION_NAME,
     SCHEMA_VERSION,
@@ -30,6 +32,7 @@ from indexer.collection.description import (
 )
 from indexer.collection.entries import CaptionEntry, Entry
 from indexer.collection.index_file_manager import IndexFileManager, TuningQueriesOf
+from indexer.collection.places import keys_under
 from indexer.collection.records import BadFile, GeneratedCaption, Record
 from indexer.collection.repair import repair_rows
 from indexer.collection.row_store import RowStore, VectorStore, rows_per_shard
@@ -42,32 +45,18 @@ from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
     CollectionError,
     CollectionMissing,
-    EncoderMismatch,
     IndexDamaged,
     StorageError,
 )
 from indexer.items import Item
 from indexer.media.text.token_passages import PassageRule
-from indexer.names import nfc
 from indexer.progress import Progress, silent
 from indexer.reading import misplaced
 
 __all__ = ["CaptionEntry", "Collection", "Entry", "Problem"]
 
-#: Vectors moved at a time, and media tokens, which are wider.
-_CHUNK, _TOKEN_CHUNK = 16_384, 4_096
 #: How often a reader starts again when a writer compacts under it.
 _ATTEMPTS = 5
-
-
-class MayBeInterrupted(Protocol):
-    """What a rebuild needs to know of its result."""
-
-    @property
-    def interrupted(self) -> bool: ...
-
-
-Rebuilt = TypeVar("Rebuilt", bound=MayBeInterrupted)
 
 
 class Collection:
@@ -227,42 +216,6 @@ class Collection:
             cleanup.pop_all()
             return found
 
-    @classmethod
-    def rebuild(
-        cls,
-        path: Path,
-        encoder: EncoderIdentity,
-        run: Callable[[Collection], Rebuilt],
-        passages: PassageRule | None = None,
-    ) -> Rebuilt:
-        """Make the collection at ``path`` anew beside it, by ``run``, and put it in its place when that is done.
-
-        Until then the old one is searched as before. Interrupted or killed, the old one stays, and the next
-        rebuild with the same encoder, tokens and passages continues where this one ended. Returns what ``run`` returns.
-        """
-        path = path.resolve()
-        beside = layout.rebuilding_path(path)
-        for folder in (path, layout.replaced_path(path)):
-            layout.refuse_other_files(folder)  # they are removed in the end
-        with contextlib.ExitStack() as cleanup:
-            if cls.exists(path):  # no other writer may add to what is about to be replaced
-                cleanup.callback(layout.take_lock(path).release)
-            target: Collection | None = None
-            if cls.exists(beside):
-                with contextlib.suppress(IndexDamaged), contextlib.ExitStack() as unless_taken:
-                    found = unless_taken.enter_context(cls.open(beside, writable=True))
-                    kept = (found.fingerprint, found.token_spec, found.passage_rule)
-                    if kept == (encoder.fingerprint, encoder.tokens, passages) and not found.verify():
-                        unless_taken.pop_all()
-                        target = found
-            if target is None:
-                target = cls.create(beside, encoder, passages, replace=True)
-            with target:
-                result = run(target)
-            if not result.interrupted:
-                layout.replace(path, beside)
-        return result
-
     def close(self) -> None:
         """Let go of the catalog and the lock; to be called twice does no harm."""
         self.catalog.close()
@@ -345,49 +298,18 @@ class Collection:
         )
 
     def require_encoder(self, encoder: EncoderIdentity) -> None:
-        """Raise ``EncoderMismatch`` unless ``encoder``, by its fingerprint, made this collection.
+        """Raise ``EncoderMismatch`` unless ``encoder`` made this collection; its tokens: see :meth:`require_tokens`."""
+        require_same_encoder(self.path, self.encoder, encoder)
 
-        ``IndexDamaged`` where the collection's vectors are not as wide as those of its own encoder. Which media tokens
-        it keeps is another question: see :meth:`require_tokens`.
-        """
-        spec = encoder.spec
-        if encoder.fingerprint == self.fingerprint:
-            if encoder.dim != self.dim:
-                raise IndexDamaged(
-                    f"{self.path}: says that its vectors have {self.dim} components, and model {spec} gives "
-                    f"{encoder.dim}; make it anew: trimodal index --rebuild PATH..."
-                )
-            return
-        if spec == self.encoder_spec:
-            raise EncoderMismatch(
-                f"{self.path}: was made by another version of model {spec} ({self.fingerprint[:12]}, now "
-                f"{encoder.fingerprint[:12]}); make it anew: trimodal index --rebuild PATH..."
-            )
-        raise EncoderMismatch(
-            f"{self.path}: was made by model {self.encoder_spec}, not {spec}; use --model {self.encoder_spec}, "
-            "another --collection, or make it anew: trimodal index --rebuild PATH..."
-        )
+    def require_tokens(self, spec: TokenSpec) -> None:
+        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says, as a reranker needs them."""
+        require_same_tokens(self.path, self.token_spec, spec)
 
     def require_whole(self) -> None:
         """Raise ``IndexDamaged`` naming a file of vectors or tokens that is missing or short: nothing can be added."""
         for store in self._row_stores():
             for line in store.short_shards():
                 raise IndexDamaged(f"{line}; run: trimodal verify --repair")
-
-    def require_tokens(self, spec: TokenSpec) -> None:
-        """Raise ``CollectionError`` unless it keeps media tokens as ``spec`` says, as a reranker needs them."""
-        ours = self.token_spec
-        if ours is None:
-            raise CollectionError(
-                f"{self.path}: holds no media tokens, so it can't be reranked; add them: trimodal index --rebuild "
-                "PATH..., or search with --no-rerank"
-            )
-        if ours != spec:
-            raise EncoderMismatch(
-                f"{self.path}: its media tokens were made by another reranker ({ours.fingerprint[:16]} against "
-                f"{spec.fingerprint[:16]}); make them anew: trimodal index --rebuild PATH..., "
-                "or search with --no-rerank"
-            )
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes, fit for JSON."""
@@ -501,16 +423,7 @@ class Collection:
 
     def remove_under(self, names: Iterable[str]) -> int:
         """Remove items by file, by folder, or by key (``manifest.jsonl#row``); returns how many there were."""
-        wanted = {form for name in names for form in (name, str(Path(name).absolute()))}
-        places = [
-            (place.key, {place.key, str(place.path), *map(str, place.path.parents)}) for place in self.catalog.places()
-        ]
-        found = {key: wanted & called for key, called in places}
-        # a name that nothing has as it is written may be that of an item in the other form of Unicode
-        left = {nfc(name) for name in wanted.difference(*found.values()) if not name.isascii()}
-        exact = {nfc(name) for names in found.values() for name in names}
-        left -= exact
-        return self.remove(key for key, called in places if found[key] or left & {nfc(name) for name in called})
+        return self.remove(keys_under(self.catalog.places(), names))
 
     def record_skipped(self, bad: Sequence[BadFile]) -> None:
         """Remember files that could not be read."""
@@ -526,22 +439,7 @@ class Collection:
         self._require_writable()
         before, live = self.vectors.count, self.catalog.vector_ids()
         if len(live) < before:
-            fresh = self.vectors.next_generation()
-            tokens = self.tokens.next_generation() if self.tokens is not None else None
-            try:
-                for start in range(0, len(live), _CHUNK):
-                    self.vectors.copy_to(fresh, live[start : start + _CHUNK], at=start)
-                if self.tokens is not None and tokens is not None:
-                    for start in range(0, len(live), _TOKEN_CHUNK):
-                        self.tokens.copy_to(tokens, live[start : start + _TOKEN_CHUNK], at=start)
-                with self.catalog.transaction():
-                    self.catalog.renumber(live)
-                    self.catalog.set_meta(generation=fresh.generation, vector_count=len(live), index_generation=0)
-            except StorageError:
-                fresh.discard()
-                if tokens is not None:
-                    tokens.discard()
-                raise
+            fresh, tokens = copy_live_rows(live, self.catalog, self.vectors, self.tokens)
             with self._lock:
                 self._use(fresh, tokens)
             for store in self._row_stores():

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from indexer.encoders.weights.untrusted import file_name, read_json_object, require_types
 from indexer.errors import ModelError
+from indexer.validation import ByKind, Within
 
 CONFIG = "encoder.json"
 HEADS = "heads.safetensors"
 FORMAT = 2
 
-#: No sound tower reads longer windows.
-_LONGEST_WINDOW_S = 600.0
+#: A size of at least one; what is too large, the weights show.
+_Size = Annotated[int, Within(1, math.inf)]
+_SizeOrNone = Annotated[int, Within(0, math.inf)]
+#: No sound tower reads longer windows than ten minutes.
+_Window = Annotated[float, Within(0.1, 600)]
 
 Readout = Literal["cls+mean", "pooled", "logits", "pooled+logits"]
 Library = Literal["timm", "open_clip"]
@@ -69,11 +74,11 @@ class WhisperSpec:
 
     weights: str
     """File name of the safetensors beside ``encoder.json``."""
-    width: int = 384
-    layers: int = 4
-    heads: int = 6
-    mel_bins: int = 80
-    window_s: float = 10.0
+    width: _Size = 384
+    layers: _Size = 4
+    heads: _Size = 6
+    mel_bins: _Size = 80
+    window_s: _Window = 10.0
     kind: Literal["whisper"] = "whisper"
 
 
@@ -89,10 +94,10 @@ class ClapSpec:
     kind: Literal["clap"]
     config: dict[str, Any] = field(default_factory=dict)
     extractor: dict[str, Any] = field(default_factory=dict)
-    window_s: float = 10.0
+    window_s: _Window = 10.0
 
 
-AudioSpec = WhisperSpec | ClapSpec
+AudioSpec = Annotated[WhisperSpec | ClapSpec, ByKind()]
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,11 @@ class TextSpec:
     """
 
     source: str
-    layers: int = 0
+    layers: _SizeOrNone = 0
     attention: Literal["native", "bidirectional"] = "native"
     readout: Literal["last", "mean", "learned"] = "last"
     prompt: str = "{text}"
-    max_tokens: int = 128
+    max_tokens: _Size = 128
     lowercase: bool = False
     """Read texts in lower case and without a closing full stop, as labels are written."""
     adapter: str = ""
@@ -139,19 +144,19 @@ class HeadSpec:
     ``whitened`` 0 is the identity: the features themselves, of unit length; nothing is trained.
     """
 
-    inputs: int
-    whitened: int
-    hidden: int
-    dim: int
+    inputs: _Size
+    whitened: _SizeOrNone
+    hidden: _SizeOrNone
+    dim: _Size
 
 
 @dataclass(frozen=True)
 class HubnessSpec:
     """A correction against hubs: rows of the banks, how many of the nearest count, and its weight."""
 
-    bank: int = 1024
-    neighbours: int = 8
-    weight: float = 0.5
+    bank: Annotated[int, Within(1, 1e6)] = 1024
+    neighbours: _Size = 8
+    weight: Annotated[float, Within(1e-3, 2)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class EncoderConfig:
     """What ``encoder.json`` says. A modality without a tower is empty (sounds: ``None``)."""
 
     name: str
-    dim: int
+    dim: _Size
     image: tuple[TrunkSpec, ...]
     audio: AudioSpec | None
     text: tuple[TextSpec, ...]
@@ -198,7 +203,6 @@ class EncoderConfig:
             raise ModelError(f"{where}: not an encoder.json of this version ({error})") from error
         for name in config.files:
             file_name(name, str(where))
-        _check_sizes(config, where)
         return config
 
     @property
@@ -212,27 +216,6 @@ class EncoderConfig:
         """Hex digest; the same for the same towers, weights, preprocessing, heads and dim, whatever the name."""
         content = {key: value for key, value in self.to_json().items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _check_sizes(config: EncoderConfig, where: Path) -> None:
-    """Raise :class:`ModelError` for a size that no tower or head can have; what is too large its weights show."""
-    sizes: list[tuple[str, float, float]] = [("dim", config.dim, 1)]
-    for modality, head in config.heads.items():
-        least = {"inputs": 1, "whitened": 0, "hidden": 0, "dim": 1}
-        sizes += [(f"heads.{modality}.{name}", getattr(head, name), low) for name, low in least.items()]
-    for number, tower in enumerate(config.text):
-        sizes += [(f"text.{number}.layers", tower.layers, 0), (f"text.{number}.max_tokens", tower.max_tokens, 1)]
-    if isinstance(config.audio, WhisperSpec):
-        names = ("width", "layers", "heads", "mel_bins")
-        sizes += [(f"audio.{name}", getattr(config.audio, name), 1) for name in names]
-    if config.audio is not None:
-        sizes.append(("audio.window_s", config.audio.window_s, 0.1))
-        sizes.append(("audio.window_s", -config.audio.window_s, -_LONGEST_WINDOW_S))
-    if config.hubness is not None:
-        sizes += [("hubness.bank", config.hubness.bank, 1), ("hubness.neighbours", config.hubness.neighbours, 1)]
-    for name, value, least_value in sizes:
-        if not value >= least_value:
-            raise ModelError(f"{where}: {name} is {abs(value) if least_value < 0 else value:g}; fetch the model again")
 
 
 def read_config(directory: Path) -> EncoderConfig:

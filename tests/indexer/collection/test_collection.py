@@ -21,6 +21,7 @@ from indexer.ann import plan as index_plan
 from indexer.collection import collection as collection_module
 from indexer.collection import index_file_manager as index_keeper
 from indexer.collection.collection import Collection
+from indexer.collection.rebuild import rebuild
 from indexer.encoders.identity import EncoderIdentity
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import (
@@ -793,7 +794,7 @@ def test_a_rebuild_takes_the_place_of_the_old_collection_when_it_is_done(tmp_pat
             Collection.open(tmp_path / "c", writable=True)
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), run)
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), run)
 
     assert best(reader, unit_rows(30, 16)[3]) == ["003.png"]
     with pytest.raises(CollectionError, match="made anew by another process; open it again"):
@@ -806,9 +807,7 @@ def test_a_rebuild_takes_the_place_of_the_old_collection_when_it_is_done(tmp_pat
 
 def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    Collection.rebuild(
-        tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True)
-    )
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True))
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 30
 
@@ -816,7 +815,7 @@ def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_pa
         assert target.count == 1
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), go_on)
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), go_on)
 
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 1
@@ -824,15 +823,13 @@ def test_an_interrupted_rebuild_keeps_the_old_collection_and_is_continued(tmp_pa
 
 def test_a_rebuild_with_yet_another_encoder_starts_from_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "c").close()
-    Collection.rebuild(
-        tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True)
-    )
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-2", 24), lambda target: fill(target, interrupted=True))
 
     def run(target: Collection) -> SimpleNamespace:
         assert (target.count, target.dim) == (0, 8)
         return fill(target)
 
-    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-3", 8), run)
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-3", 8), run)
 
 
 def test_a_crash_between_the_two_renames_of_a_rebuild_brings_the_old_collection_back(tmp_path: Path) -> None:
@@ -848,7 +845,7 @@ def test_a_rebuild_mends_a_collection_that_cannot_be_opened(tmp_path: Path) -> N
     filled(tmp_path / "c").close()
     (tmp_path / "c" / "catalog.sqlite").write_bytes(b"rubbish" * 1000)
 
-    Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
+    rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
 
     with Collection.open(tmp_path / "c") as opened:
         assert opened.count == 1
@@ -861,7 +858,7 @@ def test_a_rebuild_removes_nothing_that_is_not_ours(tmp_path: Path, folder: str)
     (tmp_path / folder / "notes.txt").write_text("mine")
 
     with pytest.raises(CollectionError, match=r"holds other files \(notes\.txt\)"):
-        Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
+        rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 16), fill)
 
     assert (tmp_path / folder / "notes.txt").read_text() == "mine"
     with Collection.open(tmp_path / "c") as opened:

@@ -22,6 +22,7 @@ from small_media import entry, index, new_collection, picture, pictures, unit_ro
 from indexer.collection.catalog import Catalog
 from indexer.collection.checksum import checksum_file
 from indexer.collection.collection import Collection
+from indexer.collection.rebuild import rebuild
 from indexer.corpus.pruning import is_gone
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity
@@ -240,7 +241,7 @@ def test_a_failed_read_of_an_unfinished_rebuild_does_not_throw_it_away(
     with monkeypatch.context() as patched:
         FailingDisk(patched, beside / "collection.json", errno.EIO, 10_000, "open")
         with pytest.raises(StorageError, match=r"c\.rebuilding/collection\.json: cannot be read"):
-            Collection.rebuild(
+            rebuild(
                 path,
                 EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec),
                 lambda one: pytest.fail("began anew"),

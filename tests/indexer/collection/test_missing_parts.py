@@ -18,6 +18,7 @@ from paths import ROOT
 from small_media import index, new_collection, pictures, snapshot, unit_rows, vector_store
 
 from indexer.collection.collection import Collection
+from indexer.collection.rebuild import rebuild
 from indexer.collection.token_store import TokenStore
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity
@@ -156,7 +157,7 @@ def test_a_rebuild_takes_the_place_of_a_collection_without_a_description(tmp_pat
     def run(collection: Collection) -> object:
         return index(collection, tmp_path / "media")
 
-    Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
+    rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
     assert indexed(path) == 6
 
 
@@ -195,9 +196,9 @@ def test_a_lost_catalog_is_named_and_only_a_rebuild_replaces_it(tmp_path: Path, 
 
     if loss is foreign:
         with pytest.raises(CollectionError, match="a folder with files in it"):
-            Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
+            rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
         return
-    Collection.rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
+    rebuild(path, EncoderIdentity("fake", "fake-1", 64, FakeEncoder.token_spec), run)
     assert indexed(path) == 6
 
 

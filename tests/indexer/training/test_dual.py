@@ -83,7 +83,7 @@ def test_a_concept_on_both_sides_of_the_split_is_refused(studio: Path, tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("dim = 24", 'dim = "wide"', "dim: is 'wide'; must be int"),
+        ("dim = 24", 'dim = "wide"', "dim is 'wide'; must be int"),
         ("dim = 24", "dim = 1", "dim is 1; allowed are 8 to 4096"),
         ("dim = 24", "dmi = 24", "unknown key dmi; allowed are name, data"),
         ('name = "colours"', "", "lacks name"),

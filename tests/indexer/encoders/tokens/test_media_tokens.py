@@ -20,7 +20,9 @@ from small_media import entry, index, new_collection, pictures, unit_rows
 from indexer.build.batches import Batches, Encoded, Prepared
 from indexer.build.run import build
 from indexer.collection import collection as collection_module
+from indexer.collection import compacting
 from indexer.collection.collection import Collection
+from indexer.collection.rebuild import rebuild
 from indexer.collection.token_store import TokenStore
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
@@ -242,7 +244,7 @@ def test_a_moved_and_a_copied_file_get_the_tokens_that_are_there(tmp_path: Path)
 
 
 def test_compacting_keeps_the_tokens_of_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection_module, "_TOKEN_CHUNK", 4)
+    monkeypatch.setattr(compacting, "_TOKEN_CHUNK", 4)
     monkeypatch.setattr(collection_module, "rows_per_shard", lambda dim: 3)
     paths = pictures(tmp_path / "media", 20)
     with with_tokens(tmp_path / "c") as made:
@@ -296,7 +298,7 @@ def test_rebuilding_adds_tokens_and_does_not_continue_one_without_them(tmp_path:
         with target:
             return index(target, tmp_path / "media")
 
-    report = Collection.rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 64, SPEC), run)
+    report = rebuild(tmp_path / "c", EncoderIdentity("fake", "fake-1", 64, SPEC), run)
 
     assert report.added == 5
     with Collection.open(tmp_path / "c") as opened:

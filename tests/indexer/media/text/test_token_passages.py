@@ -18,6 +18,7 @@ from cli import app
 from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.collection.description import parse_description
+from indexer.collection.rebuild import rebuild
 from indexer.corpus.walk import find_items
 from indexer.duplicates.groups import find_duplicates
 from indexer.encoders import open_encoder
@@ -347,7 +348,7 @@ def test_an_unfinished_rebuild_with_another_rule_is_begun_anew(tmp_path: Path) -
         held.append(target.count)
         return build(target, find_items([tmp_path / "a.txt"]), encoder)
 
-    Collection.rebuild(tmp_path / "c", identity, run, PassageRule(30))
+    rebuild(tmp_path / "c", identity, run, PassageRule(30))
     with Collection.open(tmp_path / "c") as opened:
         assert (held, opened.passage_rule) == ([0], PassageRule(30))
 
