@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from small_media import index, new_collection, snapshot  # noqa: E402
 
 from indexer.collection.collection import Collection  # noqa: E402
-from indexer.collection.rebuild import rebuild
+from indexer.collection.rebuild import rebuild  # noqa: E402
 from indexer.encoders.fake import FakeEncoder  # noqa: E402
 from indexer.encoders.identity import EncoderIdentity  # noqa: E402
 from indexer.items import Embeddings  # noqa: E402
