@@ -30,7 +30,7 @@ from indexer.names import on_disk
 from indexer.progress import Progress, silent
 
 
-class Captioner(Protocol):
+class TokenCaptioner(Protocol):
     """Words for pictures, from their media tokens; a reranker of :mod:`retrieval.rerank` is one."""
 
     @property
@@ -44,7 +44,7 @@ class Captioner(Protocol):
 
 
 #: Opens the captioner that goes with a model. Raises ``ModelError`` where there is none.
-OpenCaptioner = Callable[[DualEncoder], Captioner]
+OpenCaptioner = Callable[[DualEncoder], TokenCaptioner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class _Run:
     encoder: DualEncoder
     limits: MediaLimits | None
     update: UpdateOptions
-    captioner: Captioner | None
+    captioner: TokenCaptioner | None
     beams: int
     on_progress: Progress = field(repr=False)
 
