@@ -298,15 +298,15 @@ def search(
     }  # fmt: skip
     if queries is not None:
         if text is not None or image or audio:
-            raise UsageError("--queries asks with a file; leave out the words, --image and --audio")
+            raise UsageError("--queries takes its queries from a file; leave out the words, --image and --audio")
         if sort is not None:
             raise UsageError(_SORT_WITH_A_QUERY)
         _search_all(queries, out, options, _place(collection), model, device, rerank, rerank_depth)
         return
     if out is not None:
         raise UsageError("--out is for the hits of --queries FILE")
-    asked = text is not None or bool(image or audio or plus or minus)
-    if not asked and (where is not None or sort is not None):
+    has_query = text is not None or bool(image or audio or plus or minus)
+    if not has_query and (where is not None or sort is not None):
         if min_score is not None or min_probability is not None or rerank:
             raise UsageError("without a query nothing is scored; leave out --min-score, --min-probability and --rerank")
         _list(_place(collection), where, sort, k, modality, as_json, paths, table)
@@ -375,7 +375,7 @@ def _search_all(
         raise UsageError(f"--out {out}: is the file of the queries; name another one")
     total = sum(1 for _ in read_queries(queries, options))
     opened = Searcher.open(place, model=_absolute_spec(model) if model else None, device=device)
-    told: set[str] = set()
+    shown: set[str] = set()
     done = failed = 0
     with ExitStack() as stack:
         bar = stack.enter_context(output.progress())
@@ -390,14 +390,14 @@ def _search_all(
                 results.write(answer)
             if answer.error is not None:
                 failed += 1
-                output.warn(f"trimodal: {queries}:{answer.asked.line}: {answer.error}")
+                output.warn(f"trimodal: {queries}:{answer.row.line}: {answer.error}")
             for warning in () if answer.result is None else answer.result.warnings:
-                if warning not in told:
-                    told.add(warning)
+                if warning not in shown:
+                    shown.add(warning)
                     output.warn(f"trimodal: {warning}")
             bar("searching", done, total, failed)
     if out is not None:
-        output.line(f"{done - failed:,} queries answered, {failed:,} could not be asked: {out}")
+        output.line(f"{done - failed:,} queries answered, {failed:,} failed: {out}")
     if failed:
         raise typer.Exit(1)
 
@@ -575,14 +575,14 @@ def info(
         return
     with Collection.open(_place(collection)) as opened:
         found = opened.stats()
-        told = opened.index_lines()
+        index_lines = opened.index_lines()
         passages = passages_line(opened.passage_rule)
     if not as_json:
         del found["index_facts"]
         found["passages"] = passages
     _facts(found, as_json)
-    if not as_json and len(told) > 1:
-        for line in ("", *told):
+    if not as_json and len(index_lines) > 1:
+        for line in ("", *index_lines):
             output.line(line)
 
 
@@ -643,7 +643,7 @@ def duplicates(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is there twice: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
+    """Show duplicates: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
     from indexer.collection.collection import Collection
     from indexer.duplicates.groups import find_duplicates
     from indexer.duplicates.same_content import LeftOut
@@ -725,8 +725,8 @@ def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")]
     """Fetch what a model needs and this machine lacks."""
     from indexer.encoders.registry import pull_model
 
-    with output.status() as tell:
-        directories = pull_model(_absolute_spec(spec), tell)
+    with output.status() as show_stage:
+        directories = pull_model(_absolute_spec(spec), show_stage)
     for name, directory in directories.items():
         output.line(f"{name}: {directory}")
 
@@ -740,8 +740,8 @@ def models_verify(
 
     from indexer.encoders.verify_models import verify_model
 
-    with output.status() as tell:
-        tell("reading the model's files")
+    with output.status() as show_stage:
+        show_stage("reading the model's files")
         checked = list(verify_model(_absolute_spec(spec)))
     problems = [one for one in checked if one.problem is not None]
     if as_json:
@@ -777,7 +777,7 @@ def train_dual_command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a dual encoder from pairs: adapt the language model, align the towers. A killed run goes on.
+    """Train a dual encoder from pairs: adapt the language model, align the towers. A killed run resumes.
 
     Features are cached between runs. Several processes share a run: torchrun --nproc-per-node N -m trimodal.cli
     train dual RECIPE --out DIR.
@@ -791,12 +791,12 @@ def train_dual_command(
 
     with output.progress() as bar:
 
-        def tell(stage: str, point: Any) -> None:
+        def show_point(stage: str, point: Any) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
             output.warn(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}")
 
-        report = train_dual(loaded, out, device=device, on_progress=bar, on_point=tell)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells
+        report = train_dual(loaded, out, device=device, on_progress=bar, on_point=show_point)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process reports
         return
     if as_json:
         output.print_json(asdict(report))
@@ -826,11 +826,11 @@ def train_rerank_command(
     loaded = load_rerank_recipe(recipe)
     with output.progress() as bar:
 
-        def tell(step: int, figures: dict[str, float]) -> None:
+        def show_point(step: int, figures: dict[str, float]) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
             output.warn(f"step {step}: {shown}")
 
-        report = train_reranker(loaded, out, device=device, on_progress=bar, on_point=tell)
+        report = train_reranker(loaded, out, device=device, on_progress=bar, on_point=show_point)
     if report.get("names_left_out"):
         output.warn(f"warning: {dropped_line(report['names_left_out'])}")
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
@@ -867,7 +867,7 @@ def _columns_table(named: Any) -> Any:
 
 
 def _place(collection: Path | None) -> Path:
-    """The collection's directory: what was asked for, or the per-user one."""
+    """The collection's directory: the given one, or the per-user one."""
     if collection is not None:
         from indexer.names import on_disk
 
@@ -892,7 +892,7 @@ def _modalities(names: list[str] | None) -> Any:
 
 
 def _dataset(dataset: Path) -> Path:
-    """The manifest that was asked for; ``demo`` is the demo collection's, unless there is such a file."""
+    """The given manifest; ``demo`` is the demo collection's, unless there is such a file."""
     if str(dataset) != "demo" or dataset.exists():
         return dataset
     from importlib.resources import files
@@ -923,11 +923,11 @@ def _report_lines(report: Any, place: Path) -> list[str]:
         "unchanged": report.unchanged, "skipped": len(report.skipped), "excluded": report.excluded,
         "links not followed": report.links_not_followed,
     }  # fmt: skip
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    done = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
-    lines = [f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
+    lines = [f"{stopped}{done} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
     lines += [line for line in (counts_line(report.not_indexed), kept_line(report.not_pruned)) if line]
     if report.captions is not None:
         unsure = report.captions.without_words

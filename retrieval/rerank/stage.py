@@ -91,9 +91,9 @@ def supported_directions(reranker: Reranker) -> str:
         if reranker.supports(Modality.TEXT, modality):
             parts.append(f"text against {noun}")
         if reranker.supports(modality, Modality.TEXT):
-            parts.append(f"{noun} against texts (when asked: --rerank)")
+            parts.append(f"{noun} against texts (with --rerank)")
     if reranker.supports(Modality.TEXT, Modality.TEXT):
-        parts.append("texts against texts (when asked: --rerank)")
+        parts.append("texts against texts (with --rerank)")
     return ", and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
 
 

@@ -60,7 +60,7 @@ def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates:
     torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
     if open_gates and len(scorer.gates):
         torch.nn.init.constant_(scorer.gates, 0.04)
-        torch.nn.init.constant_(scorer.tell_gates, 0.03)
+        torch.nn.init.constant_(scorer.caption_gates, 0.03)
         torch.nn.init.constant_(scorer.back_gate, 0.04)
     return scorer
 
