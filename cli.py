@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,9 @@ from indexer.errors import TrimodalError, UsageError
 from retrieval import output
 
 if TYPE_CHECKING:
-    from indexer.items import Skipped
+    from indexer.build.run import BuildReport
+    from indexer.items import Modality, Skipped
+    from indexer.training.loop import Point
     from retrieval.hits import SearchResult
     from retrieval.listing import Listing
 
@@ -29,7 +30,10 @@ _SORT_WITH_A_QUERY = "--sort is for a list without a query; hits are sorted by h
 
 
 class _Group(typer.core.TyperGroup):
-    """Turns stated errors into one line on stderr and their exit code; nothing reaches a terminal raw."""
+    """Turns stated errors into one line on stderr and their exit code; nothing reaches a terminal raw.
+
+    Its arguments are ``Any``: click's types, or those of Typer's own copy of click, by Typer's version.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with output.guarded():
@@ -51,33 +55,42 @@ class _Group(typer.core.TyperGroup):
             raise typer.Exit(0) from None
 
 
-def _app(**settings: Any) -> typer.Typer:
+def _app(purpose: str) -> typer.Typer:
     return typer.Typer(
-        cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, **settings
+        cls=_Group,
+        help=purpose,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
     )
 
 
-app = _app(help="Find any picture, sound or text with any other.", rich_markup_mode=None)
-models_app = _app(help="Models: what there is, what they can do, and fetching them.", rich_markup_mode=None)
-train_app = _app(help="Train models from recipe files.", rich_markup_mode=None)
+app = _app("Find any picture, sound or text with any other.")
+models_app = _app("Models: what there is, what they can do, and fetching them.")
+train_app = _app("Train models from recipe files.")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 
 CollectionOption = Annotated[
     Path | None,
     typer.Option(
-        "--collection", "-c", metavar="DIR", help="The collection's directory. Default: a per-user directory.",
+        "--collection",
+        "-c",
+        metavar="DIR",
+        help="The collection's directory. Default: a per-user directory.",
         envvar="TRIMODAL_COLLECTION",
     ),
-]  # fmt: skip
+]
 DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where towers and FAISS run.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="SPEC",
+        "--model",
+        metavar="SPEC",
         help="starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote.",
     ),
-]  # fmt: skip
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RerankOption = Annotated[
     bool | None,
@@ -293,9 +306,14 @@ def search(
 
     where = joined(where, since=since, until=until, folder=folder)
     options: dict[str, Any] = {
-        "plus": plus or (), "minus": minus or (), "k": k, "modalities": modality, "where": where,
-        "min_score": min_score, "min_probability": min_probability,
-    }  # fmt: skip
+        "plus": plus or (),
+        "minus": minus or (),
+        "k": k,
+        "modalities": modality,
+        "where": where,
+        "min_score": min_score,
+        "min_probability": min_probability,
+    }
     if queries is not None:
         if text is not None or image or audio:
             raise UsageError("--queries takes its queries from a file; leave out the words, --image and --audio")
@@ -361,33 +379,29 @@ def _print_found(
 
 
 def _search_all(
-    queries: Path, out: Path | None, options: dict[str, Any], place: Path, model: str | None, device: str,
-    rerank: bool | None, rerank_depth: int,
-) -> None:  # fmt: skip
+    queries: Path,
+    out: Path | None,
+    options: dict[str, Any],
+    place: Path,
+    model: str | None,
+    device: str,
+    rerank: bool | None,
+    rerank_depth: int,
+) -> None:
     """``search --queries``: a line of results a query, as soon as it is there."""
-    from indexer.durable import storage_errors
-    from retrieval.batch import ResultFile, read_queries, search_all
+    from retrieval.batch import open_results, read_queries, require_result_path, search_all
     from retrieval.search import Searcher
 
-    if out is not None and out.suffix.lower() not in (".jsonl", ".csv"):
-        raise UsageError(f"--out {out}: end it in .jsonl or .csv")
-    if out is not None and out.exists() and queries.exists() and out.samefile(queries):
-        raise UsageError(f"--out {out}: is the file of the queries; name another one")
+    if out is not None:
+        require_result_path(out, queries)
     total = sum(1 for _ in read_queries(queries, options))
     opened = Searcher.open(place, model=_absolute_spec(model) if model else None, device=device)
     shown: set[str] = set()
     done = failed = 0
-    with ExitStack() as stack:
-        bar = stack.enter_context(output.progress())
-        file: Any = output.lines_of_results()
-        if out is not None:
-            with storage_errors(out):
-                file = stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
-        results = ResultFile(file, as_csv=out is not None and out.suffix.lower() == ".csv")
+    with output.progress() as bar, open_results(out) as results:
         answers = search_all(opened, read_queries(queries, options), rerank=rerank, rerank_depth=rerank_depth)
         for done, answer in enumerate(answers, start=1):
-            with storage_errors(out or Path("stdout")):
-                results.write(answer)
+            results.write(answer)
             if answer.error is not None:
                 failed += 1
                 output.warn(f"trimodal: {queries}:{answer.row.line}: {answer.error}")
@@ -449,29 +463,37 @@ def bench(
     from retrieval.evaluation.report.folder import write_report
     from retrieval.evaluation.report.text import render
     from retrieval.evaluation.runner import run_benchmark
-    from retrieval.rerank.registry import captioner_of, open_reranker
-    from retrieval.rerank.stage import require_reranker
+    from retrieval.rerank.registry import captioner_of
+    from retrieval.rerank.stage import choose_reranker, require_captioner
 
     kept = cache_dir() / "bench"
     benchmark = open_dataset(str(_dataset(Path(dataset))), split, templates=template or (), cache=kept)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
-    reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
-    if rerank is None and reranker is not None and (lacking := reranker.missing()) is not None:
-        output.warn(f"trimodal: {lacking}")
-        reranker = None
+    reranker, warnings = choose_reranker(encoder, device, rerank)
+    for warning in warnings:
+        output.warn(f"trimodal: {warning}")
     captioner = None
     if captions:
         from retrieval.evaluation.caption_metrics import require_caption_metrics
 
         require_caption_metrics()
-        captioner = captioner_of(reranker or require_reranker(encoder, device), encoder)
+        captioner = captioner_of(reranker, encoder) if reranker else require_captioner(encoder, device)
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
     with output.progress(lines=True) as bar, store as cache:
         result = run_benchmark(
-            benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
-            captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
+            benchmark,
+            encoder,
+            batch_size=batch_size,
+            workers=workers,
+            reranker=reranker,
+            rerank_depth=rerank_depth,
+            captioner=captioner,
+            caption_beams=captions_beams,
+            details=report is not None,
+            ann=ann,
+            cache=cache,
             progress=bar,
-        )  # fmt: skip
+        )
     if as_json:
         output.print_json(result.to_json())
     else:
@@ -566,12 +588,14 @@ def info(
     from indexer.media.text.token_passages import passages_line
 
     if columns:
+        from retrieval.present import columns_table
+
         with Collection.open(_place(collection)) as opened:
             named = opened.catalog.columns()
         if as_json:
             output.print_json({"columns": [column.to_json() for column in named]})
         else:
-            output.show(_columns_table(named))
+            output.show(columns_table(named))
         return
     with Collection.open(_place(collection)) as opened:
         found = opened.stats()
@@ -653,17 +677,21 @@ def duplicates(
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
     with Collection.open(_place(collection)) as opened, output.progress() as bar:
         left_out = LeftOut()
-        groups = list(find_duplicates(
-            opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=bar,
+        found = find_duplicates(
+            opened,
+            threshold=threshold,
+            modalities=wanted,
+            exact=exact,
+            device=device,
+            on_progress=bar,
             left_out=left_out,
-        ))  # fmt: skip
+        )
+        groups = list(found)
         for warning in [*opened.warnings, *left_out.lines()]:
             output.warn(f"trimodal: {warning}")
     if as_json:
-        output.print_json({
-            "threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups],
-            "left_out": left_out.to_json(),
-        })  # fmt: skip
+        shown = [[one.to_json() for one in group] for group in groups]
+        output.print_json({"threshold": None if exact else threshold, "groups": shown, "left_out": left_out.to_json()})
         return
     if paths:
         for group in groups:
@@ -791,7 +819,7 @@ def train_dual_command(
 
     with output.progress() as bar:
 
-        def show_point(stage: str, point: Any) -> None:
+        def show_point(stage: str, point: Point) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
             output.warn(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}")
 
@@ -855,17 +883,6 @@ def train_names_command(
     output.line(f"{model}: captions choose from {len(given) - len(dropped):,} names")
 
 
-def _columns_table(named: Any) -> Any:
-    from indexer.files import one_line
-    from retrieval.evaluation.fitted import FittedTable, Version
-
-    rows = [
-        [column.where, f"{column.count:,}", "" if column.example is None else one_line(str(column.example), 40)]
-        for column in named
-    ]
-    return FittedTable(Version(["column", "items", "example"], rows, frozenset(("column", "example"))))
-
-
 def _place(collection: Path | None) -> Path:
     """The collection's directory: the given one, or the per-user one."""
     if collection is not None:
@@ -883,7 +900,7 @@ def _absolute_spec(spec: str) -> str:
     return absolute_spec(spec)
 
 
-def _modalities(names: list[str] | None) -> Any:
+def _modalities(names: list[str] | None) -> frozenset[Modality] | None:
     if not names:
         return None
     from retrieval.query import parse_modalities
@@ -914,15 +931,20 @@ def _show_skipped(skipped: list[Skipped]) -> None:
         output.warn(f"… and {len(skipped) - _SHOWN_SKIPS} more skipped; --json lists them all")
 
 
-def _report_lines(report: Any, place: Path) -> list[str]:
+def _report_lines(report: BuildReport, place: Path) -> list[str]:
     from indexer.corpus.not_indexed import counts_line
     from indexer.corpus.pruning import kept_line
 
     counts = {
-        "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,
-        "unchanged": report.unchanged, "skipped": len(report.skipped), "excluded": report.excluded,
+        "added": report.added,
+        "changed": report.changed,
+        "moved or copied": report.moved,
+        "pruned": report.pruned,
+        "unchanged": report.unchanged,
+        "skipped": len(report.skipped),
+        "excluded": report.excluded,
         "links not followed": report.links_not_followed,
-    }  # fmt: skip
+    }
     done = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0

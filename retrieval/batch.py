@@ -7,6 +7,7 @@ line. Files are named relative to the table. A row that is no query gives a row 
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from indexer.corpus.tables import READERS, BadRow
+from indexer.durable import storage_errors
 from indexer.errors import FilterError, ManifestError, MediaError, ModelError, UsageError
 from indexer.files import display_path, one_line, open_file, trouble
 from indexer.items import Modality
 from retrieval.embed import Embedded, embed_texts
 from retrieval.hits import SearchResult
-from retrieval.output import CsvFile, json_text
+from retrieval.output import CsvFile, json_text, lines_of_results
 from retrieval.query import Query, build_query
 from retrieval.search import Searcher
 
@@ -112,21 +114,43 @@ def search_all(
 
 
 class ResultFile:
-    """``.jsonl`` or ``.csv``, by the name; every row is there as soon as it is written."""
+    """JSON lines or a CSV; every row is there as soon as it is written. ``path`` is what an error names."""
 
-    def __init__(self, file: io.TextIOBase, *, as_csv: bool) -> None:
+    def __init__(self, file: io.TextIOBase, *, as_csv: bool, path: Path = Path("stdout")) -> None:
         self._file = file
+        self._path = path
         self._csv = CsvFile(file, _CSV, lineterminator="\r\n") if as_csv else None
 
     def write(self, one: RowResult) -> None:
-        """Append it."""
-        if self._csv is not None:
-            for row in one.csv_rows():
-                self._csv.named(row)
-        else:
-            encoding = getattr(self._file, "encoding", None)
-            self._file.write(json_text(one.to_json(), encoding=encoding) + "\n")
-        self._file.flush()
+        """Append it. Raises ``StorageError`` where that fails."""
+        with storage_errors(self._path):
+            if self._csv is not None:
+                for row in one.csv_rows():
+                    self._csv.named(row)
+            else:
+                encoding = getattr(self._file, "encoding", None)
+                self._file.write(json_text(one.to_json(), encoding=encoding) + "\n")
+            self._file.flush()
+
+
+def require_result_path(path: Path, queries: Path) -> None:
+    """Raise ``UsageError`` unless results may be written to ``path``: a ``.jsonl`` or ``.csv``, not the queries."""
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise UsageError(f"--out {path}: end it in .jsonl or .csv")
+    if path.exists() and queries.exists() and path.samefile(queries):
+        raise UsageError(f"--out {path}: is the file of the queries; name another one")
+
+
+@contextlib.contextmanager
+def open_results(path: Path | None) -> Iterator[ResultFile]:
+    """A new file of results, ``.jsonl`` or ``.csv`` by its name; without ``path``, JSON lines to stdout."""
+    if path is None:
+        yield ResultFile(lines_of_results(), as_csv=False)
+        return
+    with storage_errors(path):
+        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    with file:
+        yield ResultFile(file, as_csv=path.suffix.lower() == ".csv", path=path)
 
 
 def _query_row(line: int, values: Mapping[str, Any] | BadRow, folder: Path, defaults: Mapping[str, Any]) -> QueryRow:
