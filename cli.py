@@ -849,7 +849,8 @@ def train_rerank_command(
 ) -> None:
     """Train the reranker of a dual encoder: which text and picture match, and words for pictures."""
     from retrieval.rerank.naming import dropped_line
-    from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
+    from retrieval.rerank.training.recipe import load_rerank_recipe
+    from retrieval.rerank.training.train import train_reranker
 
     loaded = load_rerank_recipe(recipe)
     with output.progress() as bar:

@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 from indexer.encoders.devices import mixed_precision
 from indexer.items import Modality
 from retrieval.rerank.calibration import expected_calibration_error, platt, sigmoid
-from retrieval.rerank.training.heldout import best_cosine_weight, hit_rates
+from retrieval.rerank.training.heldout import NO_LOGIT, best_cosine_weight, has_logit, hit_rates
 from retrieval.rerank.training.modules import RerankerModules
 from retrieval.rerank.training.pool import Side
 
-_MASKED = -1e4
 #: Held-out captions that captioning is evaluated on.
 _CAPTIONS_HELD_OUT = 512
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the held-out pairs of a side say of its scores."""
+    """The calibration of a side's scores on its held-out pairs, and the figures of it."""
 
     calibration: dict[str, float]
     report: dict[str, Any]
@@ -40,12 +39,10 @@ class Evaluation:
 
     def alignment(self) -> dict[str, float]:
         """Held-out hit rates of the projections: alone, and with the dual encoder's cosine beside them."""
-        side = self.pool.sides[Modality.IMAGE]
+        side, scorer = self.pool.sides[Modality.IMAGE], self.modules.scorer
         with torch.no_grad():
             last = self.pool.last[side.heldout_texts].to(self.pool.where)
-            logits = (
-                self.modules.scorer.likeness(last, self.modules.heldout_tokens(side)) * self.modules.scorer.scale.exp()
-            )
+            logits = scorer.likeness(last, self.modules.heldout_tokens(side)) * scorer.scale.exp()
         found = np.asarray(logits.cpu().numpy(), dtype=np.float32)
         weight, figures = best_cosine_weight(found, side.cosines, side.relevant)
         alone = hit_rates(found, side.relevant)
@@ -74,7 +71,7 @@ class Evaluation:
         """The cosine's weight and Platt's scaling of a side's held-out pairs, and what was measured of them."""
         logits = self.heldout_logits(side)
         weight, heldout = best_cosine_weight(logits, side.cosines, side.relevant)
-        scored = logits > _MASKED / 2
+        scored = has_logit(logits)
         scores, labels = (logits + weight * side.cosines)[scored], side.relevant[scored]
         slope, intercept = platt(scores, labels)
         report = {
@@ -88,14 +85,14 @@ class Evaluation:
         return Calibrated({"cosine_weight": weight, "slope": slope, "intercept": intercept}, report)
 
     def heldout_logits(self, side: Side) -> NDArray[np.float32]:
-        """Logits ``(texts, things)`` of the pairs that a direction's reranking reads; elsewhere -1e4."""
+        """Logits ``(texts, things)`` of the pairs that a direction's reranking reads; elsewhere ``NO_LOGIT``."""
         pool, depth = self.pool, self.depth
         self.modules.trained.eval()
         wanted = np.zeros(side.cosines.shape, dtype=bool)
         for matrix, target in ((side.cosines, wanted), (side.cosines.T, wanted.T)):
             best = np.argsort(-matrix, axis=1, kind="stable")[:, :depth]
             np.put_along_axis(target, best, True, axis=1)
-        logits = np.full(side.cosines.shape, _MASKED, dtype=np.float32)
+        logits = np.full(side.cosines.shape, NO_LOGIT, dtype=np.float32)
         tokens = self.modules.heldout_tokens(side)
         with torch.no_grad(), mixed_precision(self.pool.where):
             order = np.argsort(wanted.sum(axis=1), kind="stable")

@@ -24,14 +24,14 @@ OnPoint = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the training: its steps, its held-out figures, and what of the modules is locked in it."""
+    """One stage of the training: its steps, its held-out figures, and whether the projections are locked."""
 
     name: str
     steps: Steps
     step: Callable[[torch.Generator], torch.Tensor]
     evaluate: Callable[[], dict[str, float]]
     locked: bool | None
-    """Whether the projections are locked; ``None``: as they are."""
+    """``None``: as the stage before left them."""
 
 
 def stages_of(recipe: RerankRecipe, modules: RerankerModules) -> list[Stage]:
@@ -57,7 +57,7 @@ def stages_of(recipe: RerankRecipe, modules: RerankerModules) -> list[Stage]:
 def train_stage(
     stage: Stage, modules: RerankerModules, seed: int, out: Path, digest: str, on_progress: Progress, on_point: OnPoint
 ) -> list[Point]:
-    """Train one stage, from its last checkpoint of this ``digest``; gives its curve."""
+    """Train one stage, from its last checkpoint of this ``digest``; returns its curve."""
     finished = Checkpoint(out / f"{stage.name}.pt", digest)
     if (state := finished.load()) is not None and state.get("done"):
         modules.trained.load_state_dict(state["modules"])

@@ -20,11 +20,12 @@ from retrieval.rerank.training.modules import RerankerModules
 from retrieval.rerank.training.pool import Rows, Side
 from retrieval.rerank.training.recipe import RerankRecipe
 
+#: The logit of a pair that is left out of the contrast.
 _MASKED = -1e4
 
 
 class TrainingSteps:
-    """One step of each stage; the gradients are left in the modules, the loss is given."""
+    """The step of each stage: adds gradients to the modules and returns the loss."""
 
     def __init__(self, recipe: RerankRecipe, modules: RerankerModules) -> None:
         self.recipe, self.modules, self.pool = recipe, modules, modules.pool
@@ -95,6 +96,7 @@ class TrainingSteps:
 
 
 def _share(recipe: RerankRecipe, modality: Modality) -> float:
+    """Steps of a side for each one of pictures."""
     return {Modality.AUDIO: recipe.shares.audio, Modality.TEXT: recipe.shares.text}.get(modality, 1.0)
 
 

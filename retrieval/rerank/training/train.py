@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from indexer.encoders.devices import choose_device
-from indexer.encoders.tokens.config import LORA, RerankerConfig
+from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.progress import Progress, silent
 from retrieval.rerank.naming import give_names, read_names, sayable
@@ -25,10 +25,8 @@ from retrieval.rerank.trained import save_reranker
 from retrieval.rerank.training.evaluate import Evaluation
 from retrieval.rerank.training.modules import RerankerModules
 from retrieval.rerank.training.pool import Pool
-from retrieval.rerank.training.recipe import RerankRecipe, load_rerank_recipe
+from retrieval.rerank.training.recipe import RerankRecipe
 from retrieval.rerank.training.stages import OnPoint, stages_of, train_stage
-
-__all__ = ["load_rerank_recipe", "train_reranker"]
 
 
 def train_reranker(
@@ -78,12 +76,7 @@ def train_reranker(
         captions=recipe.captions,
         lora=asdict(recipe.lora.spec) if recipe.lora is not None else None,
     )
-    parts = {f"compressor.{name}": module.state_dict() for name, module in modules.compressors.items()}
-    parts["scorer"] = modules.scorer.state_dict()
-    if recipe.lora is not None:
-        upper = pool.reader.upper_layers
-        parts[LORA] = {name: value for name, value in upper.named_parameters() if value.requires_grad}
-    save_reranker(out, config, parts)
+    save_reranker(out, config, modules.parts())
     if left_out:
         report["names_left_out"] = left_out
     (out / "reranker" / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

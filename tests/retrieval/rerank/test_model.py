@@ -36,7 +36,8 @@ from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 from retrieval.rerank.trained import TrainedReranker
 from retrieval.rerank.training.heldout import best_cosine_weight, hit_rates
-from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
+from retrieval.rerank.training.recipe import load_rerank_recipe
+from retrieval.rerank.training.train import train_reranker
 
 PROMPT = 'It shows "{text}" in one word: "'
 TEXTS = ["red", "a red square", "a green square on a red one"]
