@@ -225,7 +225,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def status() -> Iterator[Any]:
+def status() -> Iterator[Callable[[str], None]]:
     """``show_stage(stage)`` shows on stderr what is being done."""
     from rich.text import Text
 
