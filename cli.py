@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,9 @@ from indexer.errors import TrimodalError, UsageError
 from retrieval import output
 
 if TYPE_CHECKING:
-    from indexer.items import Skipped
+    from indexer.build.run import BuildReport
+    from indexer.items import Modality, Skipped
+    from indexer.training.loop import Point
     from retrieval.hits import SearchResult
     from retrieval.listing import Listing
 
@@ -29,7 +30,10 @@ _SORT_WITH_A_QUERY = "--sort is for a list without a query; hits are sorted by h
 
 
 class _Group(typer.core.TyperGroup):
-    """Turns stated errors into one line on stderr and their exit code; nothing reaches a terminal raw."""
+    """Turns stated errors into one line on stderr and their exit code; nothing reaches a terminal raw.
+
+    Its arguments are ``Any``: click's types, or those of Typer's own copy of click, by Typer's version.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with output.guarded():
@@ -51,33 +55,42 @@ class _Group(typer.core.TyperGroup):
             raise typer.Exit(0) from None
 
 
-def _app(**settings: Any) -> typer.Typer:
+def _app(purpose: str) -> typer.Typer:
     return typer.Typer(
-        cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, **settings
+        cls=_Group,
+        help=purpose,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
     )
 
 
-app = _app(help="Find any picture, sound or text with any other.", rich_markup_mode=None)
-models_app = _app(help="Models: what there is, what they can do, and fetching them.", rich_markup_mode=None)
-train_app = _app(help="Train models from recipe files.", rich_markup_mode=None)
+app = _app("Find any picture, sound or text with any other.")
+models_app = _app("Models: what there is, what they can do, and fetching them.")
+train_app = _app("Train models from recipe files.")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 
 CollectionOption = Annotated[
     Path | None,
     typer.Option(
-        "--collection", "-c", metavar="DIR", help="The collection's directory. Default: a per-user directory.",
+        "--collection",
+        "-c",
+        metavar="DIR",
+        help="The collection's directory. Default: a per-user directory.",
         envvar="TRIMODAL_COLLECTION",
     ),
-]  # fmt: skip
+]
 DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where towers and FAISS run.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="SPEC",
+        "--model",
+        metavar="SPEC",
         help="starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote.",
     ),
-]  # fmt: skip
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RerankOption = Annotated[
     bool | None,
@@ -293,20 +306,25 @@ def search(
 
     where = joined(where, since=since, until=until, folder=folder)
     options: dict[str, Any] = {
-        "plus": plus or (), "minus": minus or (), "k": k, "modalities": modality, "where": where,
-        "min_score": min_score, "min_probability": min_probability,
-    }  # fmt: skip
+        "plus": plus or (),
+        "minus": minus or (),
+        "k": k,
+        "modalities": modality,
+        "where": where,
+        "min_score": min_score,
+        "min_probability": min_probability,
+    }
     if queries is not None:
         if text is not None or image or audio:
-            raise UsageError("--queries asks with a file; leave out the words, --image and --audio")
+            raise UsageError("--queries takes its queries from a file; leave out the words, --image and --audio")
         if sort is not None:
             raise UsageError(_SORT_WITH_A_QUERY)
         _search_all(queries, out, options, _place(collection), model, device, rerank, rerank_depth)
         return
     if out is not None:
         raise UsageError("--out is for the hits of --queries FILE")
-    asked = text is not None or bool(image or audio or plus or minus)
-    if not asked and (where is not None or sort is not None):
+    has_query = text is not None or bool(image or audio or plus or minus)
+    if not has_query and (where is not None or sort is not None):
         if min_score is not None or min_probability is not None or rerank:
             raise UsageError("without a query nothing is scored; leave out --min-score, --min-probability and --rerank")
         _list(_place(collection), where, sort, k, modality, as_json, paths, table)
@@ -361,43 +379,39 @@ def _print_found(
 
 
 def _search_all(
-    queries: Path, out: Path | None, options: dict[str, Any], place: Path, model: str | None, device: str,
-    rerank: bool | None, rerank_depth: int,
-) -> None:  # fmt: skip
+    queries: Path,
+    out: Path | None,
+    options: dict[str, Any],
+    place: Path,
+    model: str | None,
+    device: str,
+    rerank: bool | None,
+    rerank_depth: int,
+) -> None:
     """``search --queries``: a line of results a query, as soon as it is there."""
-    from indexer.durable import storage_errors
-    from retrieval.batch import ResultFile, read_queries, search_all
+    from retrieval.batch import open_results, read_queries, require_result_path, search_all
     from retrieval.search import Searcher
 
-    if out is not None and out.suffix.lower() not in (".jsonl", ".csv"):
-        raise UsageError(f"--out {out}: end it in .jsonl or .csv")
-    if out is not None and out.exists() and queries.exists() and out.samefile(queries):
-        raise UsageError(f"--out {out}: is the file of the queries; name another one")
+    if out is not None:
+        require_result_path(out, queries)
     total = sum(1 for _ in read_queries(queries, options))
     opened = Searcher.open(place, model=_absolute_spec(model) if model else None, device=device)
-    told: set[str] = set()
+    shown: set[str] = set()
     done = failed = 0
-    with ExitStack() as stack:
-        bar = stack.enter_context(output.progress())
-        file: Any = output.lines_of_results()
-        if out is not None:
-            with storage_errors(out):
-                file = stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
-        results = ResultFile(file, as_csv=out is not None and out.suffix.lower() == ".csv")
+    with output.progress() as bar, open_results(out) as results:
         answers = search_all(opened, read_queries(queries, options), rerank=rerank, rerank_depth=rerank_depth)
         for done, answer in enumerate(answers, start=1):
-            with storage_errors(out or Path("stdout")):
-                results.write(answer)
+            results.write(answer)
             if answer.error is not None:
                 failed += 1
-                output.warn(f"trimodal: {queries}:{answer.asked.line}: {answer.error}")
+                output.warn(f"trimodal: {queries}:{answer.row.line}: {answer.error}")
             for warning in () if answer.result is None else answer.result.warnings:
-                if warning not in told:
-                    told.add(warning)
+                if warning not in shown:
+                    shown.add(warning)
                     output.warn(f"trimodal: {warning}")
             bar("searching", done, total, failed)
     if out is not None:
-        output.line(f"{done - failed:,} queries answered, {failed:,} could not be asked: {out}")
+        output.line(f"{done - failed:,} queries answered, {failed:,} failed: {out}")
     if failed:
         raise typer.Exit(1)
 
@@ -449,29 +463,37 @@ def bench(
     from retrieval.evaluation.report.folder import write_report
     from retrieval.evaluation.report.text import render
     from retrieval.evaluation.runner import run_benchmark
-    from retrieval.rerank.registry import captioner_of, open_reranker
-    from retrieval.rerank.stage import require_reranker
+    from retrieval.rerank.registry import captioner_of
+    from retrieval.rerank.stage import choose_reranker, require_captioner
 
     kept = cache_dir() / "bench"
     benchmark = open_dataset(str(_dataset(Path(dataset))), split, templates=template or (), cache=kept)
     encoder = open_encoder(_absolute_spec(model or "starter"), device=device)
-    reranker = None if rerank is False else (require_reranker if rerank else open_reranker)(encoder, device)
-    if rerank is None and reranker is not None and (lacking := reranker.missing()) is not None:
-        output.warn(f"trimodal: {lacking}")
-        reranker = None
+    reranker, warnings = choose_reranker(encoder, device, rerank)
+    for warning in warnings:
+        output.warn(f"trimodal: {warning}")
     captioner = None
     if captions:
         from retrieval.evaluation.caption_metrics import require_caption_metrics
 
         require_caption_metrics()
-        captioner = captioner_of(reranker or require_reranker(encoder, device), encoder)
+        captioner = captioner_of(reranker, encoder) if reranker else require_captioner(encoder, device)
     store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
     with output.progress(lines=True) as bar, store as cache:
         result = run_benchmark(
-            benchmark, encoder, batch_size=batch_size, workers=workers, reranker=reranker, rerank_depth=rerank_depth,
-            captioner=captioner, caption_beams=captions_beams, details=report is not None, ann=ann, cache=cache,
+            benchmark,
+            encoder,
+            batch_size=batch_size,
+            workers=workers,
+            reranker=reranker,
+            rerank_depth=rerank_depth,
+            captioner=captioner,
+            caption_beams=captions_beams,
+            details=report is not None,
+            ann=ann,
+            cache=cache,
             progress=bar,
-        )  # fmt: skip
+        )
     if as_json:
         output.print_json(result.to_json())
     else:
@@ -566,23 +588,25 @@ def info(
     from indexer.media.text.token_passages import passages_line
 
     if columns:
+        from retrieval.present import columns_table
+
         with Collection.open(_place(collection)) as opened:
             named = opened.catalog.columns()
         if as_json:
             output.print_json({"columns": [column.to_json() for column in named]})
         else:
-            output.show(_columns_table(named))
+            output.show(columns_table(named))
         return
     with Collection.open(_place(collection)) as opened:
         found = opened.stats()
-        told = opened.index_lines()
+        index_lines = opened.index_lines()
         passages = passages_line(opened.passage_rule)
     if not as_json:
         del found["index_facts"]
         found["passages"] = passages
     _facts(found, as_json)
-    if not as_json and len(told) > 1:
-        for line in ("", *told):
+    if not as_json and len(index_lines) > 1:
+        for line in ("", *index_lines):
             output.line(line)
 
 
@@ -643,7 +667,7 @@ def duplicates(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is there twice: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
+    """Show duplicates: the same bytes, or nearly the same picture, sound or text. Removes nothing."""
     from indexer.collection.collection import Collection
     from indexer.duplicates.groups import find_duplicates
     from indexer.duplicates.same_content import LeftOut
@@ -653,17 +677,21 @@ def duplicates(
     wanted = [one for one in Modality if one in (_modalities(modality) or frozenset(Modality))]
     with Collection.open(_place(collection)) as opened, output.progress() as bar:
         left_out = LeftOut()
-        groups = list(find_duplicates(
-            opened, threshold=threshold, modalities=wanted, exact=exact, device=device, on_progress=bar,
+        found = find_duplicates(
+            opened,
+            threshold=threshold,
+            modalities=wanted,
+            exact=exact,
+            device=device,
+            on_progress=bar,
             left_out=left_out,
-        ))  # fmt: skip
+        )
+        groups = list(found)
         for warning in [*opened.warnings, *left_out.lines()]:
             output.warn(f"trimodal: {warning}")
     if as_json:
-        output.print_json({
-            "threshold": None if exact else threshold, "groups": [[o.to_json() for o in g] for g in groups],
-            "left_out": left_out.to_json(),
-        })  # fmt: skip
+        shown = [[one.to_json() for one in group] for group in groups]
+        output.print_json({"threshold": None if exact else threshold, "groups": shown, "left_out": left_out.to_json()})
         return
     if paths:
         for group in groups:
@@ -725,8 +753,8 @@ def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")]
     """Fetch what a model needs and this machine lacks."""
     from indexer.encoders.registry import pull_model
 
-    with output.status() as tell:
-        directories = pull_model(_absolute_spec(spec), tell)
+    with output.status() as show_stage:
+        directories = pull_model(_absolute_spec(spec), show_stage)
     for name, directory in directories.items():
         output.line(f"{name}: {directory}")
 
@@ -740,8 +768,8 @@ def models_verify(
 
     from indexer.encoders.verify_models import verify_model
 
-    with output.status() as tell:
-        tell("reading the model's files")
+    with output.status() as show_stage:
+        show_stage("reading the model's files")
         checked = list(verify_model(_absolute_spec(spec)))
     problems = [one for one in checked if one.problem is not None]
     if as_json:
@@ -777,7 +805,7 @@ def train_dual_command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a dual encoder from pairs: adapt the language model, align the towers. A killed run goes on.
+    """Train a dual encoder from pairs: adapt the language model, align the towers. A killed run resumes.
 
     Features are cached between runs. Several processes share a run: torchrun --nproc-per-node N -m trimodal.cli
     train dual RECIPE --out DIR.
@@ -791,12 +819,12 @@ def train_dual_command(
 
     with output.progress() as bar:
 
-        def tell(stage: str, point: Any) -> None:
+        def show_point(stage: str, point: Point) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in point.heldout.items() if "@10" not in name)
             output.warn(f"{stage}, step {point.step}: loss {point.loss:.3f}  {shown}")
 
-        report = train_dual(loaded, out, device=device, on_progress=bar, on_point=tell)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells
+        report = train_dual(loaded, out, device=device, on_progress=bar, on_point=show_point)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process reports
         return
     if as_json:
         output.print_json(asdict(report))
@@ -821,16 +849,17 @@ def train_rerank_command(
 ) -> None:
     """Train the reranker of a dual encoder: which text and picture match, and words for pictures."""
     from retrieval.rerank.naming import dropped_line
-    from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
+    from retrieval.rerank.training.recipe import load_rerank_recipe
+    from retrieval.rerank.training.train import train_reranker
 
     loaded = load_rerank_recipe(recipe)
     with output.progress() as bar:
 
-        def tell(step: int, figures: dict[str, float]) -> None:
+        def show_point(step: int, figures: dict[str, float]) -> None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
             output.warn(f"step {step}: {shown}")
 
-        report = train_reranker(loaded, out, device=device, on_progress=bar, on_point=tell)
+        report = train_reranker(loaded, out, device=device, on_progress=bar, on_point=show_point)
     if report.get("names_left_out"):
         output.warn(f"warning: {dropped_line(report['names_left_out'])}")
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
@@ -855,19 +884,8 @@ def train_names_command(
     output.line(f"{model}: captions choose from {len(given) - len(dropped):,} names")
 
 
-def _columns_table(named: Any) -> Any:
-    from indexer.files import one_line
-    from retrieval.evaluation.fitted import FittedTable, Version
-
-    rows = [
-        [column.where, f"{column.count:,}", "" if column.example is None else one_line(str(column.example), 40)]
-        for column in named
-    ]
-    return FittedTable(Version(["column", "items", "example"], rows, frozenset(("column", "example"))))
-
-
 def _place(collection: Path | None) -> Path:
-    """The collection's directory: what was asked for, or the per-user one."""
+    """The collection's directory: the given one, or the per-user one."""
     if collection is not None:
         from indexer.names import on_disk
 
@@ -883,7 +901,7 @@ def _absolute_spec(spec: str) -> str:
     return absolute_spec(spec)
 
 
-def _modalities(names: list[str] | None) -> Any:
+def _modalities(names: list[str] | None) -> frozenset[Modality] | None:
     if not names:
         return None
     from retrieval.query import parse_modalities
@@ -892,7 +910,7 @@ def _modalities(names: list[str] | None) -> Any:
 
 
 def _dataset(dataset: Path) -> Path:
-    """The manifest that was asked for; ``demo`` is the demo collection's, unless there is such a file."""
+    """The given manifest; ``demo`` is the demo collection's, unless there is such a file."""
     if str(dataset) != "demo" or dataset.exists():
         return dataset
     from importlib.resources import files
@@ -914,20 +932,25 @@ def _show_skipped(skipped: list[Skipped]) -> None:
         output.warn(f"… and {len(skipped) - _SHOWN_SKIPS} more skipped; --json lists them all")
 
 
-def _report_lines(report: Any, place: Path) -> list[str]:
+def _report_lines(report: BuildReport, place: Path) -> list[str]:
     from indexer.corpus.not_indexed import counts_line
     from indexer.corpus.pruning import kept_line
 
     counts = {
-        "added": report.added, "changed": report.changed, "moved or copied": report.moved, "pruned": report.pruned,
-        "unchanged": report.unchanged, "skipped": len(report.skipped), "excluded": report.excluded,
+        "added": report.added,
+        "changed": report.changed,
+        "moved or copied": report.moved,
+        "pruned": report.pruned,
+        "unchanged": report.unchanged,
+        "skipped": len(report.skipped),
+        "excluded": report.excluded,
         "links not followed": report.links_not_followed,
-    }  # fmt: skip
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    }
+    done = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
     files = report.added + report.changed + report.moved + report.unchanged
     rate = files / report.seconds if report.seconds > 0 else 0.0
     stopped = "interrupted; run again to continue: " if report.interrupted else ""
-    lines = [f"{stopped}{told} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
+    lines = [f"{stopped}{done} ({report.seconds:.1f} s, {rate:.0f} items/s) in {place}"]
     lines += [line for line in (counts_line(report.not_indexed), kept_line(report.not_pruned)) if line]
     if report.captions is not None:
         unsure = report.captions.without_words

@@ -17,7 +17,7 @@ Normalization for Text-Independent Speaker Verification Systems, 2000):
   collection they would drag a mean towards themselves and hide.
 - **Spread**: the standard deviation, drawn towards that of all the modalities together (as if eight more
   items had been seen there), and that one towards 0.05, a guess at the size usual for contrastive towers.
-  Two items tell little about a spread; without this, one of two texts could stand out without bounds.
+  Two items hardly measure a spread; without this, one of two texts could stand out without bounds.
 
 Within a modality the order is that of the cosines, always. A modality of one item has nothing to stand out
 from: it scores 0, beside the ordinary items of the others; searched alone, it is found. Knows nothing of

@@ -1,4 +1,4 @@
-"""What a search gives back: hits, best first, with what was asked and how long it took.
+"""What a search gives back: hits, best first, with the query and how long it took.
 
 Plain values; knows nothing of where they come from or how they are shown.
 """

@@ -225,8 +225,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def status() -> Iterator[Any]:
-    """``tell(stage)``: what is being done, on stderr."""
+def status() -> Iterator[Callable[[str], None]]:
+    """``show_stage(stage)`` shows on stderr what is being done."""
     from rich.text import Text
 
     with console(stderr=True).status("…") as shown:
@@ -346,7 +346,7 @@ def printable_usage_errors() -> Iterator[None]:
 
 
 def _restore(before: tuple[Any, Any], guards: tuple[Any, Any]) -> None:
-    """Unless another stream was put there meanwhile, such as none after a broken pipe."""
+    """Unless another stream was put there meanwhile, such as none after the pipe was closed."""
     if sys.stdout is guards[0]:
         sys.stdout = before[0]
     if sys.stderr is guards[1]:

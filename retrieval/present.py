@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.collection.records import ItemRow
-from indexer.files import printable
+from indexer.collection.records import FilterColumn, ItemRow
+from indexer.files import one_line, printable
 from indexer.items import Modality
 from retrieval.columns import GAP, cut_end, cut_middle, ellipsis_of, encodable_in, joined, widest
+from retrieval.fitted import FittedTable, Version
 from retrieval.hits import Hit, SearchResult
 from retrieval.listing import Listed, Listing, date_of
 
@@ -115,6 +116,15 @@ def plain_rows(found: SearchResult | Listing, *, cwd: Path | None = None, mixed:
     if not rows:
         return [[_nothing(found)]]
     return [list(COLUMNS), *([row.cells[name] for name in COLUMNS] for row in rows)]
+
+
+def columns_table(columns: Iterable[FilterColumn]) -> FittedTable:
+    """What a filter may name, for rich to print: how many items have it, and an example."""
+    rows = [
+        [column.where, f"{column.count:,}", "" if column.example is None else one_line(str(column.example), 40)]
+        for column in columns
+    ]
+    return FittedTable(Version(["column", "items", "example"], rows, frozenset(("column", "example"))))
 
 
 def match_in_words(hit: Hit) -> str:

@@ -66,15 +66,15 @@ def rank(
         scores = stage.falling_scores(items) if score_kind == "match" else [one.cosine for one in items]
         together = list(zip(scores, items, strict=True))
         own = {modality: [entry for entry in together if entry[1].row.modality is modality] for modality in judged}
-    told = {modality: background for modality, background in ordinary.items() if len(cohorts[modality]) > 1}
+    informative = {modality: background for modality, background in ordinary.items() if len(cohorts[modality]) > 1}
     kept, warnings = _kept(together, query)
-    hits = _hits(kept, query.k, told, same)
+    hits = _hits(kept, query.k, informative, same)
     groups: list[HitGroup] = []
     taken: set[int] = set()
-    # Pictures first: one that is also found by the words that a model said of it is a picture.
+    # Pictures first: one that is also found by its generated caption is a picture.
     for modality in Modality:
         some, _ = _kept(own.get(modality, []), query)
-        best = _hits([entry for entry in some if entry[1].row.item_id not in taken], query.k, told, same)
+        best = _hits([entry for entry in some if entry[1].row.item_id not in taken], query.k, informative, same)
         shown = {hit.vector_id for hit in best}
         taken |= {one.row.item_id for _, one in some if one.row.vector_id in shown}
         if best:
@@ -89,13 +89,14 @@ def _kept(scored: Iterable[_Scored], query: Query) -> tuple[list[_Scored], list[
     kept = [(score, one) for score, one in scored if score >= least]
     if query.min_probability is None:
         return kept, []
-    asked = query.min_probability
+    least_probability = query.min_probability
     chances = [one.probability for _, one in kept if one.probability is not None]
-    kept = [(score, one) for score, one in kept if one.probability is not None and one.probability >= asked]
+    kept = [(score, one) for score, one in kept if one.probability is not None and one.probability >= least_probability]
     if kept or not chances:
         return kept, []
     return [], [
-        f"nothing matches: no candidate reaches a match probability of {asked:.2f} (the best has {max(chances):.2f})"
+        f"nothing matches: no candidate reaches a match probability of {least_probability:.2f} "
+        f"(the best has {max(chances):.2f})"
     ]
 
 
@@ -107,14 +108,14 @@ def _hits(
     seen: set[int] = set()
     place = 0
     for score, one in scored:
-        if one.row.item_id in seen:  # a picture may be found as such and by the words that a model said of it
+        if one.row.item_id in seen:  # a picture may be found as such and by its generated caption
             continue
         seen.add(one.row.item_id)
-        asks = one.row.item_id in same
-        place += not asks
+        is_query = one.row.item_id in same
+        place += not is_query
         if place > k:
             break
-        hits.append(_hit(0 if asks else place, score, one, ordinary.get(one.row.modality), asks))
+        hits.append(_hit(0 if is_query else place, score, one, ordinary.get(one.row.modality), is_query))
     return tuple(hits)
 
 

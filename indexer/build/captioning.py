@@ -28,7 +28,7 @@ from indexer.progress import Progress, silent
 from indexer.unwanted_words import is_unwanted
 
 #: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
-Captioner = Callable[[TokenRows, Embeddings], Sequence[str]]
+CaptionFunction = Callable[[TokenRows, Embeddings], Sequence[str]]
 
 #: Pictures that are told together, and the most that wait for a commit.
 _AT_ONCE, _COMMIT_EVERY = 8, 256
@@ -48,7 +48,7 @@ def require_captionable(collection: Collection, encoder: DualEncoder, spec: Toke
 def fill_captions(
     collection: Collection,
     encoder: DualEncoder,
-    captioner: Captioner,
+    captioner: CaptionFunction,
     *,
     on_progress: Progress = silent,
 ) -> CaptionReport:
@@ -63,7 +63,7 @@ def fill_captions(
 
 class _Filling:
     def __init__(
-        self, collection: Collection, encoder: DualEncoder, captioner: Captioner, on_progress: Progress
+        self, collection: Collection, encoder: DualEncoder, captioner: CaptionFunction, on_progress: Progress
     ) -> None:
         self.collection = collection
         self.encoder = encoder

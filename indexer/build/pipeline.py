@@ -31,7 +31,7 @@ from indexer.names import on_disk
 from indexer.progress import Progress, silent
 
 
-class Captioner(Protocol):
+class TokenCaptioner(Protocol):
     """Words for pictures, from their media tokens; a reranker of :mod:`retrieval.rerank` is one."""
 
     @property
@@ -45,7 +45,7 @@ class Captioner(Protocol):
 
 
 #: Opens the captioner that goes with a model. Raises ``ModelError`` where there is none.
-OpenCaptioner = Callable[[DualEncoder], Captioner]
+OpenCaptioner = Callable[[DualEncoder], TokenCaptioner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class _Run:
     encoder: DualEncoder
     limits: MediaLimits | None
     update: UpdateOptions
-    captioner: Captioner | None
+    captioner: TokenCaptioner | None
     beams: int
     on_progress: Progress = field(repr=False)
 

@@ -136,7 +136,9 @@ def write_captions(
         part = np.concatenate(tokens[start : start + _AT_ONCE])
         written = captioner.caption(part, np.concatenate(vectors[start : start + _AT_ONCE]), beams=beams)
         if len(written) != len(part):
-            raise ModelError(f"the reranker told {len(written)} captions for {len(part)} pictures; use another --model")
+            raise ModelError(
+                f"the reranker gives {len(written)} captions for {len(part)} pictures; use another --model"
+            )
         captions += ["" if is_unwanted(caption) else " ".join(caption.split()) for caption in written]
         progress("captioning", len(captions), len(tokens))
     return captions

@@ -25,6 +25,8 @@ Interaction = Literal["none", "one-way", "bidirectional"]
 
 #: Gates open that many times faster than other parameters move: some hundred steps would hardly open them.
 _GATE_SPEED = 20.0
+#: The gates of captioning in weight files.
+_CAPTION_GATES = "tell_gates"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Scorer(nn.Module):
         # tanh of 0: training starts at the unchanged language model
         self.gates = nn.Parameter(torch.zeros(layers))
         # the words of a caption look at media more than the token that judges: gates of their own
-        self.tell_gates = nn.Parameter(torch.zeros(layers))
+        self.register_parameter(_CAPTION_GATES, nn.Parameter(torch.zeros(layers)))
         back = spec.interaction == "bidirectional"
         self.back = CrossAttention(spec.media_width, spec.width, spec.media_width, spec.heads) if back else None
         self.back_gate = nn.Parameter(torch.zeros(1 if back else 0))
@@ -80,6 +82,11 @@ class Scorer(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.scale = nn.Parameter(torch.tensor(3.0))  # ln 20: a temperature of 0.05
+
+    @property
+    def caption_gates(self) -> nn.Parameter:
+        """Of each layer, how far the words of a caption read media; ``gates`` are those of matching."""
+        return self.get_parameter(_CAPTION_GATES)
 
     def lock_projections(self, locked: bool = True) -> None:
         """Let cross-attention and match head alone be trained; or, not ``locked``, everything."""
@@ -175,7 +182,7 @@ class Scorer(nn.Module):
     def _reading(self, tokens: torch.Tensor) -> Interact:
         """How each layer's rows read their media ``(n, count, media_width)`` to write of it."""
         keys = self._keys(tokens)
-        return lambda layer, rows: self._interact(layer, rows, keys, self.tell_gates)
+        return lambda layer, rows: self._interact(layer, rows, keys, self.caption_gates)
 
     def _interact(self, layer: int, rows: torch.Tensor, keys: list[torch.Tensor], gates: torch.Tensor) -> torch.Tensor:
         if not keys:

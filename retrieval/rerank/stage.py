@@ -68,6 +68,23 @@ def require_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker:
     return reranker
 
 
+def choose_reranker(
+    encoder: DualEncoder, device: str = "auto", rerank: bool | None = None
+) -> tuple[Reranker | None, list[str]]:
+    """The reranker of a run over many queries, and warnings.
+
+    ``rerank``: ``None`` takes the model's where it has one, and warns where that lacks something on this machine;
+    ``True`` raises ``ModelError`` where the model has none; ``False`` takes none.
+    """
+    if rerank is False:
+        return None, []
+    if rerank:
+        return require_reranker(encoder, device), []
+    reranker = open_reranker(encoder, device)
+    lacking = None if reranker is None else reranker.missing()
+    return (reranker, []) if lacking is None else (None, [lacking])
+
+
 def require_captioner(encoder: DualEncoder, device: str = "auto") -> Captioner:
     """The captioner of a model. Raises ``ModelError`` where the model has no reranker or that can't caption."""
     return captioner_of(require_reranker(encoder, device), encoder)
@@ -91,9 +108,9 @@ def supported_directions(reranker: Reranker) -> str:
         if reranker.supports(Modality.TEXT, modality):
             parts.append(f"text against {noun}")
         if reranker.supports(modality, Modality.TEXT):
-            parts.append(f"{noun} against texts (when asked: --rerank)")
+            parts.append(f"{noun} against texts (with --rerank)")
     if reranker.supports(Modality.TEXT, Modality.TEXT):
-        parts.append("texts against texts (when asked: --rerank)")
+        parts.append("texts against texts (with --rerank)")
     return ", and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
 
 

@@ -48,10 +48,10 @@ def test_every_row_is_answered_as_if_it_were_asked_alone(place: Path) -> None:
         answers = list(search_all(searcher, read_queries(table(place, *rows), {})))
         assert len(answers) == len(rows)
         for answer in answers:
-            assert answer.asked.query is not None and answer.result is not None
-            alone = searcher.search(answer.asked.query)
+            assert answer.row.query is not None and answer.result is not None
+            alone = searcher.search(answer.row.query)
             assert [(hit.key, hit.score) for hit in answer.result] == [(hit.key, hit.score) for hit in alone]
-    assert [answer.asked.row_id for answer in answers[:5]] == ["a", None, None, None, "0"]
+    assert [answer.row.row_id for answer in answers[:5]] == ["a", None, None, None, "0"]
     assert [len(answer.result or ()) for answer in answers[:4]] == [6, 2, 4, 1]
 
 

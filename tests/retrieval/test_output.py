@@ -22,7 +22,7 @@ from small_model import save_small_model
 
 from indexer.encoders.identity import EncoderIdentity
 from retrieval import output
-from retrieval.batch import Answered, Asked, ResultFile
+from retrieval.batch import QueryRow, ResultFile, RowResult
 from retrieval.evaluation.report import markdown
 from retrieval.hits import Hit, SearchResult
 from retrieval.query import Query
@@ -324,7 +324,7 @@ def test_a_score_below_zero_is_written_as_a_number() -> None:
     hit = Hit(1, -0.25, -0.25, None, Modality.TEXT, Path("/m/=x"), None, None, "+1", "@SUM", {}, 0, "k")
     query = Query.text("x")
     out = io.StringIO()
-    ResultFile(out, as_csv=True).write(Answered(Asked(1, "a", query), SearchResult((hit,), query, {})))
+    ResultFile(out, as_csv=True).write(RowResult(QueryRow(1, "a", query), SearchResult((hit,), query, {})))
     assert out.getvalue().splitlines()[1] == "1,a,1,-0.25,,text,/m/=x,,,'@SUM,"
 
 

@@ -25,7 +25,7 @@ _SUFFIXES = (".jsonl", ".csv", ".parquet")
 class BenchmarkRow:
     """One row of the manifest: what it holds of each modality, and its captions, stripped, none empty.
 
-    A caption that stands twice in a row is there twice: each occurrence is a query.
+    A caption that stands twice in a row counts twice: each occurrence is a query.
     """
 
     row_id: str

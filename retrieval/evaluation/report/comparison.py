@@ -16,9 +16,9 @@ from indexer.errors import UsageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation.compare import RunComparison, change_cells, metric_name, shown_p, to_json
 from retrieval.evaluation.datasets.benchmark import Benchmark
-from retrieval.evaluation.fitted import FittedTable, Version
 from retrieval.evaluation.report.folder import json_text, write_files
 from retrieval.evaluation.report.html.page import page
+from retrieval.fitted import FittedTable, Version
 from retrieval.output import CsvFile
 
 _NOTES = (

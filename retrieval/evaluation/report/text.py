@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from indexer.files import display_path
-from retrieval.evaluation.fitted import FittedTable, Version
 from retrieval.evaluation.report.rows import (
     CAPTION_COLUMNS,
     NO_CAPTION,
@@ -21,6 +20,7 @@ from retrieval.evaluation.report.rows import (
     table_columns,
 )
 from retrieval.evaluation.results import BenchmarkResult
+from retrieval.fitted import FittedTable, Version
 
 
 def render(result: BenchmarkResult) -> Group:

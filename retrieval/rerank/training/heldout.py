@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 
 _WEIGHTS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0)
 _BELOW = 1e3
+#: In place of the logit of a pair that is not judged.
+NO_LOGIT = -1e4
+
+
+def has_logit(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which pairs are judged."""
+    return logits > NO_LOGIT / 2
 
 
 def hit_rates(scores: NDArray[np.float32], relevant: NDArray[np.bool_]) -> dict[str, float]:
@@ -31,9 +38,9 @@ def best_cosine_weight(
 ) -> tuple[float, dict[str, float]]:
     """What the cosine is best multiplied by beside the logits, and the hit rates with it.
 
-    Pairs without a logit (below -5,000) stay below all that have one, in the order of their cosines.
+    Pairs without a logit (:func:`has_logit`) stay below all that have one, in the order of their cosines.
     """
-    judged = logits > -5_000
+    judged = has_logit(logits)
     best: tuple[float, dict[str, float]] | None = None
     for weight in _WEIGHTS:
         figures = hit_rates(np.where(judged, logits + weight * cosines, cosines - _BELOW), relevant)

@@ -39,7 +39,7 @@ _STATES_AT_ONCE = 128
 
 @dataclass
 class Side:
-    """Things of one kind with the texts that tell of each: training ones first, then the held-out ones.
+    """Things of one kind with the texts that describe each: training ones first, then the held-out ones.
 
     ``captions[n]`` and ``also[n]`` are numbers of the texts of thing ``n``, the best caption first, and of other words
     for it. ``media`` are the compressor's sources of all things, each ``(n, tokens, width)``. Training things with the
@@ -123,7 +123,7 @@ class Side:
 
 
 class Pool:
-    """All sides of a recipe, the texts that they tell of, and the reader that read them."""
+    """All sides of a recipe, their texts, and the reader that read them."""
 
     def __init__(
         self, recipe: RerankRecipe, encoder: TrainedDualEncoder, where: torch.device, on_progress: Progress

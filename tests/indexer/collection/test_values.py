@@ -265,10 +265,10 @@ def test_a_query_that_is_none_is_one_error_and_the_others_are_asked(tmp_path: Pa
         '{"text": "e"}',
     )
 
-    asked = list(read_queries(path, {}))
+    rows = list(read_queries(path, {}))
 
-    assert [one.error is None for one in asked][-1] and len(asked) == 5
-    assert all(one.error is not None and len(one.error) < 300 for one in (asked[0], *asked[2:4]))
+    assert [one.error is None for one in rows][-1] and len(rows) == 5
+    assert all(one.error is not None and len(one.error) < 300 for one in (rows[0], *rows[2:4]))
 
 
 # -- the last line of defence ---------------------------------------------------------------------------------------

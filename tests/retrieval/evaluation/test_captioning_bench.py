@@ -278,7 +278,7 @@ def test_a_reranker_that_tells_too_few_is_refused(benchmark: Benchmark) -> None:
         ) -> list[str]:
             return ["one"]
 
-    with pytest.raises(ModelError, match="told 1 captions for 6 pictures"):
+    with pytest.raises(ModelError, match="gives 1 captions for 6 pictures"):
         run_benchmark(benchmark, FakeEncoder(), captioner=Short())
 
 

@@ -36,7 +36,8 @@ from retrieval.rerank.reader import Reader
 from retrieval.rerank.scorer import Scorer, ScorerSpec
 from retrieval.rerank.trained import TrainedReranker
 from retrieval.rerank.training.heldout import best_cosine_weight, hit_rates
-from retrieval.rerank.training.train import load_rerank_recipe, train_reranker
+from retrieval.rerank.training.recipe import load_rerank_recipe
+from retrieval.rerank.training.train import train_reranker
 
 PROMPT = 'It shows "{text}" in one word: "'
 TEXTS = ["red", "a red square", "a green square on a red one"]
@@ -60,7 +61,7 @@ def scorer_of(reader: Reader, interaction: str = "bidirectional", *, open_gates:
     torch.nn.init.normal_(scorer.judge[-1].weight)  # type: ignore[arg-type]
     if open_gates and len(scorer.gates):
         torch.nn.init.constant_(scorer.gates, 0.04)
-        torch.nn.init.constant_(scorer.tell_gates, 0.03)
+        torch.nn.init.constant_(scorer.caption_gates, 0.03)
         torch.nn.init.constant_(scorer.back_gate, 0.04)
     return scorer
 

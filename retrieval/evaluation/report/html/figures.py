@@ -100,7 +100,7 @@ def reliabilities(runs: Sequence[Run]) -> Iterator[Figure]:
             note = (
                 f"{found['pairs']:,} pairs; expected calibration error {found['after']['ece']:.3f} (of the raw logit's "
                 f"sigmoid {found['before']['ece']:.3f}){parted}. On the dashed line a probability means what it says; "
-                f"a dot's size tells of how many pairs."
+                f"a dot's size shows the number of its pairs."
             )
             rows = [
                 [f"{one['low']:.2f} to {one['high']:.2f}", f"{one['n']:,}", f"{p:.3f}", f"{true:.3f}"]

@@ -396,7 +396,7 @@ def test_the_queries_that_changed_most_are_shown_where_the_dataset_is_at_hand(fo
     runs = [Run("a", "a", as_document(result)), Run("b", "b", changed(result, "text->audio", 1, 10 * rank))]
     comparisons = compare_runs(runs)
     words = " ".join(Page(page_of(runs, comparisons, benchmark)).words.split())
-    assert f"Worse in b Asked with a tone of 700 hertz Belongs to it: a: place {rank}; b: place {10 * rank}" in words
+    assert f"Worse in b Query a tone of 700 hertz Belongs to it: a: place {rank}; b: place {10 * rank}" in words
     assert "Better in b" not in words
     assert "changed most" not in page_of(runs, comparisons)
     fewer = replace(benchmark, rows=benchmark.rows[1:])  # not the queries that were measured
