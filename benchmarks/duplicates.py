@@ -17,8 +17,10 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.progress import track
@@ -77,7 +79,7 @@ def main() -> None:
     rows = read_manifest(ROOT / "data" / "demo" / "manifest.jsonl").rows
     pictures = [read_picture(row.image, MediaLimits()) for row in rows if row.image is not None]
 
-    def encoded(change: Callable[[Image.Image], Image.Image], what: str) -> np.ndarray:
+    def encoded(change: Callable[[Image.Image], Image.Image], what: str) -> NDArray[np.float32]:
         parts = [
             encoder.encode_images([encoder.prepare_image(change(one)) for one in pictures[start : start + 32]])
             for start in track(range(0, len(pictures), 32), what)
@@ -109,7 +111,7 @@ def main() -> None:
             {
                 "threshold": threshold,
                 "found": {name: float((near >= threshold).mean()) for name, near in copies.items()},
-                "wrongly_told": float((nearest >= threshold).mean()),
+                "false_alarms": float((nearest >= threshold).mean()),
             }
             for threshold in THRESHOLDS
         ],
@@ -120,7 +122,7 @@ def main() -> None:
     Console().print(page(found), markup=False)
 
 
-def page(found: dict) -> str:
+def page(found: dict[str, Any]) -> str:
     """``duplicates.md``."""
     lines = [
         "# Near duplicates",
@@ -132,7 +134,7 @@ def page(found: dict) -> str:
         "|---" * (len(COPIES) + 2) + "|",
     ]
     for one in found["thresholds"]:
-        shares = [one["found"][name] for name in COPIES] + [one["wrongly_told"]]
+        shares = [one["found"][name] for name in COPIES] + [one["false_alarms"]]
         lines.append(f"| {one['threshold']:.2f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     lines += [
         "",

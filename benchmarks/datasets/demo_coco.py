@@ -5,7 +5,7 @@
 
 Writes `dataset_coco.json` and `val2014/` (default: `datasets/demo-coco` in the per-user cache). Five sentences a
 picture, as COCO has: its two captions and three other wordings of them. Every fifth picture is `val`, the others are
-`test`. Its figures are those of easily told pictures, and nobody's COCO.
+`test`. Its figures are those of pictures that are easy to tell apart, and nobody's COCO.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 
 
 def sentences(captions: list[str]) -> list[str]:
-    """Five ways to tell of a picture.
+    """Five sentences for a picture.
 
     >>> sentences(["a red door", "an old door"])[2:]
     ['red door', 'a picture of an old door', 'this is a red door']
@@ -47,14 +47,21 @@ def main(arguments: list[str] | None = None) -> int:
         picture = DEMO / row["image"]
         name = f"COCO_val2014_{number:012}{picture.suffix}"
         shutil.copyfile(picture, out / "val2014" / name)
-        told = [
+        captions = [
             {"tokens": re.findall(r"\w+", text.lower()), "raw": text, "imgid": number, "sentid": 5 * number + place}
             for place, text in enumerate(sentences(row["captions"]))
         ]
-        images.append({
-            "filepath": "val2014", "filename": name, "cocoid": number, "imgid": number,
-            "sentids": [one["sentid"] for one in told], "split": "test" if number % 5 else "val", "sentences": told,
-        })  # fmt: skip
+        images.append(
+            {
+                "filepath": "val2014",
+                "filename": name,
+                "cocoid": number,
+                "imgid": number,
+                "sentids": [one["sentid"] for one in captions],
+                "split": "test" if number % 5 else "val",
+                "sentences": captions,
+            }
+        )
     whole = {"images": images, "dataset": "coco"}
     (out / "dataset_coco.json").write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{out}: {len(images)} pictures")

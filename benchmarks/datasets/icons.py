@@ -81,9 +81,16 @@ FIRST_WORDS = words("building device devices tool tools person")
 DROPPED_FIRST = words("building device devices")
 # A person's doing, where the name has the bare verb.
 DOING = {
-    "bike": "riding a bike", "run": "running", "walk": "walking", "swim": "swimming", "ski": "skiing",
-    "snowboard": "snowboarding", "throw": "throwing a ball", "hike": "hiking", "tai chi": "doing tai chi",
-}  # fmt: skip
+    "bike": "riding a bike",
+    "run": "running",
+    "walk": "walking",
+    "swim": "swimming",
+    "ski": "skiing",
+    "snowboard": "snowboarding",
+    "throw": "throwing a ball",
+    "hike": "hiking",
+    "tai chi": "doing tai chi",
+}
 # Nouns of names that stand for a way of doing, however WordNet counts them.
 GENERIC = words("mode way set kit part point line side top bottom end start type style form figure sign symbol shape")
 

@@ -69,9 +69,9 @@ class Judge:
         self.net = net
 
     def right(self, name: str, captions: Sequence[str]) -> bool:
-        said = {lemma(word) for caption in captions[:4] for word in re.findall(r"[a-z]+", caption.lower())}
+        captioned = {lemma(word) for caption in captions[:4] for word in re.findall(r"[a-z]+", caption.lower())}
         noun = head(name)
-        if {noun, SAME.get(noun, noun)} & (said | {SAME.get(word, word) for word in said}):
+        if {noun, SAME.get(noun, noun)} & (captioned | {SAME.get(word, word) for word in captioned}):
             return True
         named = self._senses(name) or self._senses(noun)
         for caption in captions[:2]:

@@ -65,7 +65,7 @@ def paraphrases(
                 found[meant.sense.offset] = meant
         for offset, meant in found.items():
             also = sayings(net, meant.sense) + synonyms(net, meant.sense, meant.form if meant.whole else "")
-            also = telling_first([saying for saying in distinct(also) if saying.lower() not in same_as(text)])
+            also = best_first([saying for saying in distinct(also) if saying.lower() not in same_as(text)])
             line = {"text": text, "also": also, "lookup": meant.form, "synset": offset}
             line["split"] = by_sense[offset][0]["split"]
             if len(found) > 1:
@@ -74,10 +74,10 @@ def paraphrases(
                 yield line
 
 
-def telling_first(also: list[str]) -> list[str]:
+def best_first(also: list[str]) -> list[str]:
     """A trainer may take only the first few: the gloss cut short, a use or attribute, kinds and other words, the rest.
 
-    >>> telling_first(["a tool; used to cut", "a tool", "an implement", "something used to cut"])
+    >>> best_first(["a tool; used to cut", "a tool", "an implement", "something used to cut"])
     ['a tool', 'something used to cut', 'an implement', 'a tool; used to cut']
     """
     if not also:
@@ -173,20 +173,22 @@ def main(arguments: list[str] | None = None) -> int:
     except PackageError as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 3
-    said = list(paraphrases(net, rows, emoji_subgroups(emojibase)))
+    lines = list(paraphrases(net, rows, emoji_subgroups(emojibase)))
     pairs = list(all_pairs(net, rows, emojis.load_entries(emojibase / "en" / "data.json")))
-    write_lines(said, out / "paraphrases.jsonl")
+    write_lines(lines, out / "paraphrases.jsonl")
     write_lines(pairs, out / "pairs.jsonl")
-    report(rows, said, pairs)
+    report(rows, lines, pairs)
     return 0
 
 
-def report(rows: list[dict[str, Any]], said: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+def report(rows: list[dict[str, Any]], paraphrased: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
     """Print how many captions got other words, and how many pairs there are by source."""
     table = Table("file", "of", "lines", "other texts")
     captions = {row["captions"][0] for row in rows}
-    known = {line["text"] for line in said}
-    table.add_row("paraphrases", f"{len(known)} of {len(captions)} captions", str(len(said)), _texts(said))
+    known = {line["text"] for line in paraphrased}
+    table.add_row(
+        "paraphrases", f"{len(known)} of {len(captions)} captions", str(len(paraphrased)), _texts(paraphrased)
+    )
     for source in dict.fromkeys(line["source"] for line in pairs):
         mine = [line for line in pairs if line["source"] == source]
         table.add_row("pairs", source, str(len(mine)), _texts(mine))
