@@ -25,10 +25,9 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import provenance
-
+from benchmarks import provenance
 from indexer.corpus.walk import read_manifest
 from indexer.duplicates.same_content import picture_form
 from indexer.encoders import open_encoder

@@ -99,7 +99,8 @@ def search(place: str, seconds: float, seed: int, results: Any) -> None:
                 if len(rows) != len(found) or not np.allclose(np.sort(best), np.sort(exact), atol=1e-5):
                     wrong.append(f"{len(rows)} of {len(found)} found in the catalog, scores {best} instead of {exact}")
                 wrong += [str(warning) for warning in opened.warnings]
-                done, _ = done + 1, commits.add((opened.vectors.generation, opened.vectors.count, len(live)))
+                commits.add((opened.vectors.generation, opened.vectors.count, len(live)))
+                done += 1
     except Exception as error:
         wrong.append(f"{type(error).__name__}: {error}")
     results.put({"searches": done, "commits": len(commits), "wrong": wrong[:5]})

@@ -269,7 +269,8 @@ def _by_tokens() -> Cut:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={symbol: n for n, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    measure = TokenizerMeasure(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 512)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)  # type: ignore[no-untyped-call]
+    measure = TokenizerMeasure(fast, 512)
     return lambda text, limits, watch: token_passages(text, PassageRule(), measure, watch)
 
 

@@ -5,7 +5,7 @@
 
 Writes `dataset_coco.json` and `val2014/` (default: `datasets/demo-coco` in the per-user cache). Five sentences a
 picture, as COCO has: its two captions and three other wordings of them. Every fifth picture is `val`, the others are
-`test`. Its figures are those of pictures that are easy to tell apart, and nobody's COCO.
+`test`. Its pictures are easy to distinguish: the figures are not those of COCO.
 """
 
 from __future__ import annotations

@@ -28,11 +28,12 @@ from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 def rows() -> list[dict[str, Any]]:
     """A row a class, in the classifier's order."""
     ensure_torchvision()
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     found = []
-    for number in range(info.num_classes()):
+    count: int = info.num_classes()  # type: ignore[no-untyped-call]
+    for number in range(count):
         names = [tidy(name) for name in info.index_to_description(number).split(",")]
         detailed = info.index_to_description(number, detailed=True)
         gloss = tidy(detailed.partition(":")[2]) if ":" in detailed else ""

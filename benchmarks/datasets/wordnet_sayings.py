@@ -104,12 +104,10 @@ def uses(gloss: str, file: int = ARTIFACT) -> list[str]:
             nouns = {"morning", "evening", "clothing", "building", "everything", "something"}
             if not PREPOSITION.search(before) and " used " not in f" {before}" and found[1].split()[0] not in nouns:
                 texts.append(f"{who} for {found[1]}" if file not in {PERSON, ANIMAL} else "")
-        found = re.search(r"\b(that|who) ([^,]+.*)$", part)
-        single = re.match(r"(a|an|one|any|someone)\b", part) and not PREPOSITION.search(
-            part[: found.start() if found else 0]
-        )
-        if found and single and VERBISH.match(found[2]):
-            texts.append(f"{who} {found[1] if file == PERSON else 'that'} {found[2]}")
+        clause = re.search(r"\b(that|who) ([^,]+.*)$", part)
+        single = re.match(r"(a|an|one|any|someone)\b", part)
+        if clause and single and not PREPOSITION.search(part[: clause.start()]) and VERBISH.match(clause[2]):
+            texts.append(f"{who} {clause[1] if file == PERSON else 'that'} {clause[2]}")
     return distinct(text for text in texts if 3 <= len(text.split()) <= 18 and "something" not in text[9:])
 
 
