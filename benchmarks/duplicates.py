@@ -129,26 +129,31 @@ def page(found: dict[str, Any]) -> str:
         f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as "
         "near to another one.",
         "",
-        "| threshold | " + " | ".join(COPIES) + " | false alarms |",
-        "|---" * (len(COPIES) + 2) + "|",
-    ]
-    for one in found["thresholds"]:
-        shares = [one["found"][name] for name in COPIES] + [one["false_alarms"]]
-        lines.append(f"| {one['threshold']:.2f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
-    lines += [
+        *_table(
+            ("threshold", "false alarms"),
+            [(f"{one['threshold']:.2f}", one["found"], one["false_alarms"]) for one in found["thresholds"]],
+        ),
         "",
         "## What the model finds equal",
         "",
         "From a cosine of 0.999 on two pictures are compared by their contents, 32 x 32 pixels: copies, and all pairs "
         "of two pictures, whose likeness is at least so much.",
         "",
-        "| likeness | " + " | ".join(COPIES) + " | two pictures |",
-        "|---" * (len(COPIES) + 2) + "|",
+        *_table(
+            ("likeness", "two pictures"),
+            [(f"{one['likeness']:.1f}", one["copies"], one["others"]) for one in found["likenesses"]],
+        ),
     ]
-    for one in found["likenesses"]:
-        shares = [one["copies"][name] for name in COPIES] + [one["others"]]
-        lines.append(f"| {one['likeness']:.1f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _table(names: tuple[str, str], rows: list[tuple[str, dict[str, float], float]]) -> list[str]:
+    """A row for each (bound, share of each kind of copy, share of other pictures)."""
+    lines = ["| " + " | ".join([names[0], *COPIES, names[1]]) + " |", "|---" * (len(COPIES) + 2) + "|"]
+    for bound, copies, others in rows:
+        shares = [copies[name] for name in COPIES] + [others]
+        lines.append(f"| {bound} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ picture, as COCO has: its two captions and three other wordings of them. Every f
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from packages import cache_root
+from manifests import out_folder
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
@@ -37,10 +36,8 @@ def sentences(captions: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, help="folder to write")
-    out: Path = parser.parse_args(arguments).out or cache_root() / "datasets" / "demo-coco"
-    (out / "val2014").mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "demo-coco", arguments)
+    (out / "val2014").mkdir(exist_ok=True)
     rows = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     images: list[dict[str, Any]] = []
     for number, row in enumerate(row for row in rows if "image" in row):

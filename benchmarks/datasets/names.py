@@ -25,8 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from manifests import read_lines
 from packages import PackageError, cache_root, fetch
-from wordnet import read_lines
 from wordnet_files import (
     ANIMAL,
     ARTIFACT,

@@ -25,9 +25,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from manifests import read_lines
 from packages import PackageError, cache_root, fetch
 from splits import SAME, VAL, head, lemma
-from wordnet import read_lines
 from wordnet_files import WordNet
 from wordnet_words import TOO_WIDE
 

@@ -15,12 +15,11 @@ No word of an evaluation set is read. Knows nothing of pictures.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import emojis
 from captions import distinct, with_article
+from manifests import out_folder, read_lines, write_lines
 from packages import PackageError, cache_root, fetch
 from wordnet_files import ANIMAL, CONCRETE, OFFENSIVE, PLANT, TAXON, WordNet, latin
 from wordnet_sayings import LIMIT_SYNONYMS, articled, flag_sayings, sayings, synonyms
@@ -146,26 +146,8 @@ def read_rows(root: Path) -> list[dict[str, Any]]:
     return rows + (read_lines(icons) if icons.is_file() else [])
 
 
-def read_lines(manifest: Path) -> list[dict[str, Any]]:
-    """Rows of the pool's manifest, or of one made like it. Raises `PackageError` where there is none."""
-    if not manifest.is_file():
-        raise PackageError(f"{manifest}: not there; build it with `python benchmarks/datasets/pool.py`")
-    return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
-
-
-def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write a JSON object a line, by way of a temporary name."""
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/wordnet in the per-user cache)")
-    options = parser.parse_args(arguments)
-    out: Path = options.out or cache_root() / "datasets" / "wordnet"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "wordnet", arguments)
     try:
         rows = read_rows(cache_root())
         emojibase = fetch("emojibase-data") / "package"
