@@ -17,16 +17,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import provenance
-
+from benchmarks import provenance
 from indexer.corpus.walk import read_manifest
 from indexer.duplicates.same_content import picture_form
 from indexer.encoders import open_encoder
@@ -77,7 +78,7 @@ def main() -> None:
     rows = read_manifest(ROOT / "data" / "demo" / "manifest.jsonl").rows
     pictures = [read_picture(row.image, MediaLimits()) for row in rows if row.image is not None]
 
-    def encoded(change: Callable[[Image.Image], Image.Image], what: str) -> np.ndarray:
+    def encoded(change: Callable[[Image.Image], Image.Image], what: str) -> NDArray[np.float32]:
         parts = [
             encoder.encode_images([encoder.prepare_image(change(one)) for one in pictures[start : start + 32]])
             for start in track(range(0, len(pictures), 32), what)
@@ -109,7 +110,7 @@ def main() -> None:
             {
                 "threshold": threshold,
                 "found": {name: float((near >= threshold).mean()) for name, near in copies.items()},
-                "wrongly_told": float((nearest >= threshold).mean()),
+                "false_alarms": float((nearest >= threshold).mean()),
             }
             for threshold in THRESHOLDS
         ],
@@ -120,7 +121,7 @@ def main() -> None:
     Console().print(page(found), markup=False)
 
 
-def page(found: dict) -> str:
+def page(found: dict[str, Any]) -> str:
     """``duplicates.md``."""
     lines = [
         "# Near duplicates",
@@ -128,26 +129,31 @@ def page(found: dict) -> str:
         f"Copies of the demo's {found['pictures']} pictures (benchmarks/duplicates.py), and pictures of it that are as "
         "near to another one.",
         "",
-        "| threshold | " + " | ".join(COPIES) + " | false alarms |",
-        "|---" * (len(COPIES) + 2) + "|",
-    ]
-    for one in found["thresholds"]:
-        shares = [one["found"][name] for name in COPIES] + [one["wrongly_told"]]
-        lines.append(f"| {one['threshold']:.2f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
-    lines += [
+        *_table(
+            ("threshold", "false alarms"),
+            [(f"{one['threshold']:.2f}", one["found"], one["false_alarms"]) for one in found["thresholds"]],
+        ),
         "",
         "## What the model finds equal",
         "",
         "From a cosine of 0.999 on two pictures are compared by their contents, 32 x 32 pixels: copies, and all pairs "
         "of two pictures, whose likeness is at least so much.",
         "",
-        "| likeness | " + " | ".join(COPIES) + " | two pictures |",
-        "|---" * (len(COPIES) + 2) + "|",
+        *_table(
+            ("likeness", "two pictures"),
+            [(f"{one['likeness']:.1f}", one["copies"], one["others"]) for one in found["likenesses"]],
+        ),
     ]
-    for one in found["likenesses"]:
-        shares = [one["copies"][name] for name in COPIES] + [one["others"]]
-        lines.append(f"| {one['likeness']:.1f} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _table(names: tuple[str, str], rows: list[tuple[str, dict[str, float], float]]) -> list[str]:
+    """A row for each (bound, share of each kind of copy, share of other pictures)."""
+    lines = ["| " + " | ".join([names[0], *COPIES, names[1]]) + " |", "|---" * (len(COPIES) + 2) + "|"]
+    for bound, copies, others in rows:
+        shares = [copies[name] for name in COPIES] + [others]
+        lines.append(f"| {bound} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    return lines
 
 
 if __name__ == "__main__":

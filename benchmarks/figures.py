@@ -93,10 +93,13 @@ def _one_by_one(figures: Figures, name: str) -> str:
             _direction(result),
             f"{result['n_queries']:,} {result['queries']}",
             f"{result['n_candidates']:,} {result['candidates']}",
-            _at_1(result), _percent(result["hit_rate_at_5"]), _percent(result["hit_rate_at_10"]), _chance(result),
+            _at_1(result),
+            _percent(result["hit_rate_at_5"]),
+            _percent(result["hit_rate_at_10"]),
+            _chance(result),
         )
         for result in (measured or {}).get("results", [])
-    ]  # fmt: skip
+    ]
     return _table(_ONE_BY_ONE, rows) + _foot(figures, name, measured)
 
 
@@ -131,9 +134,8 @@ def _languages(figures: Figures) -> str:
             there = [results[direction] for direction in _TEXT_DIRECTIONS if direction in results]
             count = f"{measured['items']['image']:,}"
             rows.append((name, count, *map(_three, there), _chance(there[0]) if there else ""))
-    return _table(
-        ("captions", "pictures", *map(_arrow, _TEXT_DIRECTIONS), "chance R@1"), rows
-    ) + _foot(figures, "languages", spoken)  # fmt: skip
+    header = ("captions", "pictures", *map(_arrow, _TEXT_DIRECTIONS), "chance R@1")
+    return _table(header, rows) + _foot(figures, "languages", spoken)
 
 
 def _queries(figures: Figures) -> str:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,25 @@ def index(paths: Path, spec: str, collection: Path, options: argparse.Namespace)
     """One run of ``trimodal index``, from the start of its process to the end."""
     done = subprocess.run(
         [
-            *TRIMODAL, "index", str(paths), "--collection", str(collection), "--model", spec, "--json",
-            "--device", options.device, "--batch-size", str(options.batch), "--workers", str(options.workers),
+            *TRIMODAL,
+            "index",
+            str(paths),
+            "--collection",
+            str(collection),
+            "--model",
+            spec,
+            "--json",
+            "--device",
+            options.device,
+            "--batch-size",
+            str(options.batch),
+            "--workers",
+            str(options.workers),
         ],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     report: dict[str, Any] = json.loads(done.stdout)
     if report["added"] != options.pictures:
         raise SystemExit(f"indexed {report['added']} of {options.pictures} pictures: {report['skipped'][:3]}")
@@ -115,8 +130,10 @@ def main() -> None:
     device = choose_device(options.device)
     dtype = choose_dtype(device)
     figures: dict[str, list[tuple[float, float]]] = {
-        "forward alone": [], "open_clip's loop": [], "trimodal index": [],
-    }  # fmt: skip
+        "forward alone": [],
+        "open_clip's loop": [],
+        "trimodal index": [],
+    }
     with tempfile.TemporaryDirectory() as work:
         (folder := Path(work) / "pictures").mkdir()
         checkpoint = Path(work) / "random.pt"
@@ -136,7 +153,7 @@ def main() -> None:
                 seconds(lambda: plain_loop(model, transform, paths, options.batch, device, dtype))
             )
             collection = Path(work) / f"collection-{number}"
-            figures["trimodal index"].append(seconds(lambda place=collection: index(folder, spec, place, options)))
+            figures["trimodal index"].append(seconds(partial(index, folder, spec, collection, options)))
     show(figures, options, device, dtype)
 
 
@@ -158,9 +175,15 @@ def show(
     forward, loop = middle["forward alone"], middle["open_clip's loop"]
     for what, (clock, busy) in middle.items():
         table.add_row(
-            what, f"{clock:.1f}", f"{options.pictures / clock:.1f}", f"{forward[0] / clock:.2f}",
-            f"{loop[0] / clock:.2f}", f"{busy:.1f}", f"{forward[1] / busy:.2f}", f"{loop[1] / busy:.2f}",
-        )  # fmt: skip
+            what,
+            f"{clock:.1f}",
+            f"{options.pictures / clock:.1f}",
+            f"{forward[0] / clock:.2f}",
+            f"{loop[0] / clock:.2f}",
+            f"{busy:.1f}",
+            f"{forward[1] / busy:.2f}",
+            f"{loop[1] / busy:.2f}",
+        )
     console.print(table)
 
 

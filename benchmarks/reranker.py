@@ -2,7 +2,7 @@
 
     python benchmarks/reranker.py [--model SPEC] [--out DIR] [--part NAME ...]
 
-Writes ``reranker.json`` and ``reranker.md`` into DIR (docs/bench); parts that are not asked for stay as they were. The
+Writes ``reranker.json`` and ``reranker.md`` into DIR (docs/bench); parts that are not chosen stay as they were. The
 parts: ``tuxpaint`` (evaluation only: no training picture is near one of its), ``heldout`` (the pool's held-out
 concepts, which chose the recipe), ``speed``, ``nothing``, ``captions`` and ``demo`` (captions of the demo's pictures,
 of concepts that were trained on with other pictures). Data:
@@ -10,7 +10,7 @@ of concepts that were trained on with other pictures). Data:
 
 ``speed``: pairs a second from stored media tokens against the same pairs from the files (picture read, picture towers
 run, then the same scorer), in one run. ``nothing``: of the held-out pictures, those of every second concept are the
-collection; captions of its concepts ask for what it holds, captions of the others for what it does not.
+collection; captions of its concepts are queries for what it holds, captions of the others for what it does not.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import provenance
-
+from benchmarks import provenance
 from indexer.corpus.walk import read_manifest
 from indexer.encoders import open_encoder
 from indexer.encoders.base import DualEncoder
@@ -49,13 +48,14 @@ from retrieval.evaluation.encoding import encode_benchmark, encode_captions
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.rerank.base import Reranker
 from retrieval.rerank.calibration import auroc, false_shows_at_recall
+from retrieval.rerank.registry import captioner_of
 from retrieval.rerank.stage import RERANK_DEPTH, match_scores, require_reranker
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo" / "manifest.jsonl"
 PARTS = ("tuxpaint", "heldout", "speed", "nothing", "captions", "demo")
-CAPTIONED = 4  # every fourth held-out picture is told
-TEXTS = 20  # asked in `speed`
+CAPTIONED = 4  # every fourth held-out picture is captioned
+TEXTS = 20  # queries of `speed`
 FROM_FILES = 3  # of them also from the files: that takes seconds each
 RECALL = 0.9  # of queries for what the collection holds, at which false shows are counted
 
@@ -100,9 +100,12 @@ def both_stages(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, 
     with Progress(console=console, transient=True) as bars:
         bar = bars.add_task(benchmark.name)
         result = run_benchmark(
-            benchmark, encoder, reranker=reranker, cache=cache,
+            benchmark,
+            encoder,
+            reranker=reranker,
+            cache=cache,
             progress=lambda stage, done, total, *_: bars.update(bar, completed=done, total=total, description=stage),
-        )  # fmt: skip
+        )
     document = result.to_json()
     document["skipped"] = [one["reason"] for one in document["skipped"]]
     return document
@@ -111,10 +114,10 @@ def both_stages(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, 
 def captions(
     benchmark: Benchmark, each: int, encoder: DualEncoder, reranker: Reranker, cache: BenchCache
 ) -> dict[str, Any]:
-    """Of a benchmark's rows one in ``each`` told, and that compared with its captions."""
+    """Generate captions for one in ``each`` of a benchmark's rows, and compare them with the row's own."""
     some = replace(benchmark, rows=benchmark.rows[::each])
     encoded = encode_benchmark(some, encoder, with_tokens=True, cache=cache)
-    return caption_benchmark(encoded, reranker).to_json()
+    return caption_benchmark(encoded, captioner_of(reranker, encoder)).to_json()
 
 
 def speed(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker) -> dict[str, Any]:
@@ -144,26 +147,29 @@ def speed(benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker) -> dic
             again = reranker.score_media(text, fresh, Modality.IMAGE)
             files.append(time.perf_counter() - started)
             assert np.allclose(from_tokens, again, atol=0.5)
-    asked = texts[-RERANK_DEPTH:]
+    candidates = texts[-RERANK_DEPTH:]
     for at in range(3):
         started = time.perf_counter()
-        reranker.score_texts(tokens[at : at + 1], asked, Modality.IMAGE)
+        reranker.score_texts(tokens[at : at + 1], candidates, Modality.IMAGE)
         reading.append(time.perf_counter() - started)
     count = len(rows)
     return {
-        "candidates": count, "queries": len(stored), "seconds_from_tokens": statistics.median(stored),
+        "candidates": count,
+        "queries": len(stored),
+        "seconds_from_tokens": statistics.median(stored),
         "seconds_from_files": statistics.median(files),
         "pairs_per_second": count / statistics.median(stored),
         "ratio": statistics.median(files) / statistics.median(stored),
-        "texts_of_a_picture": len(asked), "seconds_of_a_picture_new_texts": reading[0],
+        "texts_of_a_picture": len(candidates),
+        "seconds_of_a_picture_new_texts": reading[0],
         "seconds_of_a_picture_known_texts": reading[-1],
-    }  # fmt: skip
+    }
 
 
 def nothing_matches(
     benchmark: Benchmark, encoder: DualEncoder, reranker: Reranker, cache: BenchCache
 ) -> dict[str, Any]:
-    """How well the best candidate's probability, and cosine, tell queries that fit something from those that do not."""
+    """How well the best candidate's probability, and cosine, separate queries with a match from those without one."""
     encoded = encode_benchmark(benchmark, encoder, with_tokens=True, cache=cache)
     rows = benchmark.rows
     named = {row.row_id: str(row.metadata["concept"]) for row in read_manifest(benchmark.path).rows}  # made the split
@@ -172,12 +178,12 @@ def nothing_matches(
     held = [row for row in encoded.items[Modality.IMAGE] if named[rows[row].row_id] in inside]
     vectors = np.concatenate([encoded.items[Modality.IMAGE][row] for row in held])
     tokens = np.concatenate([encoded.tokens[Modality.IMAGE][row] for row in held])
-    asked: dict[str, set[bool]] = {}
+    sides_of: dict[str, set[bool]] = {}
     for row in encoded.items[Modality.IMAGE]:
         for text in rows[row].captions[:1]:
-            asked.setdefault(text, set()).add(named[rows[row].row_id] in inside)
-    texts = sorted(text for text, sides in asked.items() if len(sides) == 1)
-    labels = np.array([asked[text] == {True} for text in texts])
+            sides_of.setdefault(text, set()).add(named[rows[row].row_id] in inside)
+    texts = sorted(text for text, sides in sides_of.items() if len(sides) == 1)
+    labels = np.array([sides_of[text] == {True} for text in texts])
     queries = encode_captions(texts, encoder)
     chances, cosines = [], []
     for text in texts:
@@ -189,7 +195,9 @@ def nothing_matches(
         cosines.append(float(similar.max()))
     by = {"match probability": np.array(chances), "cosine": np.array(cosines)}
     return {
-        "pictures": len(held), "queries_held": int(labels.sum()), "queries_not_held": int((~labels).sum()),
+        "pictures": len(held),
+        "queries_held": int(labels.sum()),
+        "queries_not_held": int((~labels).sum()),
         "recall": RECALL,
         "by": {
             name: {"auroc": auroc(values, labels), "false_shows": false_shows_at_recall(values, labels, RECALL)}
@@ -199,52 +207,65 @@ def nothing_matches(
             "shown_held": float((by["match probability"][labels] >= 0.5).mean()),
             "shown_not_held": float((by["match probability"][~labels] >= 0.5).mean()),
         },
-    }  # fmt: skip
+    }
 
 
 def page(found: dict[str, Any]) -> str:
     """``reranker.md``."""
-    said = found["model"]
+    model = found["model"]
     lines = [
-        f"# The reranker of {said['spec']}", "",
-        f"Encoder `{said['fingerprint'][:12]}`, tokens `{said['tokens'][:12]}`: {found['bytes_per_item']:,} bytes a "
-        f"picture; the {found['depth']} best of a query are judged. " + _where(found["provenance"]), "",
-    ]  # fmt: skip
+        f"# The reranker of {model['spec']}",
+        "",
+        f"Encoder `{model['fingerprint'][:12]}`, tokens `{model['tokens'][:12]}`: {found['bytes_per_item']:,} bytes a "
+        f"picture; the {found['depth']} best of a query are judged. " + _where(found["provenance"]),
+        "",
+    ]
     for part, title in (("tuxpaint", "Tux Paint, never trained on"), ("heldout", "The pool's held-out concepts")):
         if part in found:
             lines += [f"## {title}", "", *gain_table(found[part]), ""]
     for part, title in (("captions", "held-out pictures"), ("demo", "the demo's pictures, of concepts it knows")):
         if part not in found:
             continue
-        told = found[part]
+        result = found[part]
         lines += [
-            f"## Captions of {title}", "",
-            f"{told['pictures']} pictures: BLEU-4 {told['bleu4']:.1f}, METEOR {told['meteor']:.3f}, "
-            f"CIDEr {told['cider']:.3f}; {told['seconds'] / told['pictures']:.1f} s a picture.", "",
-            "| generated caption | its captions |", "|---|---|",
-            *(f"| {one['caption']} | {'; '.join(one['references'])} |" for one in told["examples"]), "",
-        ]  # fmt: skip
+            f"## Captions of {title}",
+            "",
+            f"{result['pictures']} pictures: BLEU-4 {result['bleu4']:.1f}, METEOR {result['meteor']:.3f}, "
+            f"CIDEr {result['cider']:.3f}; {result['seconds'] / result['pictures']:.1f} s a picture.",
+            "",
+            "| generated caption | its captions |",
+            "|---|---|",
+            *(f"| {one['caption']} | {'; '.join(one['references'])} |" for one in result["examples"]),
+            "",
+        ]
     if "speed" in found:
         s = found["speed"]
         lines += [
-            "## Speed", "",
+            "## Speed",
+            "",
             f"A text against {s['candidates']} pictures: {1000 * s['seconds_from_tokens']:.0f} ms "
             f"({s['pairs_per_second']:.0f} pairs a second) from stored tokens, {s['seconds_from_files']:.1f} s from "
             f"the files: {s['ratio']:.0f} times as long. A picture against {s['texts_of_a_picture']} texts: "
             f"{s['seconds_of_a_picture_new_texts']:.1f} s, {s['seconds_of_a_picture_known_texts']:.1f} s where the "
-            "texts were read before.", "",
-        ]  # fmt: skip
+            "texts were read before.",
+            "",
+        ]
     if "nothing" in found:
         n = found["nothing"]
         lines += [
-            "## Nothing matches", "",
+            "## Nothing matches",
+            "",
             f"{n['pictures']} held-out pictures; {n['queries_held']} queries for what they show, "
-            f"{n['queries_not_held']} for what they do not.", "",
-            f"| shown by the best candidate's | AUROC | false shows at {n['recall']:.0%} recall |", "|---|---|---|",
-            *(f"| {name} | {one['auroc']:.3f} | {one['false_shows']:.1%} |" for name, one in n["by"].items()), "",
+            f"{n['queries_not_held']} for what they do not.",
+            "",
+            f"| shown by the best candidate's | AUROC | false shows at {n['recall']:.0%} recall |",
+            "|---|---|---|",
+            *(f"| {name} | {one['auroc']:.3f} | {one['false_shows']:.1%} |" for name, one in n["by"].items()),
+            "",
             f"With `--min-probability 0.5` {n['at_half']['shown_held']:.1%} of the first and "
-            f"{n['at_half']['shown_not_held']:.1%} of the second show something.", "",
-        ]  # fmt: skip
+            f"{n['at_half']['shown_not_held']:.1%} of the second show something.",
+            "",
+        ]
     return "\n".join(lines)
 
 

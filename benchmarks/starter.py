@@ -30,12 +30,11 @@ from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "datasets"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import figures
-import provenance
 from splits import TRAIN, head, normalise
 
+from benchmarks import figures, provenance
 from indexer.encoders import open_encoder
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
@@ -52,10 +51,17 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 32  # of `trimodal bench`: with bfloat16, other batches move a vector by a rounding
 TOP = 5
 QUERIES = (
-    "something to cut wood", "clothes for cold weather", "a bird that cannot fly", "something hot to drink",
-    "a big cat", "a vehicle that flies", "a musical instrument with strings", "a yellow fruit", "an insect",
+    "something to cut wood",
+    "clothes for cold weather",
+    "a bird that cannot fly",
+    "something hot to drink",
+    "a big cat",
+    "a vehicle that flies",
+    "a musical instrument with strings",
+    "a yellow fruit",
+    "an insect",
     "something to sit on",
-)  # fmt: skip
+)
 CAPTIONS_OF = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
 
 console = Console(stderr=True)
@@ -122,8 +128,8 @@ class Measurement:
     def _encoded(self, benchmark: Benchmark) -> EncodedBenchmark:
         started = time.perf_counter()
         encoded = encode_benchmark(benchmark, self.encoder, progress=self.progress, batch_size=BATCH_SIZE)
-        said = f"{benchmark.name}: encoded in {time.perf_counter() - started:.0f} s"
-        console.print(said, markup=False, highlight=False)
+        line = f"{benchmark.name}: encoded in {time.perf_counter() - started:.0f} s"
+        console.print(line, markup=False, highlight=False)
         return encoded
 
     def _spoken(self, english: EncodedBenchmark, manifest: Path) -> dict[str, Any]:
@@ -154,27 +160,27 @@ def report(encoded: EncodedBenchmark) -> dict[str, Any]:
 
 
 def captions_once(encoded: EncodedBenchmark, modality: Modality) -> Comparison | None:
-    """Items ask for captions, of which equal ones are one candidate; ``None`` where none are equal.
+    """Items are queries for captions, of which equal ones are one candidate; ``None`` where none are equal.
 
     Relevant are the item's own captions, as before; only the wrong ones that are repeated count once.
     """
     rows, items = encoded.benchmark.rows, encoded.items.get(modality, {})
-    asking = [row for row in items if rows[row].captions]
+    captioned = [row for row in items if rows[row].captions]
     place: dict[str, int] = {}
-    for row in asking:
+    for row in captioned:
         for text in rows[row].captions:
             place.setdefault(text, len(place))
-    count = sum(len(rows[row].captions) for row in asking)
+    count = sum(len(rows[row].captions) for row in captioned)
     if len(place) == count:
         return None
     return Comparison(
         f"{modality}->text",
         CAPTIONS_OF[modality],
         "distinct captions",
-        np.concatenate([items[row] for row in asking]),
+        np.concatenate([items[row] for row in captioned]),
         np.stack([encoded.captions[text] for text in place]),
-        Relevance.from_lists([{place[text] for text in rows[row].captions} for row in asking], len(place)),
-        captions_per_item=count / len(asking),
+        Relevance.from_lists([{place[text] for text in rows[row].captions} for row in captioned], len(place)),
+        captions_per_item=count / len(captioned),
     )
 
 
@@ -210,7 +216,8 @@ def sounds_apart(english: EncodedBenchmark, pool: Path, encoder: DualEncoder) ->
     found: dict[str, Any] = {}
     for name, mine in (("seen", seen), ("unseen", set(sounds) - seen)):
         parts = [
-            only(pair, [at for at, row in enumerate(askers(english, pair.direction)) if row in mine]) for pair in pairs
+            only(pair, [at for at, row in enumerate(query_rows(english, pair.direction)) if row in mine])
+            for pair in pairs
         ]
         found[name] = {
             "sounds": len(mine),
@@ -220,15 +227,15 @@ def sounds_apart(english: EncodedBenchmark, pool: Path, encoder: DualEncoder) ->
     return found
 
 
-def askers(encoded: EncodedBenchmark, direction: str) -> list[int]:
+def query_rows(encoded: EncodedBenchmark, direction: str) -> list[int]:
     """The row that each query of a direction of ``comparisons`` stands for."""
     source, target = direction.split("->")
     rows = encoded.benchmark.rows
     if source == Modality.TEXT:
         return [row for row in encoded.items[Modality(target)] for _ in rows[row].captions]
-    asking = encoded.items[Modality(source)]
+    sources = encoded.items[Modality(source)]
     if target == Modality.TEXT:
-        return [row for row in asking if rows[row].captions]
+        return [row for row in sources if rows[row].captions]
     # a picture or a sound and its own partner, in the order of the pictures
     return [row for row in encoded.items[Modality.IMAGE] if row in encoded.items[Modality.AUDIO]]
 
@@ -315,7 +322,7 @@ def _load(manifest: Path, recipe: str, split: str | None = None) -> Benchmark:
     if not manifest.is_file():
         raise NotMeasured(
             f"{manifest.parent.name}/{manifest.name} is not built; run `python benchmarks/datasets/{recipe}`"
-        )  # fmt: skip
+        )
     return load_benchmark(manifest, split)
 
 
@@ -341,9 +348,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         measurement = Measurement(encoder, cache_dir() / "datasets", ROOT / "data" / "demo", progress)
         measurement.run()
     name = Path(options.model).name if Path(options.model).is_dir() else options.model
-    asked = "--write" if options.write else f"--model {name}"
+    choice = "--write" if options.write else f"--model {name}"
     device = "" if options.device == "auto" else f" --device {options.device}"
-    command = f"python benchmarks/starter.py {asked}{device}"
+    command = f"python benchmarks/starter.py {choice}{device}"
     return document(measurement, name, command, time.perf_counter() - started)
 
 

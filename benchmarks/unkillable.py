@@ -1,12 +1,13 @@
 """Kill, corrupt and crowd a collection; count what was lost. ``docs/bench/unkillable.json``.
 
-    python benchmarks/unkillable.py --part kills --part flips --part readers
+    python benchmarks/unkillable.py --part kills --part commands --part flips --part readers
 
 ``kills``: 1,000 workers index, remove and compact a collection whose folder changes all the time, and each is killed
 with SIGKILL at a random moment. After each the collection must open and verify; every item that was committed before,
-and that the worker was not told to remove or to read anew, must still be there with the same vector. ``flips``: 500
-collections with one random bit of one random file changed; ``verify`` must find it, and ``verify --repair`` mend it or
-name what is lost. ``readers``: ten processes search while one adds, removes and compacts.
+and that the worker was not to remove or to read anew, must still be there with the same vector. ``commands``: the same
+with ``trimodal index`` and all of its processes, 20 times. ``flips``: 500 collections with one random bit of one random
+file changed; ``verify`` must find it, and ``verify --repair`` mend it or name what is lost. ``readers``: ten processes
+search while one adds, removes and compacts.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +32,8 @@ from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+TRIMODAL = [sys.executable, "-c", "from trimodal.cli import app; app()"]
 
 #: Children are forked from a server that has imported everything and run nothing.
 _SERVER = multiprocessing.get_context("forkserver")
@@ -93,7 +99,8 @@ def search(place: str, seconds: float, seed: int, results: Any) -> None:
                 if len(rows) != len(found) or not np.allclose(np.sort(best), np.sort(exact), atol=1e-5):
                     wrong.append(f"{len(rows)} of {len(found)} found in the catalog, scores {best} instead of {exact}")
                 wrong += [str(warning) for warning in opened.warnings]
-                done, _ = done + 1, commits.add((opened.vectors.generation, opened.vectors.count, len(live)))
+                commits.add((opened.vectors.generation, opened.vectors.count, len(live)))
+                done += 1
     except Exception as error:
         wrong.append(f"{type(error).__name__}: {error}")
     results.put({"searches": done, "commits": len(commits), "wrong": wrong[:5]})
@@ -150,23 +157,52 @@ class Folder:
         Image.fromarray(pixels).save(path)
 
 
-def kills(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]) -> dict[str, Any]:
+class Check:
+    """What a collection must hold: every committed item but those that an interrupted worker may have changed."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.held, _ = state(place)
+        self.free: set[str] = set()
+        """Keys that a worker may have removed or changed already."""
+        self.problems: list[str] = []
+
+    def look(self, number: int, name: str) -> None:
+        """After worker ``number``, which did ``name``."""
+        after, found = state(self.place)
+        self.problems += [f"{number}: after {name}: {problem}" for problem in found]
+        lost = [key for key, value in self.held.items() if key not in self.free and after.get(key) != value]
+        if lost:
+            self.problems.append(f"{number}: {name} lost {len(lost)} committed items, such as {lost[0]}")
+        self.held = after
+
+    def end(self, folder: Folder) -> None:
+        """After an uninterrupted run: the collection holds the files of the folder, no more and no less."""
+        self.held, found = state(self.place)
+        self.problems += [f"at the end: {problem}" for problem in found]
+        there = {str(path) for path in folder.place.iterdir()}
+        self.problems += [f"at the end: {key} is not right" for key in there ^ set(self.held)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The number of items, and the problems."""
+        return {"items": len(self.held), "problems": self.problems[:20], "n_problems": len(self.problems)}
+
+
+def kills(n: int, work: Path, chance: random.Random, report: Callable[[str], None]) -> dict[str, Any]:
     """See the module's docstring."""
     folder, place = Folder(work / "media", chance, 60), work / "collection"
     index(str(place), str(folder.place))
     lasts = {"index": 0.4, "remove": 0.2, "compact": 0.2}
     counts = {f"{name} {how}": 0 for name in lasts for how in ("killed", "ended")}
-    problems: list[str] = []
-    before, _ = state(place)
-    free: set[str] = set()  # what an interrupted worker may have removed or changed already
+    check = Check(place)
     for number in range(n):
         name = chance.choice(("index", "index", "remove", "compact"))
         if name == "index":
-            free |= folder.change()
+            check.free |= folder.change()
             worker = _SERVER.Process(target=index, args=(str(place), str(folder.place)))
         elif name == "remove":
-            keys = chance.sample(sorted(before), min(4, len(before)))
-            free |= set(keys)
+            keys = chance.sample(sorted(check.held), min(4, len(check.held)))
+            check.free |= set(keys)
             worker = _SERVER.Process(target=remove, args=(str(place), keys))
         else:
             worker = _SERVER.Process(target=compact, args=(str(place),))
@@ -181,24 +217,42 @@ def kills(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]
             lasts[name] = 0.7 * lasts[name] + 0.3 * (time.monotonic() - started)
             counts[f"{name} ended"] += 1
             if worker.exitcode:
-                problems.append(f"{number}: {name} ended with {worker.exitcode}")
-        after, found = state(place)
-        problems += [f"{number}: after {name}: {problem}" for problem in found]
-        lost = [key for key, value in before.items() if key not in free and after.get(key) != value]
-        if lost:
-            problems.append(f"{number}: {name} lost {len(lost)} committed items, such as {lost[0]}")
-        before = after
+                check.problems.append(f"{number}: {name} ended with {worker.exitcode}")
+        check.look(number, name)
         if number % 50 == 49:
-            tell(f"{number + 1} of {n}: {len(after)} items, {len(problems)} problems")
+            report(f"{number + 1} of {n}: {len(check.held)} items, {len(check.problems)} problems")
     index(str(place), str(folder.place))
-    after, found = state(place)
-    problems += [f"at the end: {problem}" for problem in found]
-    there = {str(path) for path in folder.place.iterdir()}
-    problems += [f"at the end: {key} is not right" for key in there ^ set(after)]
-    return {"n": n, **counts, "items": len(after), "problems": problems[:20], "n_problems": len(problems)}
+    check.end(folder)
+    return {"n": n, **counts, **check.to_json()}
 
 
-def flips(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]) -> dict[str, Any]:
+def commands(n: int, work: Path, chance: random.Random, report: Callable[[str], None]) -> dict[str, Any]:
+    """See the module's docstring."""
+    folder, place = Folder(work / "command-media", chance, 300), work / "commands"
+    command = [*TRIMODAL, "index", str(folder.place), "--collection", str(place), "--model", "fake", "--prune"]
+    counts = {"killed": 0, "ended": 0}
+    check, lasts = Check(place), 8.0
+    for number in range(n + 1):  # the last one runs to its end
+        check.free |= folder.change()
+        started = time.monotonic()
+        worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            _, errors = worker.communicate(timeout=chance.uniform(0.3 * lasts, 1.1 * lasts) if number < n else None)
+            lasts = 0.7 * lasts + 0.3 * (time.monotonic() - started)
+            counts["ended"] += 1
+            if worker.returncode:
+                check.problems.append(f"{number}: index ended with {worker.returncode}: {errors.decode()[-500:]}")
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.communicate()
+            counts["killed"] += 1
+        check.look(number, "index")
+        report(f"{number + 1} of {n + 1}: {len(check.held)} items, {len(check.problems)} problems")
+    check.end(folder)
+    return {"n": n, **counts, **check.to_json()}
+
+
+def flips(n: int, work: Path, chance: random.Random, report: Callable[[str], None]) -> dict[str, Any]:
     """See the module's docstring."""
     from indexer.collection.collection import Collection
     from indexer.errors import TrimodalError
@@ -245,11 +299,11 @@ def flips(n: int, work: Path, chance: random.Random, tell: Callable[[str], None]
         mended["repaired"] += not left
         mended["named, made anew with index --rebuild"] += bool(left) and all("rebuild" in one.remedy for one in left)
         if number % 100 == 99:
-            tell(f"{number + 1} of {n}: {counts}")
+            report(f"{number + 1} of {n}: {counts}")
     return {"n": n, **counts, **mended, "by_file": by_file, "unseen": unseen[:20]}
 
 
-def readers(seconds: float, work: Path, chance: random.Random, tell: Callable[[str], None]) -> dict[str, Any]:
+def readers(seconds: float, work: Path, chance: random.Random, report: Callable[[str], None]) -> dict[str, Any]:
     """See the module's docstring."""
     folder, place = Folder(work / "read-media", chance, 100), work / "read"
     index(str(place), str(folder.place))
@@ -266,40 +320,56 @@ def readers(seconds: float, work: Path, chance: random.Random, tell: Callable[[s
         worker.start()
         worker.join()
         writes += 1
-    told = [results.get(timeout=60) for _ in crowd]
+    searched = [results.get(timeout=60) for _ in crowd]
     _, found = state(place)
-    tell(f"{sum(one['searches'] for one in told)} searches beside {writes} writers")
+    report(f"{sum(one['searches'] for one in searched)} searches beside {writes} writers")
     return {
-        "seconds": seconds, "readers": len(crowd), "writers": writes, "searches": sum(one["searches"] for one in told),
-        "commits_seen": [one["commits"] for one in told], "wrong": [line for one in told for line in one["wrong"]],
+        "seconds": seconds,
+        "readers": len(crowd),
+        "writers": writes,
+        "searches": sum(one["searches"] for one in searched),
+        "commits_seen": [one["commits"] for one in searched],
+        "wrong": [line for one in searched for line in one["wrong"]],
         "problems": found,
-    }  # fmt: skip
+    }
+
+
+PARTS: dict[str, Callable[[Any, Path, random.Random, Callable[[str], None]], dict[str, Any]]] = {
+    "kills": kills,
+    "commands": commands,
+    "flips": flips,
+    "readers": readers,
+}
 
 
 def main() -> int:
-    """Run the parts asked for; 1 where anything was lost or not found."""
+    """Run the chosen parts; 1 where anything was lost or not found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=("kills", "flips", "readers"))
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--kills", type=int, default=1_000)
+    parser.add_argument("--commands", type=int, default=20)
     parser.add_argument("--flips", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, dest="readers", help="of searching, in `readers`")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench" / "unkillable.json")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     _SERVER.set_forkserver_preload(_PRELOADED)
     console = Console(width=120, stderr=True)
-    found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.is_file() else {}
+    found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     bad = 0
     with tempfile.TemporaryDirectory() as work:
-        for part in asked.part or ("kills", "flips", "readers"):
-            amount = {"kills": asked.kills, "flips": asked.flips, "readers": asked.seconds}[part]
-            run: Any = {"kills": kills, "flips": flips, "readers": readers}[part]
+        for part in options.part or PARTS:
             started = time.monotonic()
-            done = run(amount, Path(work), random.Random(asked.seed), lambda line: console.print(line, style="dim"))
-            found[part] = {**done, "seed": asked.seed, "took_s": round(time.monotonic() - started, 1)}
+            done = PARTS[part](
+                getattr(options, part),
+                Path(work),
+                random.Random(options.seed),
+                lambda line: console.print(line, style="dim"),
+            )
+            found[part] = {**done, "seed": options.seed, "took_s": round(time.monotonic() - started, 1)}
             Console(width=120).print_json(json.dumps(found[part]))
             bad += bool(done.get("n_problems") or done.get("not found") or done.get("wrong") or done.get("problems"))
-    asked.out.write_text(json.dumps(found, indent=1) + "\n")
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if bad else 0
 
 

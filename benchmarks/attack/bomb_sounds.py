@@ -27,7 +27,7 @@ def bombs() -> list[Bomb]:
         "FLAC, 200,000 blocks": ("flac", _flac_blocks),
         "ID3, a tag of 200 MB": ("mp3", _id3),
         "ID3, 100,000 tags": ("mp3", lambda: b"ID3\3\0\0\0\0\0\0" * 100_000 + sound("MP3", "MPEG_LAYER_III")),
-        "MP3, 5 MB of broken frames": ("mp3", lambda: b"\xff\xfb\x90\x64" * 1_250_000),
+        "MP3, 5 MB of damaged frames": ("mp3", lambda: b"\xff\xfb\x90\x64" * 1_250_000),
         "Ogg, 300,000 empty pages": ("ogg", _ogg_pages),
         "Ogg, 20,000 chained streams": ("ogg", lambda: sound("OGG", "VORBIS", seconds=0.02) * 2_000),
         "Ogg, a position of 2**62": ("ogg", _ogg_position),

@@ -115,7 +115,7 @@ def run_bomb(bomb: Bomb, base: dict[str, float]) -> dict[str, Any]:
 
 
 def _foreign(found: dict[str, Any]) -> list[str]:
-    return [] if found["outcome"] in ("read", "refused") else [f"{found['outcome']}: {found.get('said', '')[:200]}"]
+    return [] if found["outcome"] in ("read", "refused") else [f"{found['outcome']}: {found.get('message', '')[:200]}"]
 
 
 def baseline(work: Path) -> dict[str, float]:
@@ -176,9 +176,9 @@ def _measured(arguments: list[str], work: Path) -> dict[str, Any]:
         hung = True
     watch.stop()
     lines = out.strip().splitlines()
-    answer: dict[str, Any] = {"outcome": "died", "said": f"exit status {process.returncode}: {err[-300:]}"}
+    answer: dict[str, Any] = {"outcome": "died", "message": f"exit status {process.returncode}: {err[-300:]}"}
     if hung:
-        answer = {"outcome": "hang", "said": f"no end in {_WALL_S} s"}
+        answer = {"outcome": "hang", "message": f"no end in {_WALL_S} s"}
     elif process.returncode == 0 and lines:
         answer = json.loads(lines[-1])
     return {
@@ -247,15 +247,15 @@ def _decode(path: Path) -> dict[str, Any]:
 
     items = find_items([path]).items
     if not items:
-        return {"outcome": "refused", "said": "not listed"}
+        return {"outcome": "refused", "message": "not listed"}
     try:
         content_hash(items[0])
         cut = _by_tokens() if items[0].modality is Modality.TEXT else passages
-        return {"outcome": "read", "said": f"{len(decode(items[0], cut=cut).segments)} segments"}
+        return {"outcome": "read", "message": f"{len(decode(items[0], cut=cut).segments)} segments"}
     except MediaError as error:
-        return {"outcome": "refused", "said": error.reason}
+        return {"outcome": "refused", "message": error.reason}
     except Exception as error:
-        return {"outcome": "foreign", "said": f"{type(error).__name__}: {error}"}
+        return {"outcome": "foreign", "message": f"{type(error).__name__}: {error}"}
 
 
 def _by_tokens() -> Cut:
@@ -269,7 +269,8 @@ def _by_tokens() -> Cut:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={symbol: n for n, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    measure = TokenizerMeasure(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 512)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)  # type: ignore[no-untyped-call]
+    measure = TokenizerMeasure(fast, 512)
     return lambda text, limits, watch: token_passages(text, PassageRule(), measure, watch)
 
 
@@ -292,16 +293,16 @@ def _index(folder: Path, good: Path, place: Path) -> dict[str, Any]:
     except SystemExit as ended:
         status = int(ended.code or 0) if isinstance(ended.code, int | None) else 1
     except BaseException as error:
-        return {"outcome": "foreign", "said": f"{type(error).__name__}: {error}"}
+        return {"outcome": "foreign", "message": f"{type(error).__name__}: {error}"}
     if status not in (0, 1):
-        return {"outcome": "foreign", "said": f"exit status {status}: {out.getvalue()[:200]}"}
+        return {"outcome": "foreign", "message": f"exit status {status}: {out.getvalue()[:200]}"}
     document = json.loads(out.getvalue())
     with Collection.open(place) as opened:
         names = {Path(key).name for key in list(opened.catalog.keys())}
     reasons = [skip["reason"] for skip in document["skipped"]]
     return {
         "outcome": "read",
-        "said": f"{document['added']} added, {len(reasons)} skipped{': ' if reasons else ''}"
+        "message": f"{document['added']} added, {len(reasons)} skipped{': ' if reasons else ''}"
         + "; ".join(reasons[:2])[:300],
         "good_missing": sorted({path.name for path in good.iterdir()} - names),
     }

@@ -29,9 +29,11 @@ from small_media import snapshot  # noqa: E402
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.errors import TrimodalError  # noqa: E402
 
+Fault = tuple[str, int, int, int]
+
 OPEN, READ, WRITE, SYNC, NAME, MAP = 1, 2, 4, 8, 16, 32
 #: (what, kinds of calls, errno; -1: half of what was wanted, lasting)
-FAULTS = (
+FAULTS: tuple[Fault, ...] = (
     ("EIO once while reading", READ | OPEN, errno.EIO, 0),
     ("EIO from then on while reading", READ, errno.EIO, 1),
     ("EIO once while writing", WRITE | SYNC, errno.EIO, 0),
@@ -77,28 +79,6 @@ def search(place: Path) -> list[str]:
         return [Path(rows[int(one)].key).name for one in ids[0] if int(one) in rows]
 
 
-def attempt(name: str, scratch: Path, pictures: Path, fault: tuple[str, int, int, int], at: int, expected: Any) -> int:
-    """In a child: 0 it ended well, 3 a stated error, 4 another, 5 a wrong result; negative: the signal."""
-
-    def armed() -> None:
-        status, words = 0, ""
-        arm(scratch, at, *fault[1:])
-        try:
-            run(name, scratch, pictures, expected)
-        except TrimodalError as error:
-            status, words = 3, str(error)
-        except AssertionError as error:
-            status, words = 5, str(error)
-        except BaseException as error:
-            status, words = 4, f"{type(error).__name__}: {error} | {traceback.format_exc()[-600:]}"
-        arm(Path("/nowhere"), 0, 0, 0, 0)
-        NOTE.write_text(words)
-        os._exit(status)
-
-    ended = _in_a_child(armed)
-    return -os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else os.WEXITSTATUS(ended)
-
-
 def held(place: Path) -> dict[str, int]:
     """What the collection holds, by name."""
     with Collection.open(place) as opened:
@@ -119,102 +99,143 @@ def look(place: Path) -> dict[str, Any]:
         return {"exists": True, "held": {}, "problems": [f"{type(error).__name__}: {error}"]}
 
 
-def in_a_child(run: Callable[[], Any]) -> Any:
-    """What ``run`` returns, in a child of its own."""
+class Trials:
+    """One work on copies of a collection: what it does without a fault, and with one."""
 
-    def told() -> None:
-        ANSWER.write_text(json.dumps(run()))
+    def __init__(self, name: str, source: Path, pictures: Path) -> None:
+        self.name, self.source, self.pictures = name, source, pictures
+        self.scratch = source.with_name(f"scratch-{name}")
+        self._answer, self._note = source.with_name("answer"), source.with_name("note")
+        _warm_up(source.with_name(f"warm-{name}"), pictures)
+        self.expected: Any = None
+        self.fresh()
+        self.before = self._in_a_child(lambda: look(self.scratch)["held"])
+        if name == "search":
+            self.expected = self._in_a_child(lambda: search(self.scratch))
+        self.fresh()
+        self._in_a_child(self._run)
+        self.after = self._in_a_child(lambda: look(self.scratch)["held"])
+        self.counts = {fault[0]: self._count(fault) for fault in FAULTS}
+        """Of each fault, how many calls of the work may have it."""
 
-    ANSWER.unlink(missing_ok=True)
-    if _in_a_child(told) or not ANSWER.is_file():
-        return None
-    return json.loads(ANSWER.read_text())
-
-
-def main() -> None:
-    """See the module's docstring."""
-    name, source, pictures, count, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:6])
-    global ANSWER, NOTE
-    scratch = source.with_name(f"scratch-{name}")
-    ANSWER, NOTE = source.with_name("answer"), source.with_name("note")
-    _warm_up(source.with_name(f"warm-{name}"), pictures)
-    chance = random.Random(f"{name}:{seed}")
-
-    def fresh() -> None:
-        for left in scratch.parent.glob(f"{scratch.name}*"):
+    def fresh(self) -> None:
+        """Put a new copy of the collection in place of the old one, and of what lies beside it."""
+        for left in self.scratch.parent.glob(f"{self.scratch.name}*"):
             if left.is_dir():
                 shutil.rmtree(left)
-        if source.exists():
-            shutil.copytree(source, scratch)
+        if self.source.exists():
+            shutil.copytree(self.source, self.scratch)
 
-    fresh()
-    before = in_a_child(lambda: look(scratch)["held"])
-    expected: Any = in_a_child(lambda: search(scratch)) if name == "search" else None
-    fresh()
-    in_a_child(lambda: run(name, scratch, pictures, expected))
-    after = in_a_child(lambda: look(scratch)["held"])
-    counts = {}
-    for fault in FAULTS:
+    def trial(self, fault: Fault, at: int) -> dict[str, Any]:
+        """The work while the ``at``-th call fails: its status, its message, and the problems that it leaves."""
+        self.fresh()
+        self._note.unlink(missing_ok=True)
+        status = self._attempt(fault, at)
+        message = self._note.read_text() if self._note.is_file() else ""
+        problems = []
+        if status not in (0, 3):
+            what = {4: "another error", 5: "a wrong result"}.get(status, f"signal {-status}")
+            problems.append(f"{what}: {message[:900]}")
+        left = self._left()
+        problems += left
+        if self.name not in ("search", "verify") and not any(one.startswith("afterwards") for one in left):
+            problems += self._continued()
+        return {
+            "work": self.name,
+            "fault": fault[0],
+            "at": at,
+            "of": self.counts[fault[0]],
+            "status": status,
+            "message": message[:200],
+            "problems": problems,
+        }
 
-        def counted(fault: tuple[str, int, int, int] = fault) -> int:
-            arm(scratch, 0, fault[1], fault[2], fault[3])
-            run(name, scratch, pictures, expected)
+    def _left(self) -> list[str]:
+        """Problems that another process finds after a fault."""
+        found = self._in_a_child(lambda: look(self.scratch))
+        if found is None:
+            return ["it could not be looked at afterwards"]
+        before, after, held = self.before, self.after, found["held"]
+        problems = [f"afterwards: {one}" for one in found["problems"]]
+        if before and not found["exists"]:
+            problems.append("the collection is gone")
+        lost = [one for one, value in before.items() if after.get(one) == value and held.get(one) != value]
+        other = [one for one, value in held.items() if value not in (before.get(one), after.get(one))]
+        problems += [f"lost: {lost[:3]}"] * bool(lost and not found["problems"])
+        problems += [f"other values: {other[:3]}"] * bool(other)
+        return problems
+
+    def _continued(self) -> list[str]:
+        """Do the work again, to its end; the problem where it cannot be."""
+
+        def ended() -> dict[str, Any]:
+            self._run()
+            return look(self.scratch)
+
+        done = self._in_a_child(ended)
+        if done is None or done["problems"] or done["held"] != self.after:
+            return [f"the work could not be ended: {done and (done['problems'] or 'another end')}"]
+        return []
+
+    def _run(self) -> None:
+        run(self.name, self.scratch, self.pictures, self.expected)
+
+    def _count(self, fault: Fault) -> int:
+        def counted() -> int:
+            arm(self.scratch, 0, *fault[1:])
+            self._run()
             calls: int = _LIBRARY.attack_count()
             arm(Path("/nowhere"), 0, 0, 0, 0)
             return calls
 
-        fresh()
-        counts[fault[0]] = in_a_child(counted) or 0
+        self.fresh()
+        return self._in_a_child(counted) or 0
 
-    def ended() -> dict[str, Any]:
-        run(name, scratch, pictures, expected)
-        return look(scratch)
+    def _attempt(self, fault: Fault, at: int) -> int:
+        """In a child: 0 it ended well, 3 a stated error, 4 another, 5 a wrong result; negative: the signal."""
 
-    kinds = [fault for fault in FAULTS if counts[fault[0]]]
-    for number in range(count if kinds else 0):
+        def armed() -> None:
+            status, message = 0, ""
+            arm(self.scratch, at, *fault[1:])
+            try:
+                self._run()
+            except TrimodalError as error:
+                status, message = 3, str(error)
+            except AssertionError as error:
+                status, message = 5, str(error)
+            except BaseException as error:
+                status, message = 4, f"{type(error).__name__}: {error} | {traceback.format_exc()[-600:]}"
+            arm(Path("/nowhere"), 0, 0, 0, 0)
+            self._note.write_text(message)
+            os._exit(status)
+
+        ended = _in_a_child(armed)
+        return -os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else os.WEXITSTATUS(ended)
+
+    def _in_a_child(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns, in a child of its own; ``None`` where it fails."""
+
+        def write() -> None:
+            self._answer.write_text(json.dumps(work()))
+
+        self._answer.unlink(missing_ok=True)
+        if _in_a_child(write) or not self._answer.is_file():
+            return None
+        return json.loads(self._answer.read_text())
+
+
+def main() -> None:
+    """See the module's docstring."""
+    name, source, pictures, count, seed = sys.argv[1:6]
+    trials = Trials(name, Path(source), Path(pictures))
+    chance = random.Random(f"{name}:{seed}")
+    kinds = [fault for fault in FAULTS if trials.counts[fault[0]]]
+    for number in range(int(count) if kinds else 0):
         fault = kinds[number % len(kinds)]
-        at = chance.randrange(1, counts[fault[0]] + 1)
-        fresh()
-        NOTE.unlink(missing_ok=True)
-        status = attempt(name, scratch, pictures, fault, at, expected)
-        said = NOTE.read_text() if NOTE.is_file() else ""
-        problems = []
-        if status not in (0, 3):
-            what = {4: "another error", 5: "a wrong result"}.get(status, f"signal {-status}")
-            problems.append(f"{what}: {said[:900]}")
-        found = in_a_child(lambda: look(scratch))
-        if found is None:
-            problems.append("it could not be looked at afterwards")
-        else:
-            problems += [f"afterwards: {one}" for one in found["problems"]]
-            if before and not found["exists"]:
-                problems.append("the collection is gone")
-            lost = [one for one, value in before.items() if after.get(one) == value and found["held"].get(one) != value]
-            other = [one for one, value in found["held"].items() if value not in (before.get(one), after.get(one))]
-            problems += [f"lost: {lost[:3]}"] * bool(lost and not found["problems"])
-            problems += [f"other values: {other[:3]}"] * bool(other)
-        if name not in ("search", "verify") and not any(one.startswith("afterwards") for one in problems):
-            done = in_a_child(ended)
-            if done is None or done["problems"] or done["held"] != after:
-                problems.append(f"the work could not be ended: {done and (done['problems'] or 'another end')}")
-        print(
-            json.dumps(
-                {
-                    "work": name,
-                    "fault": fault[0],
-                    "at": at,
-                    "of": counts[fault[0]],
-                    "status": status,
-                    "said": said[:200],
-                    "problems": problems,
-                }
-            ),
-            flush=True,
-        )
-    fresh()
+        at = chance.randrange(1, trials.counts[fault[0]] + 1)
+        print(json.dumps(trials.trial(fault, at)), flush=True)
+    trials.fresh()
 
-
-ANSWER = NOTE = Path()
 
 if __name__ == "__main__":
     main()

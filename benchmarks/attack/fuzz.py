@@ -157,8 +157,8 @@ class _Worker:
         last = self._stderr.read()[-2000:].decode("utf-8", "replace")
         self.stop()
         if self._hung:
-            return {"outcome": "hang", "said": f"no answer in {HANG_S:g} s"}
-        return {"outcome": "died", "said": f"exit status {status}: {last}"}
+            return {"outcome": "hang", "message": f"no answer in {HANG_S:g} s"}
+        return {"outcome": "died", "message": f"exit status {status}: {last}"}
 
     def stop(self) -> None:
         """End it."""
@@ -198,7 +198,7 @@ def summary(lines: list[dict[str, Any]], seeds: list[Seed]) -> dict[str, Any]:
         counts[reader_of[line["seed"]]][line["outcome"]] += 1
     costs = [line for line in lines if "cpu_s" in line]
     foreign = [line for line in lines if line["outcome"] not in ("read", "refused")]
-    keep = ("number", "seed", "outcome", "said", "cpu_s", "memory_mb")
+    keep = ("number", "seed", "outcome", "message", "cpu_s", "memory_mb")
     return {
         "mutants": len(lines),
         "seeds": len(seeds),

@@ -274,6 +274,7 @@ def with_ffmpeg(container: str, codec: str, *, rate_hz: int = _RATE_HZ, seconds:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate_hz, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         stream.bit_rate = 32_000
         resampler = AudioResampler(stream.format, "mono", rate_hz, frame_size=stream.frame_size or 1024)
         frame = av.AudioFrame.from_ndarray(samples(seconds, rate_hz=rate_hz).T.copy(), format="fltp", layout="mono")

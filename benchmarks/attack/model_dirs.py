@@ -62,7 +62,10 @@ def save_tokenizer(directory: Path, **settings: Any) -> None:
 
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(_WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(directory)
+    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"
+    )
+    made.save_pretrained(directory)
     if settings:
         path = directory / "tokenizer_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
@@ -162,7 +165,7 @@ def gguf_file(path: Path) -> Path:
     writer.add_eos_token_id(2)
     rng = np.random.default_rng(0)
     square, names = (32, 32), ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-    tensors = {f"blk.0.{name}.weight": square for name in names}
+    tensors: dict[str, tuple[int, ...]] = {f"blk.0.{name}.weight": square for name in names}
     tensors |= {"blk.0.attn_norm.weight": (32,), "blk.0.ffn_norm.weight": (32,), "output_norm.weight": (32,)}
     tensors |= {"token_embd.weight": (260, 32), "output.weight": (260, 32)}
     for name, shape in tensors.items():

@@ -90,12 +90,12 @@ def _number(content: bytes, chance: random.Random) -> bytes:
     """An integer of 1, 2, 4 or 8 bytes somewhere, of either byte order."""
     width = chance.choice((1, 2, 2, 4, 4, 4, 8))
     at = _place(content, chance)
-    order = chance.choice(("little", "big"))
+    order: shapes.ByteOrder = chance.choice(("little", "big"))
     value = chance.choice(NUMBERS) % (1 << 8 * width)
     if chance.random() < 0.3:  # near what is there
-        there = int.from_bytes(content[at : at + width], order)  # type: ignore[arg-type]
+        there = int.from_bytes(content[at : at + width], order)
         value = (there + chance.choice((-1, 1, -there + len(content), 2**16, there))) % (1 << 8 * width)
-    return content[:at] + value.to_bytes(width, order) + content[at + width :]  # type: ignore[arg-type]
+    return content[:at] + value.to_bytes(width, order) + content[at + width :]
 
 
 def _piece(content: bytes, chance: random.Random) -> tuple[int, int]:

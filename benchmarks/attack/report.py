@@ -144,8 +144,8 @@ def _strangers(found: Mapping[str, Any]) -> str:
 
 
 def _answer(case: Mapping[str, Any]) -> str:
-    said = re.sub(r"[^\x20-\x7e\u00a0-\uffff]", "?", case["said"].removeprefix("trimodal: "))
-    return f"{case['status']}: {said[:110]}{'…' if len(said) > 110 else ''}".replace("<", "&lt;")
+    message = re.sub(r"[^\x20-\x7e\u00a0-\uffff]", "?", case["message"].removeprefix("trimodal: "))
+    return f"{case['status']}: {message[:110]}{'…' if len(message) > 110 else ''}".replace("<", "&lt;")
 
 
 def _faults(found: Mapping[str, Any]) -> str:

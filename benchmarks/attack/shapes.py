@@ -10,10 +10,12 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from benchmarks.attack import words
 
 Way = Callable[[bytes, random.Random], bytes]
+ByteOrder = Literal["little", "big"]
 
 _SIZES = (0, 1, 2, 3, 4, 7, 8, 16, 255, 256, 4096, 65_535, 65_536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -187,24 +189,23 @@ def _jpeg_size(content: bytes, chance: random.Random) -> bytes:
 # -- chunks with sizes: RIFF, FORM, boxes, blocks --------------------------------------------------------------------
 
 
-def _chunks(content: bytes, order: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def _chunks(content: bytes, order: ByteOrder) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     found, at = [], 12
     while at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], order)  # type: ignore[arg-type]
+        size = int.from_bytes(content[at + 4 : at + 8], order)
         found.append((content[at : at + 4], content[at + 8 : at + 8 + size]))
         at += 8 + size + size % 2
     return content[:12], found
 
 
-def _of_chunks(head: bytes, chunks: Sequence[tuple[bytes, bytes]], order: str) -> bytes:
+def _of_chunks(head: bytes, chunks: Sequence[tuple[bytes, bytes]], order: ByteOrder) -> bytes:
     body = head[8:12] + b"".join(
-        name + len(data).to_bytes(4, order) + data + bytes(len(data) % 2)  # type: ignore[arg-type]
-        for name, data in chunks
+        name + len(data).to_bytes(4, order) + data + bytes(len(data) % 2) for name, data in chunks
     )
-    return head[:4] + len(body).to_bytes(4, order) + body  # type: ignore[arg-type]
+    return head[:4] + len(body).to_bytes(4, order) + body
 
 
-def _chunked(order: str) -> list[Way]:
+def _chunked(order: ByteOrder) -> list[Way]:
     def inside(content: bytes, chance: random.Random) -> bytes:
         head, chunks = _chunks(content, order)
         at = chance.randrange(len(chunks))
@@ -220,10 +221,10 @@ def _chunked(order: str) -> list[Way]:
         raw, at, places = bytearray(content), 12, [4]
         while at + 8 <= len(raw):
             places.append(at + 4)
-            size = int.from_bytes(raw[at + 4 : at + 8], order)  # type: ignore[arg-type]
+            size = int.from_bytes(raw[at + 4 : at + 8], order)
             at += 8 + size + size % 2
         at = chance.choice(places)
-        raw[at : at + 4] = chance.choice(_SIZES).to_bytes(4, order)  # type: ignore[arg-type]
+        raw[at : at + 4] = chance.choice(_SIZES).to_bytes(4, order)
         return bytes(raw)
 
     def form(content: bytes, chance: random.Random) -> bytes:
@@ -231,7 +232,7 @@ def _chunked(order: str) -> list[Way]:
         raw = bytearray(content)
         at, width = 20 + chance.randrange(0, 18, 2), chance.choice((2, 4))
         value = chance.choice((*_SIZES, 1, 2, 6, 64, 65, 8000, 192_000)) % (1 << 8 * width)
-        raw[at : at + width] = value.to_bytes(width, order)  # type: ignore[arg-type]
+        raw[at : at + width] = value.to_bytes(width, order)
         return bytes(raw)
 
     return [inside, around, sizes, form]
@@ -369,6 +370,39 @@ def _ogg_position(content: bytes, chance: random.Random) -> bytes:
 # -- TIFF ------------------------------------------------------------------------------------------------------------
 
 
+#: Tags that a reader knows: sizes, strips, tiles, compression, colours.
+_TIFF_TAGS = (
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    270,
+    273,
+    277,
+    278,
+    279,
+    284,
+    292,
+    317,
+    318,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    347,
+    529,
+    530,
+    34_665,
+    34_675,
+)
+
+
 def _tiff_entry(content: bytes, chance: random.Random) -> bytes:
     """Tag, kind, count or value of an entry of the first table."""
     order = "<" if content[:2] == b"II" else ">"
@@ -383,46 +417,15 @@ def _tiff_entry(content: bytes, chance: random.Random) -> bytes:
         at, width = table + 2 + 12 * chance.randrange(count), 4
     field = chance.randrange(4)
     raw = bytearray(content)
-    name = "little" if order == "<" else "big"
+    name: ByteOrder = "little" if order == "<" else "big"
     if field == 0:
-        tag = chance.choice(
-            (
-                254,
-                256,
-                257,
-                258,
-                259,
-                262,
-                266,
-                270,
-                273,
-                277,
-                278,
-                279,
-                284,
-                292,
-                317,
-                318,
-                320,
-                322,
-                323,
-                324,
-                325,
-                338,
-                339,
-                347,
-                529,
-                530,
-                34_665,
-                34_675,
-            )
-        )
-        raw[at : at + 2] = tag.to_bytes(2, name)  # type: ignore[arg-type]
+        tag = chance.choice(_TIFF_TAGS)
+        raw[at : at + 2] = tag.to_bytes(2, name)
     elif field == 1:
-        raw[at + 2 : at + 4] = chance.randrange(20).to_bytes(2, name)  # type: ignore[arg-type]
+        raw[at + 2 : at + 4] = chance.randrange(20).to_bytes(2, name)
     else:
         place = at + 4 + width * (field - 2)
-        raw[place : place + width] = chance.choice(_SIZES).to_bytes(width, name)  # type: ignore[arg-type]
+        raw[place : place + width] = chance.choice(_SIZES).to_bytes(width, name)
     return bytes(raw)
 
 

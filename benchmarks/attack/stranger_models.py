@@ -506,7 +506,7 @@ def _collection_of_nobody(place: Place) -> list[str]:
 
 
 def make_collection(path: Path, spec: str, width: int = 0) -> None:
-    """One row, said to be made with ``spec``; ``width``: of the row, where not the model's."""
+    """One row of a collection that claims to be made with ``spec``; ``width``: of the row, where not the model's."""
     import numpy as np
 
     from indexer.collection.collection import Collection, Entry

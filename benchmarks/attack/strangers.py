@@ -126,7 +126,7 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
         if read and not any(note.startswith("opened") for note in found):
             found.append(f"opened: {BAIT}")
         if "`kernels`" in output:
-            found.append("asks for a kernel of the hub")
+            found.append("requests a kernel of the hub")
         if "Traceback (most recent call last)" in output:
             found.append("a traceback")
         last = [line for line in output.strip().splitlines() if line.strip()][-1:] or [""]
@@ -135,7 +135,7 @@ def run_case(case: Case, *, command: Sequence[str] = TRIMODAL) -> dict[str, Any]
             "held": not found,
             "notes": found[:6],
             "status": status,
-            "said": last[0].replace(work, "…")[:300],
+            "message": last[0].replace(work, "…")[:300],
         }
 
 

@@ -58,7 +58,10 @@ def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
 
 def _manifests() -> list[Seed]:
     csv = b'image,caption,caption_2,year,id,split\na.png,one,two,2020,x,test\nb/c.png,"a, b",,1.5,y,val\n'
-    flat = [{"image": "a.png", "captions": ["one"], "year": 1}, {"image": "b/c.png", "captions": [], "year": None}]
+    flat: list[dict[str, Any]] = [
+        {"image": "a.png", "captions": ["one"], "year": 1},
+        {"image": "b/c.png", "captions": [], "year": None},
+    ]
     nested = [{"text": f"words {n}", "metadata": {"n": n}} for n in range(50)]
     tables = {
         "m.jsonl": (_lines(_ROWS), "jsonl"),

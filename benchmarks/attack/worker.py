@@ -1,8 +1,8 @@
 """One process of the fuzzer: mutant numbers on stdin, a line of JSON on stdout for each.
 
 Run as ``python -m benchmarks.attack.worker SEEDS.pickle WORK RUN_SEED``. The address space may grow by
-``ADDRESS_SPACE_BYTES`` during one mutant; what was really used is told by the kernel's high-water mark, which is reset
-before each. Dies where a mutant kills it: the parent notices, and starts another.
+``ADDRESS_SPACE_BYTES`` during one mutant; what was really used is the kernel's high-water mark, which is reset before
+each. Dies where a mutant kills it: the parent notices, and starts another.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_tree(folder: Path, seed: Seed, damaged: bytes) -> None:
 
 
 def attempt(seed: Seed, damaged: bytes, folder: Path) -> dict[str, Any]:
-    """Read the mutant; ``outcome`` is ``read``, ``refused`` or ``foreign``, ``said`` the words, with the costs."""
+    """Read the mutant; ``outcome`` is ``read``, ``refused`` or ``foreign``, ``message`` the words, with the costs."""
     from benchmarks.attack.readers import Wrong, read
     from indexer.errors import MediaError, TrimodalError
 
@@ -58,7 +58,7 @@ def attempt(seed: Seed, damaged: bytes, folder: Path) -> dict[str, Any]:
             outcome, words = "wrong", str(error)
         except Exception as error:
             outcome, words = "foreign", f"{type(error).__name__}: {error} at {_place(error)}"
-    return {"outcome": outcome, "said": words[:500], **cost}
+    return {"outcome": outcome, "message": words[:500], **cost}
 
 
 def _place(error: BaseException) -> str:

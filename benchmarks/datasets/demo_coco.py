@@ -5,12 +5,11 @@
 
 Writes `dataset_coco.json` and `val2014/` (default: `datasets/demo-coco` in the per-user cache). Five sentences a
 picture, as COCO has: its two captions and three other wordings of them. Every fifth picture is `val`, the others are
-`test`. Its figures are those of easily told pictures, and nobody's COCO.
+`test`. Its pictures are easy to distinguish: the figures are not those of COCO.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -20,14 +19,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from packages import cache_root
+from manifests import out_folder
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 
 
 def sentences(captions: list[str]) -> list[str]:
-    """Five ways to tell of a picture.
+    """Five sentences for a picture.
 
     >>> sentences(["a red door", "an old door"])[2:]
     ['red door', 'a picture of an old door', 'this is a red door']
@@ -37,24 +36,29 @@ def sentences(captions: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, help="folder to write")
-    out: Path = parser.parse_args(arguments).out or cache_root() / "datasets" / "demo-coco"
-    (out / "val2014").mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "demo-coco", arguments)
+    (out / "val2014").mkdir(exist_ok=True)
     rows = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     images: list[dict[str, Any]] = []
     for number, row in enumerate(row for row in rows if "image" in row):
         picture = DEMO / row["image"]
         name = f"COCO_val2014_{number:012}{picture.suffix}"
         shutil.copyfile(picture, out / "val2014" / name)
-        told = [
+        captions = [
             {"tokens": re.findall(r"\w+", text.lower()), "raw": text, "imgid": number, "sentid": 5 * number + place}
             for place, text in enumerate(sentences(row["captions"]))
         ]
-        images.append({
-            "filepath": "val2014", "filename": name, "cocoid": number, "imgid": number,
-            "sentids": [one["sentid"] for one in told], "split": "test" if number % 5 else "val", "sentences": told,
-        })  # fmt: skip
+        images.append(
+            {
+                "filepath": "val2014",
+                "filename": name,
+                "cocoid": number,
+                "imgid": number,
+                "sentids": [one["sentid"] for one in captions],
+                "split": "test" if number % 5 else "val",
+                "sentences": captions,
+            }
+        )
     whole = {"images": images, "dataset": "coco"}
     (out / "dataset_coco.json").write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{out}: {len(images)} pictures")

@@ -11,24 +11,13 @@ from pathlib import Path
 from captions import distinct, with_article
 from packages import fetch
 from samples import Blob, Sample
+from tables import read_tables
 
 CATALOG = "PluginFurnitureCatalog.properties"
 LICENSES = {"BlendSwap-CC-0": "CC0-1.0"}  # the others: CC-BY-3.0 (BlendSwap-CC-BY, Scopia, Reallusion, KatorLegaz)
 # Tags that say where a model is from.
 NOISE = frozenset({"blend swap", "scopia", "katorlegaz", "kator legaz", "reallusion", "scpts", "eteks"})
-BETTER = {
-    "hashtray": "ashtray", "short": "shorts", "tv": "television", "trunck": "trunk", "bootie": "ankle boot",
-    "cup cake": "cupcake", "puff": "pouffe", "hood": "kitchen hood", "male": "man", "female": "woman",
-    "sitting male": "sitting man", "sitting female": "sitting woman", "holding male": "man holding something",
-    "holding female": "woman holding something", "lying down male": "man lying down",
-    "lying down female": "woman lying down", "gaz water heater": "gas water heater",
-    "letters box": "letter box", "teck chair": "teak chair", "wood bank": "wooden bank",
-    "little bank": "piggy bank", "flacon": "perfume bottle", "potty": "baby potty",
-    "mannequin male": "male mannequin", "mannequin female": "female mannequin",
-    "extinguisher": "fire extinguisher", "bike": "bicycle", "motorbike": "motorcycle", "mower": "lawn mower",
-    "sofa seats": "sofa", "mocassin": "moccasin shoe", "tool": "tool", "rails": "railway tracks",
-    "pine": "pine tree", "flipper": "pinball machine", "cap": "cap", "lip stick": "lipstick",
-}  # fmt: skip
+BETTER: dict[str, str] = read_tables("furniture.toml")["better"]
 
 
 def samples() -> Iterator[Sample]:

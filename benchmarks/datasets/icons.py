@@ -9,7 +9,6 @@ an icon is kept where WordNet knows a noun of its name as a thing that can be se
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -27,47 +26,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pool
 from captions import distinct, with_article, words
-from packages import PackageError, cache_root, fetch
+from manifests import out_folder, write_lines
+from packages import PackageError, fetch
 from samples import Blob, Sample
-from wordnet import write_lines
+from tables import read_tables
 from wordnet_files import CONCRETE, WordNet
 from wordnet_words import singular
 
 WORKERS = 1
 
+_TABLES = read_tables("icons.toml")
+_LISTS: dict[str, str] = _TABLES["lists"]
 # Words whose icons show no thing, wherever they stand in a name.
-NO_THING = words(
-    "circle to disabled bars rights hour arrow arrows chevron chevrons caret align layout grid bracket brackets brace "
-    "braces parentheses text letter letters number numbers numpad heading logo brand square rectangle rounded dashed "
-    "dotted hexagon octagon pentagon polygon sort filter cursor pointer column columns row rows list menu toggle zoom "
-    "border resize move math code file files folder folders user users git api sql html css svg json regex typography "
-    "font kerning italic bold underline superscript subscript indent outdent paragraph signature spacing scale-up "
-    "abstract perspective level currency dollar euro pound yen rupee ruble bitcoin won franc lira peso baht taka "
-    "naira dong dirham riyal krone shekel cent tenge dogecoin ethereum litecoin transaction receipt function variable "
-    "database table selection select transform rotate flip undo redo reload refresh download upload login logout "
-    "import export copy cut paste trademark copyright registered hash asterisk percentage percent equal equals divide "
-    "multiply infinity sigma omega alpha beta lambda pi delta crop frame gradient shadow blur contrast exposure hdr "
-    "badge-ad ad axis vector bezier spline ease rating chart graph timeline topology schema sitemap hierarchy route "
-    "versions stack stacks loader spinner progress dots dot circle-half container section panel sidebar app window "
-    "tabs tab box-model view-360 view play-card skip next previous forward rewind repeat shuffle forbid slash off "
-    "subtask status message chat bookmark tag tags bell-ringing notification alert info question exclamation help "
-    "check checks x plus minus wifi bluetooth cell signal antenna-bars network circles tic tac toe sum input inner "
-    "fold unfold merge split group ungroup stretch-horizontal distribute ruler-measure subset union intersect exclude "
-    "dot-network binary hex octal decimal sign corner corners gap separator member logic angle space spaces article "
-    "power float component layers shape cast location zodiac alphabet marquee ironing settings path line archive "
-    "options keyframe keyframes scan stretch wash hq fps baseline playlist library-photo xbox playstation nintendo "
-    "react vue angular github gitlab figma"
-)
+NO_THING = words(_LISTS["no_thing"])
 # Endings that mark a variant, whose base is in the set anyway.
-BADGES = words(
-    "stats analytics plus minus x check pause star heart question exclamation cog bolt code dollar down up left right "
-    "pin search share spark cancel off slash dot dots record stop alert ban lock add edit clock warning user time "
-    "info play simple straight upload download export import copy link ai discount scan crash sync missed charging "
-    "sparkles half line coin broken rays break call incoming outgoing minimal vertical horizontal shield ribbon round "
-    "settings pen pencil open-off z ringing"
-)
+BADGES = words(_LISTS["badges"])
 # Parts of a name that say how it is drawn.
-DRAWN = words("alt filled fill duotone simple straight bold light tilted")
+DRAWN = words(_LISTS["drawn"])
 LEFT_OUT = {
     "game-icons": re.compile(r"abstract-\d+|\w-brick|.*-faces-\w+|level-\w+.*|(tarot-)?\d.*|.*-flip|domino.*|dice-\w+"),
     "lucide": re.compile(r"[a-z]-.*|case-.*|.*-off|.*-[xz]|panels?-.*|log-.*"),
@@ -77,15 +52,12 @@ LEFT_OUT = {
     ),
 }
 # Names that say a class first, and how the thing is called.
-FIRST_WORDS = words("building device devices tool tools person")
-DROPPED_FIRST = words("building device devices")
+FIRST_WORDS = words(_LISTS["first_words"])
+DROPPED_FIRST = words(_LISTS["dropped_first"])
 # A person's doing, where the name has the bare verb.
-DOING = {
-    "bike": "riding a bike", "run": "running", "walk": "walking", "swim": "swimming", "ski": "skiing",
-    "snowboard": "snowboarding", "throw": "throwing a ball", "hike": "hiking", "tai chi": "doing tai chi",
-}  # fmt: skip
+DOING: dict[str, str] = _TABLES["doing"]
 # Nouns of names that stand for a way of doing, however WordNet counts them.
-GENERIC = words("mode way set kit part point line side top bottom end start type style form figure sign symbol shape")
+GENERIC = words(_LISTS["generic"])
 
 
 @dataclass(frozen=True)
@@ -218,12 +190,8 @@ def captions_of(name: str, names: set[str], icon_set: Set, tags: list[str], noun
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/icons in the per-user cache)")
-    options = parser.parse_args(arguments)
-    out: Path = options.out or cache_root() / "datasets" / "icons"
+    out = out_folder(__doc__, "icons", arguments)
     console = Console(stderr=True)
-    out.mkdir(parents=True, exist_ok=True)
     try:
         found = list(samples())
     except PackageError as error:

@@ -9,7 +9,6 @@ of its concept. The names are those that timm carries; no picture is needed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from captions import distinct, tidy, with_article
-from packages import PackageError, cache_root, fetch
+from manifests import out_folder, write_lines
+from packages import PackageError, fetch
 from splits import head, split_of
 from towers import LITE2_PT
-from wordnet import write_lines
 
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
@@ -28,11 +27,12 @@ from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 def rows() -> list[dict[str, Any]]:
     """A row a class, in the classifier's order."""
     ensure_torchvision()
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     found = []
-    for number in range(info.num_classes()):
+    count: int = info.num_classes()  # type: ignore[no-untyped-call]
+    for number in range(count):
         names = [tidy(name) for name in info.index_to_description(number).split(",")]
         detailed = info.index_to_description(number, detailed=True)
         gloss = tidy(detailed.partition(":")[2]) if ":" in detailed else ""
@@ -60,10 +60,7 @@ def write_classifier(target: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/imagenet in the per-user cache)")
-    out: Path = parser.parse_args(arguments).out or cache_root() / "datasets" / "imagenet"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "imagenet", arguments)
     try:
         write_classifier(out / "classifier.safetensors")
     except PackageError as error:

@@ -25,8 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from manifests import read_lines
 from packages import PackageError, cache_root, fetch
-from wordnet import read_lines
 from wordnet_files import (
     ANIMAL,
     ARTIFACT,
@@ -86,7 +86,7 @@ def labels(net: WordNet, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def fitting(names: Iterable[str], visible: Visible) -> list[str]:
-    """Names of seen things that may be said, in order."""
+    """Names of visible things without unwanted words, in order."""
     return [name for name in dict.fromkeys(names) if visible.name(name) and not is_unwanted(name)]
 
 

@@ -25,9 +25,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from manifests import read_lines
 from packages import PackageError, cache_root, fetch
 from splits import SAME, VAL, head, lemma
-from wordnet import read_lines
 from wordnet_files import WordNet
 from wordnet_words import TOO_WIDE
 
@@ -69,9 +69,9 @@ class Judge:
         self.net = net
 
     def right(self, name: str, captions: Sequence[str]) -> bool:
-        said = {lemma(word) for caption in captions[:4] for word in re.findall(r"[a-z]+", caption.lower())}
+        captioned = {lemma(word) for caption in captions[:4] for word in re.findall(r"[a-z]+", caption.lower())}
         noun = head(name)
-        if {noun, SAME.get(noun, noun)} & (said | {SAME.get(word, word) for word in said}):
+        if {noun, SAME.get(noun, noun)} & (captioned | {SAME.get(word, word) for word in captioned}):
             return True
         named = self._senses(name) or self._senses(noun)
         for caption in captions[:2]:

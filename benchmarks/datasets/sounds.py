@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from captions import distinct, with_article
 from packages import fetch
 from samples import Blob, Sample
 from splits import DEMO
+from tables import read_tables
 
 # What a drum is called in a kit or file name -> what it is; the first that is found counts.
 DRUMS = [
@@ -60,18 +59,13 @@ DRUMS = [
         (r"drum", "drum"),
     ]
 ]
-ALSO = {
-    "bass drum": "kick drum",
-    "closed hi-hat": "closed high hat cymbal",
-    "open hi-hat": "open high hat cymbal",
-    "pedal hi-hat": "hi-hat closed by the pedal",
-    "hand clap": "hands clapping",
-    "drum rim shot": "rim shot on a snare drum",
-    "drum stick on the rim": "side stick",
-    "whistle": "whistle blowing",
-    "finger snap": "snapping fingers",
-    "water glass": "tapping a glass of water",
-}
+_TABLES = read_tables("sounds.toml")
+#: Drum -> another name for it.
+ALSO: dict[str, str] = _TABLES["also"]
+#: General MIDI program whose folder name is not its common name -> the common name.
+PROGRAMS: dict[str, str] = _TABLES["programs"]
+#: Start of the path of an LMMS sample -> what it is; the first that fits counts.
+LMMS: dict[str, str] = _TABLES["lmms"]
 LIMIT_LAYERS = 4  # recordings of one drum at different strengths are near-copies
 LIMIT_NOTES = 8  # notes of one instrument, spread over its range
 KIT_LICENSES = {
@@ -80,60 +74,6 @@ KIT_LICENSES = {
     "BJA_Pacific": "CC-BY-SA-3.0",
     "circAfrique v4": "CC-BY-SA-3.0",
 }
-
-# General MIDI programs whose folder name is not what one would call them.
-PROGRAMS = {
-    "acoustic-grand-piano": "grand piano", "bright-acoustic-piano": "piano",
-    "electric-grand-piano": "electric piano", "honkytonk-piano": "honky-tonk piano",
-    "electric-piano-1": "electric piano", "electric-piano-2": "electric piano",
-    "drawbar-organ": "electric organ", "percussive-organ": "electric organ", "rock-organ": "rock organ",
-    "acoustic-guitar-nylon": "classical guitar", "acoustic-guitar-steel": "acoustic guitar",
-    "electric-guitar-jazz": "jazz guitar", "electric-guitar-clean": "electric guitar",
-    "electric-guitar-muted": "muted electric guitar", "overdriven-guitar": "overdriven electric guitar",
-    "distortion-guitar": "distorted electric guitar", "guitar-harmonics": "guitar harmonics",
-    "acoustic-bass": "double bass", "electric-bass-finger": "bass guitar",
-    "electric-bass-pick": "bass guitar", "fretless-bass": "fretless bass guitar",
-    "slap-bass-1": "slapped bass guitar", "slap-bass-2": "slapped bass guitar",
-    "synth-bass-1": "synthesizer bass", "synth-bass-2": "synthesizer bass", "contrabass": "double bass",
-    "tremolo-strings": "tremolo strings", "pizzicato-strings": "plucked strings", "orchestral-harp": "harp",
-    "string-ensemble-1": "string orchestra", "string-ensemble-2": "string orchestra",
-    "synth-strings-1": "synthesizer strings", "synth-strings-2": "synthesizer strings",
-    "choir-aahs": "choir singing aah", "voice-oohs": "voices singing ooh", "synth-voice": "synthesizer voice",
-    "orchestra-hit": "orchestra hit", "synth-brass-1": "synthesizer brass",
-    "synth-brass-2": "synthesizer brass", "soprano-sax": "soprano saxophone", "alto-sax": "alto saxophone",
-    "tenor-sax": "tenor saxophone", "baritone-sax": "baritone saxophone",
-    "blown-bottle": "blowing over a bottle", "shanai": "shehnai",
-    "guitar-fret-noise": "fingers sliding on guitar strings", "breath-noise": "breath noise",
-    "seashore": "waves on the seashore", "bird-tweet": "bird chirping", "telephone-ring": "telephone ringing",
-    "helicopter": "helicopter", "applause": "applause of an audience", "gunshot": "gunshot",
-    "bagpipe": "bagpipes", "fiddle": "fiddle",
-}  # fmt: skip
-
-LMMS = {
-    "effects/scratch": "record scratch", "effects/explode": "explosion", "effects/wind_chimes": "wind chimes",
-    "effects/filter_sweep": "synthesizer sweep", "effects/warp": "science fiction warp sound",
-    "effects/chroma_sound_effect": "electronic sound effect", "latin/latin_brass": "latin brass section",
-    "latin/latin_guitar": "latin guitar", "instruments/church_organ": "church organ",
-    "instruments/cello": "cello", "instruments/bassslap": "slapped bass guitar",
-    "instruments/steel_guitar_medium_distorted": "distorted electric guitar",
-    "instruments/steel_guitar_slight_distorted": "distorted electric guitar",
-    "instruments/steel_guitar_heavy_distorted": "heavily distorted electric guitar",
-    "instruments/steel_guitar": "acoustic guitar with steel strings", "instruments/trumpet": "trumpet",
-    "instruments/flute": "flute", "instruments/violin_fingered": "violin", "instruments/piano": "piano",
-    "instruments/e_organ": "electric organ", "instruments/e_piano_accord": "electric piano chord",
-    "instruments/violin_double_stop": "violin double stop", "instruments/harpsichord": "harpsichord",
-    "instruments/violin_pizzicato": "plucked violin", "misc/applause": "applause of an audience",
-    "misc/breath": "breathing", "misc/dong": "gong", "misc/metalish_dong": "metallic gong",
-    "misc/metronome": "metronome ticking", "misc/raving_crowd": "cheering crowd",
-    "misc/electric_ping": "electric ping", "misc/hit": "hit", "basses/": "synthesizer bass",
-    "bassloops/": "electronic bass loop", "stringsnpads/strings": "string orchestra",
-    "stringsnpads/bell_choir": "bells and choir", "stringsnpads/rave_choir": "choir",
-    "stringsnpads/chorus": "choir", "stringsnpads/heaven_strings": "synthesizer strings",
-    "stringsnpads/space_strings": "synthesizer strings", "stringsnpads/orion_string": "synthesizer strings",
-    "stringsnpads/": "synthesizer pad", "beats/break": "drum break beat", "beats/jungle": "jungle drum loop",
-    "beats/electro": "electronic drum beat", "beats/909": "drum machine beat",
-    "beats/house": "house music drum loop",
-}  # fmt: skip
 
 
 def drum_phrase(name: str) -> str:
@@ -214,10 +154,8 @@ def midi_notes() -> Iterator[Sample]:
             if is_note and register != "middle":
                 texts.append(f"a {register} note on {with_article(phrase)}")
             metadata = {"title": slug, "note": note.stem, "program": program}
-            yield Sample(
-                "midi-notes", f"{folder.name}/{note.stem}", phrase, tuple(distinct(texts)), "MIT", audio=Blob(note),
-                metadata=metadata,
-            )  # fmt: skip
+            name = f"{folder.name}/{note.stem}"
+            yield Sample("midi-notes", name, phrase, tuple(distinct(texts)), "MIT", audio=Blob(note), metadata=metadata)
 
 
 def program_phrase(slug: str) -> str:
@@ -243,14 +181,19 @@ def _pitch(name: str) -> int:
 def sonic_pi() -> Iterator[Sample]:
     """Sonic Pi's samples (CC0): all of them are kept for the demo collection and never trained on."""
     root = fetch("sonic-pi-samples") / "usr/share/sonic-pi/samples"
-    with Path(__file__).with_name("sonic_pi_names.toml").open("rb") as file:
-        names: dict[str, list[str]] = tomllib.load(file)["names"]
+    names: dict[str, list[str]] = read_tables("sonic_pi_names.toml")["names"]
     for path in sorted(root.glob("*.flac")):
         texts = names.get(path.stem) or [path.stem.replace("_", " ")]
         yield Sample(
-            "sonic-pi", path.stem, texts[0], tuple(texts), "CC0-1.0", audio=Blob(path), split=DEMO,
+            "sonic-pi",
+            path.stem,
+            texts[0],
+            tuple(texts),
+            "CC0-1.0",
+            audio=Blob(path),
+            split=DEMO,
             metadata={"title": path.stem},
-        )  # fmt: skip
+        )
 
 
 def samples() -> Iterator[Sample]:

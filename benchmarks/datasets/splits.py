@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 from captions import words
+from tables import read_tables
 
 TRAIN, VAL, DEMO = "train", "val", "demo"
 VAL_RANGE = (0.05, 0.13)  # of the hash of a head noun, in [0, 1): 8 % of the concepts
@@ -58,42 +59,8 @@ SHOWN_AS = words(
     "color bw style medium small large big one two three four five six seven eight nine ten note sound hit "
     "stroke loop"
 )
-SAME = {
-    "automobile": "car", "auto": "car", "sedan": "car", "lorry": "truck", "aeroplane": "airplane",
-    "plane": "airplane", "aircraft": "airplane", "bike": "bicycle", "cycle": "bicycle",
-    "motorbike": "motorcycle", "tv": "television", "telly": "television", "phone": "telephone",
-    "cellphone": "telephone", "mobile": "telephone", "handphone": "telephone", "couch": "sofa",
-    "settee": "sofa", "bunny": "rabbit", "hare": "rabbit", "kitten": "cat", "kitty": "cat", "puppy": "dog",
-    "doggy": "dog", "hound": "dog", "beagle": "dog", "aubergine": "eggplant", "courgette": "zucchini",
-    "hamburger": "burger", "cheeseburger": "burger", "hotdog": "sausage", "ladybird": "ladybug",
-    "hen": "chicken", "chick": "chicken", "rooster": "chicken", "cock": "chicken", "calf": "cow",
-    "bull": "cow", "ox": "cow", "cattle": "cow", "foal": "horse", "pony": "horse", "stallion": "horse",
-    "lamb": "sheep", "ram": "sheep", "ewe": "sheep", "piglet": "pig", "hog": "pig", "boar": "pig",
-    "tux": "penguin", "duckling": "duck", "toad": "frog", "steamboat": "boat", "ship": "boat",
-    "sailboat": "boat", "ferry": "boat", "bucks": "deer", "stag": "deer", "doe": "deer", "fawn": "deer",
-    "reindeer": "deer", "caribou": "deer", "spectacles": "glasses", "eyeglasses": "glasses",
-    "sunglasses": "glasses", "trousers": "pants", "jeans": "pants", "sneaker": "shoe", "trainer": "shoe",
-    "boot": "shoe", "sandal": "shoe", "bulb": "lamp", "lightbulb": "lamp", "light": "lamp", "lantern": "lamp",
-    "hourglass": "sandglass", "gift": "present", "parcel": "package", "laptop": "computer", "pc": "computer",
-    "workstation": "computer", "policeman": "police", "cop": "police", "policewoman": "police",
-    "fireman": "firefighter", "doctor": "physician", "earth": "globe", "world": "globe", "smiley": "smile",
-    "smiling": "smile", "grinning": "smile", "grin": "smile", "gramophone": "phonograph",
-    "violoncello": "cello", "kick": "drum", "snare": "drum", "tom": "drum", "football": "ball",
-    "baseball": "ball", "basketball": "ball", "volleyball": "ball", "beachball": "ball", "balloon": "balloon",
-    "children": "child", "kid": "child", "men": "man", "women": "woman", "people": "person", "mice": "mouse",
-    "geese": "goose", "feet": "foot", "teeth": "tooth", "leaves": "leaf", "knives": "knife", "wolves": "wolf",
-    "shelves": "shelf", "scarves": "scarf", "loaves": "loaf", "dice": "die", "wives": "wife", "lady": "woman",
-    "girl": "woman", "female": "woman", "boy": "man", "male": "man", "guy": "man", "gentleman": "man",
-    "infant": "baby", "toddler": "baby", "mother": "woman", "mom": "woman", "father": "man", "house": "home",
-    "hut": "home", "cottage": "home", "villa": "home", "evergreen": "tree", "pine": "tree", "rose": "rose",
-    "xmas": "christmas", "santa": "claus", "mug": "cup", "teacup": "cup", "wineglass": "glass",
-    "pail": "bucket", "bin": "trash", "wastebasket": "trash", "garbage": "trash", "scissor": "scissors",
-    "spanner": "wrench", "screen": "monitor", "display": "monitor", "cd": "disc", "dvd": "disc",
-    "disk": "disc", "floppy": "disc", "harddisk": "disc", "hard-drive": "disc", "wardrobe": "closet",
-    "cupboard": "closet", "cabinet": "closet", "bookcase": "shelf", "bookshelf": "shelf", "stool": "chair",
-    "armchair": "chair", "sink": "washbasin", "oven": "stove", "cooker": "stove", "fridge": "refrigerator",
-    "freezer": "refrigerator",
-}  # fmt: skip
+#: Word -> the word that stands for it and its synonyms.
+SAME: dict[str, str] = read_tables("splits.toml")["same"]
 OES = words("tomatoes potatoes mangoes heroes torpedoes volcanoes echoes mosquitoes")
 UNCOUNTED = words("rhinoceros glasses pants scissors binoculars headphones tongs christmas bus gas lens cactus")
 

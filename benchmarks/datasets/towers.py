@@ -122,11 +122,18 @@ def whisper_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The encoder of OpenAI's Whisper tiny.en, transformers' names for `WhisperEncoder`."""
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")["model_state_dict"]
     renames = (
-        ("blocks.", "layers."), (".attn_ln.", ".self_attn_layer_norm."), (".attn.query.", ".self_attn.q_proj."),
-        (".attn.key.", ".self_attn.k_proj."), (".attn.value.", ".self_attn.v_proj."),
-        (".attn.out.", ".self_attn.out_proj."), (".mlp_ln.", ".final_layer_norm."), (".mlp.0.", ".fc1."),
-        (".mlp.2.", ".fc2."), ("ln_post.", "layer_norm."), ("positional_embedding", "embed_positions.weight"),
-    )  # fmt: skip
+        ("blocks.", "layers."),
+        (".attn_ln.", ".self_attn_layer_norm."),
+        (".attn.query.", ".self_attn.q_proj."),
+        (".attn.key.", ".self_attn.k_proj."),
+        (".attn.value.", ".self_attn.v_proj."),
+        (".attn.out.", ".self_attn.out_proj."),
+        (".mlp_ln.", ".final_layer_norm."),
+        (".mlp.0.", ".fc1."),
+        (".mlp.2.", ".fc2."),
+        ("ln_post.", "layer_norm."),
+        ("positional_embedding", "embed_positions.weight"),
+    )
     weights = {}
     for name, tensor in state.items():
         if name.startswith("encoder."):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import shutil
 import sys
@@ -28,6 +27,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import render
+from manifests import write_lines
 from packages import PackageError, cache_root, fetch
 
 SIDE = 512  # pixels, longest side
@@ -114,13 +114,6 @@ def in_language(kept: list[dict[str, Any]], language: str) -> list[dict[str, Any
     return [row | {"captions": [row["metadata"][key]]} for row in kept if key in row["metadata"]]
 
 
-def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write a manifest, by way of a temporary name."""
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)
-
-
 def draw(picture: Path) -> Image.Image:
     """RGB picture of a stamp on white; the PNG beside an SVG that cannot be drawn."""
     try:
@@ -151,11 +144,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     results = dict(rows(root, out))
     kept = [row for row in results.values() if isinstance(row, dict)]
-    write_rows(kept, out / "manifest.jsonl")
+    write_lines(kept, out / "manifest.jsonl")
     report(kept, {name: reason for name, reason in results.items() if isinstance(reason, str)}, out)
     for language in options.language:
         spoken = in_language(kept, language)
-        write_rows(spoken, out / f"manifest.{language}.jsonl")
+        write_lines(spoken, out / f"manifest.{language}.jsonl")
         Console().print(f"{len(spoken)} with a sentence in {language}", highlight=False)
     return 0
 

@@ -14,18 +14,17 @@ import argparse
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from packages import PackageError, fetch
+from tables import read_tables
 from wordnet_files import OFFENSIVE, WordNet
 
 from indexer.unwanted_words import PASSES, UNSPACED, WORDS, inflections, split
 
-BY_HAND = Path(__file__).with_name("unwanted_words.toml")
 LEFT_OUT = frozenset({"tlh"})  # Klingon
 LEAST_LETTERS = 3  # of a word in Latin letters; shorter ones are words of too many languages
 CUSS_SURE = re.compile(r"^\s*'?([^':]+)'?: 2,", re.M)
@@ -74,7 +73,7 @@ def long_enough(phrase: str, language: str) -> bool:
 
 def collect(naughty: Path, cuss: Path, english: English) -> dict[str, list[str]]:
     """Sections of the file."""
-    hand = tomllib.loads(BY_HAND.read_text(encoding="utf-8"))
+    hand = read_tables("unwanted_words.toml")
     add, harmless, passes = (by_hand(hand[name]) for name in ("add", "harmless", "passes"))
     found: dict[str, set[str]] = {}
     for path in sorted(naughty.glob("*.json")):

@@ -15,12 +15,11 @@ No word of an evaluation set is read. Knows nothing of pictures.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import emojis
 from captions import distinct, with_article
+from manifests import out_folder, read_lines, write_lines
 from packages import PackageError, cache_root, fetch
 from wordnet_files import ANIMAL, CONCRETE, OFFENSIVE, PLANT, TAXON, WordNet, latin
 from wordnet_sayings import LIMIT_SYNONYMS, articled, flag_sayings, sayings, synonyms
@@ -65,7 +65,7 @@ def paraphrases(
                 found[meant.sense.offset] = meant
         for offset, meant in found.items():
             also = sayings(net, meant.sense) + synonyms(net, meant.sense, meant.form if meant.whole else "")
-            also = telling_first([saying for saying in distinct(also) if saying.lower() not in same_as(text)])
+            also = best_first([saying for saying in distinct(also) if saying.lower() not in same_as(text)])
             line = {"text": text, "also": also, "lookup": meant.form, "synset": offset}
             line["split"] = by_sense[offset][0]["split"]
             if len(found) > 1:
@@ -74,10 +74,10 @@ def paraphrases(
                 yield line
 
 
-def telling_first(also: list[str]) -> list[str]:
+def best_first(also: list[str]) -> list[str]:
     """A trainer may take only the first few: the gloss cut short, a use or attribute, kinds and other words, the rest.
 
-    >>> telling_first(["a tool; used to cut", "a tool", "an implement", "something used to cut"])
+    >>> best_first(["a tool; used to cut", "a tool", "an implement", "something used to cut"])
     ['a tool', 'something used to cut', 'an implement', 'a tool; used to cut']
     """
     if not also:
@@ -146,26 +146,8 @@ def read_rows(root: Path) -> list[dict[str, Any]]:
     return rows + (read_lines(icons) if icons.is_file() else [])
 
 
-def read_lines(manifest: Path) -> list[dict[str, Any]]:
-    """Rows of the pool's manifest, or of one made like it. Raises `PackageError` where there is none."""
-    if not manifest.is_file():
-        raise PackageError(f"{manifest}: not there; build it with `python benchmarks/datasets/pool.py`")
-    return [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
-
-
-def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write a JSON object a line, by way of a temporary name."""
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default: datasets/wordnet in the per-user cache)")
-    options = parser.parse_args(arguments)
-    out: Path = options.out or cache_root() / "datasets" / "wordnet"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(__doc__, "wordnet", arguments)
     try:
         rows = read_rows(cache_root())
         emojibase = fetch("emojibase-data") / "package"
@@ -173,20 +155,22 @@ def main(arguments: list[str] | None = None) -> int:
     except PackageError as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 3
-    said = list(paraphrases(net, rows, emoji_subgroups(emojibase)))
+    lines = list(paraphrases(net, rows, emoji_subgroups(emojibase)))
     pairs = list(all_pairs(net, rows, emojis.load_entries(emojibase / "en" / "data.json")))
-    write_lines(said, out / "paraphrases.jsonl")
+    write_lines(lines, out / "paraphrases.jsonl")
     write_lines(pairs, out / "pairs.jsonl")
-    report(rows, said, pairs)
+    report(rows, lines, pairs)
     return 0
 
 
-def report(rows: list[dict[str, Any]], said: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+def report(rows: list[dict[str, Any]], paraphrased: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
     """Print how many captions got other words, and how many pairs there are by source."""
     table = Table("file", "of", "lines", "other texts")
     captions = {row["captions"][0] for row in rows}
-    known = {line["text"] for line in said}
-    table.add_row("paraphrases", f"{len(known)} of {len(captions)} captions", str(len(said)), _texts(said))
+    known = {line["text"] for line in paraphrased}
+    table.add_row(
+        "paraphrases", f"{len(known)} of {len(captions)} captions", str(len(paraphrased)), _texts(paraphrased)
+    )
     for source in dict.fromkeys(line["source"] for line in pairs):
         mine = [line for line in pairs if line["source"] == source]
         table.add_row("pairs", source, str(len(mine)), _texts(mine))

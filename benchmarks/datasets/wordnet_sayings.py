@@ -22,17 +22,17 @@ from wordnet_files import (
     common,
     latin,
 )
-from wordnet_words import ATTRIBUTES, RUDE_WORDS, SAID, TOO_WIDE, UNCOUNTED, USEFUL
+from wordnet_words import ATTRIBUTES, PHRASES, RUDE_WORDS, TOO_WIDE, UNCOUNTED, USEFUL
 
 LIMIT_SYNONYMS = 4
-# Kinds that an attribute may be said of, nearest first.
+# Kinds that an attribute may describe, nearest first.
 KINDS = ("bird", "fish", "insect", "reptile", "snake", "vehicle", "garment", "tool", "animal", "plant", "person")
 PREPOSITION = re.compile(r"\b(of|with|in|on|for|from|by|having|to|at|that|which|who|into|as|between)\b")
 VERBISH = re.compile(r"(is|has|can|may|will|does|[a-z-]+[^s]s)\b")
 
 
 def sayings(net: WordNet, sense: Synset) -> list[str]:
-    """Everything said of a sense: its gloss, the gloss's first part, kinds, uses and attributes."""
+    """All phrases that describe a sense: its gloss, the gloss's first part, kinds, uses and attributes."""
     gloss = sense.gloss
     first = re.sub(r"\s*\([^)]*\)", "", gloss).split(";")[0].strip(" ,")
     texts = [gloss, first if len(first) > 8 else "", *kinds(net, sense)]
@@ -56,7 +56,7 @@ def synonyms(net: WordNet, sense: Synset, form: str) -> list[str]:
 
 
 def flag_sayings(net: WordNet, place: str) -> list[str]:
-    """What is said of a flag: what flags are, and of which place, by the place's gloss."""
+    """Phrases that describe a flag: what flags are, and of which place, by the place's gloss."""
     texts = ["a flag", "a rectangular piece of cloth of distinctive design"]
     form = net.find(place.replace("&", "and"))
     senses = [net.synsets[offset] for offset in net.senses.get(form, ())]
@@ -73,13 +73,13 @@ def kinds(net: WordNet, sense: Synset) -> list[str]:
     near = [kind for kind in chain[:4] if not TOO_WIDE & set(kind.lemmas[:1]) and common(kind)]
     near = [kind for kind in near if net.rank(kind.lemmas[0], kind) < 3][:2]
     wide = [kind for kind in chain if kind.lemmas[0] in USEFUL]
-    return distinct(said(net, kind) for kind in [*near, *wide[:2]])
+    return distinct(phrase_of(net, kind) for kind in [*near, *wide[:2]])
 
 
 def uses(gloss: str, file: int = ARTIFACT) -> list[str]:
     """What a gloss says a thing is for or does, as phrases of their own.
 
-    Only where the words can be said of nothing but the thing itself: what stands before them has no preposition.
+    Only where the words describe the thing itself and nothing else: no preposition stands before them.
 
     >>> uses("hand tool having a toothed blade for cutting")
     ['something for cutting']
@@ -104,19 +104,17 @@ def uses(gloss: str, file: int = ARTIFACT) -> list[str]:
             nouns = {"morning", "evening", "clothing", "building", "everything", "something"}
             if not PREPOSITION.search(before) and " used " not in f" {before}" and found[1].split()[0] not in nouns:
                 texts.append(f"{who} for {found[1]}" if file not in {PERSON, ANIMAL} else "")
-        found = re.search(r"\b(that|who) ([^,]+.*)$", part)
-        single = re.match(r"(a|an|one|any|someone)\b", part) and not PREPOSITION.search(
-            part[: found.start() if found else 0]
-        )
-        if found and single and VERBISH.match(found[2]):
-            texts.append(f"{who} {found[1] if file == PERSON else 'that'} {found[2]}")
+        clause = re.search(r"\b(that|who) ([^,]+.*)$", part)
+        single = re.match(r"(a|an|one|any|someone)\b", part)
+        if clause and single and not PREPOSITION.search(part[: clause.start()]) and VERBISH.match(clause[2]):
+            texts.append(f"{who} {clause[1] if file == PERSON else 'that'} {clause[2]}")
     return distinct(text for text in texts if 3 <= len(text.split()) <= 18 and "something" not in text[9:])
 
 
-def said(net: WordNet, sense: Synset) -> str:
+def phrase_of(net: WordNet, sense: Synset) -> str:
     """A sense's first word as a phrase with an article where English has one: "a hand tool", "footwear"."""
     lemma = next((word for word in sense.lemmas if re.match(r"(piece|article)_of_", word)), sense.lemmas[0])
-    phrase = SAID.get(lemma, lemma.replace("_", " "))
+    phrase = PHRASES.get(lemma, lemma.replace("_", " "))
     return articled(net, phrase, sense.file)
 
 
@@ -133,7 +131,7 @@ def articled(net: WordNet, phrase: str, file: int) -> str:
 
 
 def kind_word(net: WordNet, sense: Synset) -> str:
-    """ "a bird", "an animal", "someone", else "something": what an attribute is said of."""
+    """ "a bird", "an animal", "someone", else "something": the noun that an attribute describes."""
     if sense.file == PERSON:
         return "someone"
     above = {kind.lemmas[0] for kind in net.above(sense)}

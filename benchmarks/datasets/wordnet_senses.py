@@ -1,6 +1,6 @@
 """Choose the sense that a caption means: what to look up, and which of its senses the words beside it speak for.
 
-Knows nothing of files, nor of what is then said of a sense.
+Knows nothing of files, nor of the phrases that describe a sense.
 """
 
 from __future__ import annotations
@@ -39,14 +39,27 @@ MARGIN = 0.8  # by which a sense must lead where only the head of a caption was 
 
 # Which lexicographer files a source's own order speaks for.
 OCA_FOLDERS = {
-    "animals": {ANIMAL}, "plants": {PLANT}, "food": {FOOD, PLANT}, "tools": {ARTIFACT}, "transportation": {ARTIFACT},
-    "office": {ARTIFACT}, "computer": {ARTIFACT}, "household": {ARTIFACT}, "buildings": {ARTIFACT},
-    "music": {ARTIFACT}, "geography": {OBJECT}, "electronics": {ARTIFACT},
-}  # fmt: skip
+    "animals": {ANIMAL},
+    "plants": {PLANT},
+    "food": {FOOD, PLANT},
+    "tools": {ARTIFACT},
+    "transportation": {ARTIFACT},
+    "office": {ARTIFACT},
+    "computer": {ARTIFACT},
+    "household": {ARTIFACT},
+    "buildings": {ARTIFACT},
+    "music": {ARTIFACT},
+    "geography": {OBJECT},
+    "electronics": {ARTIFACT},
+}
 EMOJI_GROUPS = {
-    "people-body": {PERSON, BODY}, "animals-nature": {ANIMAL, PLANT}, "food-drink": {FOOD, PLANT},
-    "travel-places": {ARTIFACT, OBJECT, PHENOMENON}, "objects": {ARTIFACT}, "smileys-emotion": {COMMUNICATION},
-}  # fmt: skip
+    "people-body": {PERSON, BODY},
+    "animals-nature": {ANIMAL, PLANT},
+    "food-drink": {FOOD, PLANT},
+    "travel-places": {ARTIFACT, OBJECT, PHENOMENON},
+    "objects": {ARTIFACT},
+    "smileys-emotion": {COMMUNICATION},
+}
 SOURCES = {"sweethome3d": {ARTIFACT}, "midi-notes": {ARTIFACT}, "hydrogen": {ARTIFACT}}
 SOUND_SOURCES = words("midi-notes hydrogen lmms sonic-pi")
 QABCS = {"animals": {ANIMAL}, "food": {FOOD, PLANT}, "instrument": {ARTIFACT}}

@@ -10,16 +10,16 @@ Names of people ("Martin Luther King") are none. Knows nothing of pictures or of
 from __future__ import annotations
 
 import re
-import tomllib
 from functools import cached_property
 from pathlib import Path
 
 from captions import words
 from splits import CUTS
+from tables import read_tables
 from wordnet_files import ANIMAL, ARTIFACT, BODY, FOOD, LOCATION, OBJECT, PERSON, PLANT, Synset, WordNet
 from wordnet_words import TOO_WIDE, singular
 
-LISTS = Path(__file__).with_name("visible.toml")
+LISTS = "visible.toml"
 FILES = {"animal": ANIMAL, "artifact": ARTIFACT, "food": FOOD, "object": OBJECT, "plant": PLANT}
 FIRST_SENSES = 3
 LEAST_SHARE = 0.25  # of a word's counted uses that mean the seen thing
@@ -34,7 +34,7 @@ class Visible:
     def __init__(self, net: WordNet, folder: Path) -> None:
         self.net = net
         self.folder = folder
-        lists = tomllib.loads(LISTS.read_text(encoding="utf-8"))
+        lists = read_tables(LISTS)
         self.files = frozenset(FILES[name] for name in lists["files"].split())
         self.kinds = {offset: True for offset in self._offsets(lists["seen"])}
         self.kinds.update(dict.fromkeys(self._offsets(lists["unseen"]), False))
@@ -48,7 +48,7 @@ class Visible:
             word, _, number = kind.partition("#")
             senses = self.net.senses.get(word, ())
             if not 1 <= int(number) <= len(senses):
-                raise KeyError(f"{LISTS.name}: {kind} is no sense of WordNet")
+                raise KeyError(f"{LISTS}: {kind} is no sense of WordNet")
             found.append(senses[int(number) - 1])
         return found
 

@@ -6,21 +6,11 @@ Knows nothing of senses.
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
-from typing import Any
 
 from captions import words
+from tables import read_tables
 
-WORDS = Path(__file__).with_name("wordnet_words.toml")
-
-
-def _read() -> dict[str, Any]:
-    with WORDS.open("rb") as file:
-        return tomllib.load(file)
-
-
-_found = _read()
+_found = read_tables("wordnet_words.toml")
 _lists: dict[str, frozenset[str]] = {name: words(text) for name, text in _found["lists"].items()}
 
 RUDE_WORDS = _lists["rude_words"]
@@ -34,7 +24,7 @@ STYLE_WORDS = _lists["style_words"]
 STOP = _lists["stop"]
 
 PREFERRED: dict[str, str] = _found["preferred"]  # form -> words of the gloss of the sense meant
-SAID: dict[str, str] = _found["said"]  # first word of a synset -> how it is said
+PHRASES: dict[str, str] = _found["phrases"]  # first word of a synset -> the common phrase for it
 ATTRIBUTES: dict[str, str] = _found["attributes"]  # word of a gloss -> what it says
 
 

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
     for _, chunk in store.chunks():
         index.add(chunk)
     note.update(
-        build_s=time.perf_counter() - started, what=f"{plan.kind}{plan.lists}, {plan.storage}",
-        planned_bytes=plan.memory_bytes(count, dim), tune_s=[],
-    )  # fmt: skip
+        build_s=time.perf_counter() - started,
+        what=f"{plan.kind}{plan.lists}, {plan.storage}",
+        planned_bytes=plan.memory_bytes(count, dim),
+        tune_s=[],
+    )
     tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions")
     for target in TARGETS:
         started = time.perf_counter()
@@ -82,17 +85,22 @@ def autofaiss(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
 
     started = time.perf_counter()
     index, _ = package.build_index(
-        rows, save_on_disk=False, metric_type="ip", max_index_memory_usage="8GB", current_memory_available="16GB",
-        nb_cores=THREADS, verbose=40,
-    )  # fmt: skip
+        rows,
+        save_on_disk=False,
+        metric_type="ip",
+        max_index_memory_usage="8GB",
+        current_memory_available="16GB",
+        nb_cores=THREADS,
+        verbose=40,
+    )
     note.update(build_s=time.perf_counter() - started, what=f"autofaiss chose {_name_of(faiss, index)}")
     space = faiss.ParameterSpace()
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     graph = isinstance(faiss.downcast_index(inner), faiss.IndexHNSW)
     for value in _BREADTHS if graph else _PROBES:
-        said = f"efSearch={value}" if graph else f"nprobe={value}"
-        space.set_index_parameters(index, said)
-        yield said, lambda q: index.search(q, K)[1]
+        name = "efSearch" if graph else "nprobe"
+        space.set_index_parameter(index, name, value)
+        yield f"{name}={value}", lambda q: index.search(q, K)[1]
 
 
 def usearch(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
@@ -133,10 +141,12 @@ def lancedb(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
     table = None
     for start in range(0, len(rows), 100_000):
         part = rows[start : start + 100_000]
-        data = pa.table({
-            "id": pa.array(np.arange(start, start + len(part))),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), rows.shape[1]),
-        })  # fmt: skip
+        data = pa.table(
+            {
+                "id": pa.array(np.arange(start, start + len(part))),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), rows.shape[1]),
+            }
+        )
         if table is None:
             table = package.connect(place).create_table("t", data)
         else:
@@ -149,9 +159,16 @@ def lancedb(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
 
         def one(q: Rows, probes: int = probes, refine: int = refine) -> NDArray[Any]:
             found = [
-                table.search(v).metric("dot").nprobes(probes).refine_factor(refine).select(["id"]).limit(K)
-                .to_arrow()["id"].to_numpy() for v in q
-            ]  # fmt: skip
+                table.search(v)
+                .metric("dot")
+                .nprobes(probes)
+                .refine_factor(refine)
+                .select(["id"])
+                .limit(K)
+                .to_arrow()["id"]
+                .to_numpy()
+                for v in q
+            ]
             return np.stack([np.pad(ids[:K], (0, K - len(ids[:K])), constant_values=-1) for ids in found])
 
         yield f"probes {probes}, refine {refine}", one
@@ -176,26 +193,35 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     # what a caller holds anyway; trimodal and lancedb have their own on disk
     rows = mapped if name in ("trimodal", "lancedb") else np.array(mapped)
     note: dict[str, Any] = {"engine": name, "points": []}
-    watch = _Memory()
+    watch = Memory()
     for setting, search in ENGINES[name](folder, rows, note):
         if "held_mb" not in note:
             note["peak_mb"] = watch.peak_mb()
-            note["held_mb"] = _anonymous_mb() - watch.before_mb
+            note["held_mb"] = anonymous_mb() - watch.before_mb
         budget = 300 if name in ("lancedb", "faiss_flat") else len(queries)
         found = np.concatenate([search(queries[at : at + 64]) for at in range(0, budget, 64)])[:budget]
         recall = np.mean([len({*a.tolist()} & {*b.tolist()}) / K for a, b in zip(found, truth, strict=False)])
         some = 72 if name in ("lancedb", "faiss_flat") else 200
         point = {
-            "setting": setting, "recall": float(recall),
-            "qps_1": _rate(lambda s=search, q=queries[:some]: [s(one[None]) for one in q], some),
-            "qps_64": _rate(lambda s=search, n=some + 56: [s(queries[a : a + 64]) for a in range(0, n, 64)], some + 56),
-        }  # fmt: skip
+            "setting": setting,
+            "recall": float(recall),
+            "qps_1": _rate(partial(_search_all, search, queries[:some], 1), some),
+            "qps_64": _rate(partial(_search_all, search, queries[: some + 56], 64), some + 56),
+        }
         note["points"].append(point)
-        print(f"{name}: {setting}: recall {recall:.4f}, {point['qps_1']:.0f} / {point['qps_64']:.0f} a second",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{name}: {setting}: recall {recall:.4f}, {point['qps_1']:.0f} / {point['qps_64']:.0f} a second",
+            file=sys.stderr,
+            flush=True,
+        )
         if recall > 0.995 and name not in ("trimodal", "lancedb"):
             break
     return note
+
+
+def _search_all(search: Search, queries: Rows, at_once: int) -> None:
+    for start in range(0, len(queries), at_once):
+        search(queries[start : start + at_once])
 
 
 def _rate(run: Callable[[], Any], n: int) -> float:
@@ -208,11 +234,11 @@ def _rate(run: Callable[[], Any], n: int) -> float:
     return n / float(np.median(seconds))
 
 
-class _Memory:
+class Memory:
     """Looks at the process's own memory ten times a second."""
 
     def __init__(self) -> None:
-        self.before_mb = _anonymous_mb()
+        self.before_mb = anonymous_mb()
         self._most = self.before_mb
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -220,14 +246,15 @@ class _Memory:
 
     def peak_mb(self) -> float:
         self._done.set()
-        return max(self._most, _anonymous_mb()) - self.before_mb
+        return max(self._most, anonymous_mb()) - self.before_mb
 
     def _look(self) -> None:
         while not self._done.wait(0.1):
-            self._most = max(self._most, _anonymous_mb())
+            self._most = max(self._most, anonymous_mb())
 
 
-def _anonymous_mb() -> float:
+def anonymous_mb() -> float:
+    """Of this process, of its own: RssAnon."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024

@@ -42,29 +42,30 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=("engines", "scale", "filters"))
     parser.add_argument("-n", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
-    asked = parser.parse_args()
-    parts = asked.part or ["engines", "scale", "filters"]
-    if not (asked.folder / "vectors.npy").is_file():
+    options = parser.parse_args()
+    parts = options.part or ["engines", "scale", "filters"]
+    if not (options.folder / "vectors.npy").is_file():
         from vectors import make
 
-        make(asked.folder, asked.n)
-    if not (asked.folder / "truth.npy").is_file():
+        make(options.folder, options.n)
+    if not (options.folder / "truth.npy").is_file():
         from indexer.ann.brute_force import ArrayRows, exact_top
 
-        mapped = np.load(asked.folder / "vectors.npy", mmap_mode="r")
-        np.save(asked.folder / "truth.npy", exact_top(np.load(asked.folder / "queries.npy"), ArrayRows(mapped), 10)[1])
-    file = asked.out / "index.json"
+        mapped = np.load(options.folder / "vectors.npy", mmap_mode="r")
+        queries = np.load(options.folder / "queries.npy")
+        np.save(options.folder / "truth.npy", exact_top(queries, ArrayRows(mapped), 10)[1])
+    file = options.out / "index.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if "engines" in parts:
-        found["engines"] = [_engine(name, asked.folder, asked.peers) for name in ENGINES]
+        found["engines"] = [_engine(name, options.folder, options.peers) for name in ENGINES]
     if "scale" in parts:
-        found["scale"] = [_scale(n, asked.folder) for n in SIZES if n <= asked.n]
+        found["scale"] = [_scale(n, options.folder) for n in SIZES if n <= options.n]
     if "filters" in parts:
-        found["filters"] = _filters(asked.folder, max(n for n in SIZES if n <= asked.n))
-    found["where"] = _where(asked.folder)
+        found["filters"] = _filters(options.folder, max(n for n in SIZES if n <= options.n))
+    found["where"] = _where(options.folder)
     file.write_text(json.dumps(found, indent=1) + "\n")
-    (asked.out / "index.md").write_text(page(found))
-    plots(found, asked.out)
+    (options.out / "index.md").write_text(page(found))
+    plots(found, options.out)
     print(page(found))
 
 
@@ -72,13 +73,17 @@ def _engine(name: str, folder: Path, peers: Path) -> dict[str, Any]:
     kept = folder / f"{name}.json"
     if not kept.is_file():
         python = sys.executable if name == "trimodal" else str(peers)
-        done = subprocess.run([python, str(HERE / "engine.py"), name, str(folder)], stdout=subprocess.PIPE, check=False,
-                              env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})  # fmt: skip
+        done = subprocess.run(
+            [python, str(HERE / "engine.py"), name, str(folder)],
+            stdout=subprocess.PIPE,
+            check=False,
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        )
         if done.returncode:
             return {"engine": name, "failed": done.returncode, "points": []}
         kept.write_bytes(done.stdout)
-    said: dict[str, Any] = json.loads(kept.read_text())
-    return said
+    measured: dict[str, Any] = json.loads(kept.read_text())
+    return measured
 
 
 def _entries(mapped: Any, start: int, stop: int) -> list[Any]:
@@ -88,16 +93,20 @@ def _entries(mapped: Any, start: int, stop: int) -> list[Any]:
     made = []
     for n in range(start, stop):
         item = Item(
-            key=f"/media/{n:07d}.jpg", path=Path(f"/media/{n:07d}.jpg"), modality=Modality.IMAGE, size_bytes=1,
-            mtime_ns=n, metadata={"share": (n * 7919 % 1_000_003) / 1_000_003},
-        )  # fmt: skip
+            key=f"/media/{n:07d}.jpg",
+            path=Path(f"/media/{n:07d}.jpg"),
+            modality=Modality.IMAGE,
+            size_bytes=1,
+            mtime_ns=n,
+            metadata={"share": (n * 7919 % 1_000_003) / 1_000_003},
+        )
         made.append(Entry(item, f"{n:032x}", {}, (Segment(0),), mapped[n : n + 1]))
     return made
 
 
 def _scale(n: int, folder: Path) -> dict[str, Any]:
     """A collection of ``n``: time and peak memory of committing, of making the index, of opening and searching."""
-    from engine import _anonymous_mb, _Memory
+    from engine import Memory, anonymous_mb
 
     from indexer.ann.tuning import TuningQueries
     from indexer.collection.collection import Collection
@@ -105,12 +114,12 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
 
     kept = folder / f"scale-{n}.json"
     if kept.is_file():
-        said: dict[str, Any] = json.loads(kept.read_text())
-        return said
+        before: dict[str, Any] = json.loads(kept.read_text())
+        return before
     place = folder / f"collection-{n}"
     shutil.rmtree(place, ignore_errors=True)
     mapped = np.load(folder / "vectors.npy", mmap_mode="r")
-    watch = _Memory()
+    watch = Memory()
     started = time.perf_counter()
     with Collection.create(place, EncoderIdentity("bench", "bench", mapped.shape[1])) as made:
         for start in range(0, n, 1_000):
@@ -121,7 +130,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
         saved = time.perf_counter()
         held = watch.peak_mb()
     queries = np.load(folder / "queries.npy")[:200]
-    before, started_open = _anonymous_mb(), time.perf_counter()
+    before_mb, started_open = anonymous_mb(), time.perf_counter()
     with Collection.open(place) as opened:
         index, allowed = opened.index("cpu"), opened.catalog.vector_ids()
         index.search(queries[:1], 10, allowed)
@@ -131,14 +140,20 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
             index.search(query[None], 10, allowed)
         each = (time.perf_counter() - searched) / len(queries)
         facts = opened.stats()
-        said = {
-            "n": n, "kind": index.kind, "commit_us": 1e6 * (committed - started) / n,
-            "index_us": 1e6 * (saved - committed) / n, "peak_mb": held, "open_s": first, "search_ms": 1e3 * each,
-            "open_mb": _anonymous_mb() - before, "disk_bytes": facts["bytes"] / n,
+        measured = {
+            "n": n,
+            "kind": index.kind,
+            "commit_us": 1e6 * (committed - started) / n,
+            "index_us": 1e6 * (saved - committed) / n,
+            "peak_mb": held,
+            "open_s": first,
+            "search_ms": 1e3 * each,
+            "open_mb": anonymous_mb() - before_mb,
+            "disk_bytes": facts["bytes"] / n,
             "recall": None if index.tuning is None else index.tuning.recall,
-        }  # fmt: skip
-    kept.write_text(json.dumps(said))
-    return said
+        }
+    kept.write_text(json.dumps(measured))
+    return measured
 
 
 def _filters(folder: Path, n: int) -> list[dict[str, Any]]:
@@ -148,14 +163,14 @@ def _filters(folder: Path, n: int) -> list[dict[str, Any]]:
     from indexer.collection.collection import Collection
 
     queries = np.load(folder / "queries.npy")[:200]
-    said = []
+    rows = []
     with Collection.open(folder / f"collection-{n}") as opened:
         index = opened.index("cpu")
         for share in (None, *SHARES):
             started = time.perf_counter()
             where = None if share is None else opened.catalog.compile_filter(f"share < {share}")
             allowed = opened.catalog.vector_ids(None, where)
-            asked = time.perf_counter() - started
+            catalog_s = time.perf_counter() - started
             index.search(queries[:1], 10, allowed)
             seconds = []
             for query in queries:
@@ -166,11 +181,17 @@ def _filters(folder: Path, n: int) -> list[dict[str, Any]]:
             _, truth = exact_top(queries, opened.vectors, 10, allowed)
             recall = np.mean([len({*a} & {*b}) / len(b) for a, b in zip(ids.tolist(), truth.tolist(), strict=True)])
             exact = len(allowed) < max(EXACT_ROWS, EXACT_SHARE[index.kind] * index.ntotal)
-            said.append({
-                "share": share, "rows": len(allowed), "exact": exact, "recall": float(recall),
-                "ms": 1e3 * float(np.median(seconds)), "catalog_ms": 1e3 * asked,
-            })  # fmt: skip
-    return said
+            rows.append(
+                {
+                    "share": share,
+                    "rows": len(allowed),
+                    "exact": exact,
+                    "recall": float(recall),
+                    "ms": 1e3 * float(np.median(seconds)),
+                    "catalog_ms": 1e3 * catalog_s,
+                }
+            )
+    return rows
 
 
 def _where(folder: Path) -> dict[str, Any]:
@@ -178,9 +199,12 @@ def _where(folder: Path) -> dict[str, Any]:
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     shape = np.load(folder / "vectors.npy", mmap_mode="r").shape
     return {
-        "commit": commit.stdout.strip(), "cores": os.cpu_count(), "python": platform.python_version(),
-        "cpu": model[0].partition(":")[2].strip() if model else platform.machine(), "vectors": list(shape),
-    }  # fmt: skip
+        "commit": commit.stdout.strip(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "cpu": model[0].partition(":")[2].strip() if model else platform.machine(),
+        "vectors": list(shape),
+    }
 
 
 def at_target(one: dict[str, Any], target: float) -> dict[str, Any] | None:
@@ -194,10 +218,12 @@ def page(found: dict[str, Any]) -> str:
     where = found["where"]
     n, dim = where["vectors"]
     lines = [
-        "# The index", "",
+        "# The index",
+        "",
         f"{n:,} vectors of {dim} dimensions made from the starter's own (see benchmarks/index/vectors.py); "
-        f"queries are 1,000 real captions. {where['cpu']}, {where['cores']} cores; commit {where['commit'][:10]}.", "",
-    ]  # fmt: skip
+        f"queries are 1,000 real captions. {where['cpu']}, {where['cores']} cores; commit {where['commit'][:10]}.",
+        "",
+    ]
     if "engines" in found:
         lines += [
             "## Against its peers",
@@ -209,36 +235,44 @@ def page(found: dict[str, Any]) -> str:
         ]
     if "scale" in found:
         lines += [
-            "## By size", "",
+            "## By size",
+            "",
             "| items | index | commit µs an item | index µs an item | peak MB | bytes on disk an item | open and first "
-            "search s | search ms | recall |", "|---|---|---|---|---|---|---|---|---|",
+            "search s | search ms | recall |",
+            "|---|---|---|---|---|---|---|---|---|",
             *(
                 f"| {one['n']:,} | {one['kind']} | {one['commit_us']:.0f} | {one['index_us']:.0f} | "
                 f"{one['peak_mb']:.0f} | {one['disk_bytes']:,.0f} | {one['open_s']:.2f} | {one['search_ms']:.2f} | "
                 f"{one['recall'] or 1:.3f} |"
                 for one in found["scale"]
-            ), "", "![by size](index-size.svg)", "",
-        ]  # fmt: skip
+            ),
+            "",
+            "![by size](index-size.svg)",
+            "",
+        ]
     if "filters" in found:
         lines += [
-            "## With a filter", "",
+            "## With a filter",
+            "",
             "| share that passes | rows | exact is promised | recall@10 | ms a search | ms for the catalog, once |",
             "|---|---|---|---|---|---|",
             *(
                 f"| {'no filter' if one['share'] is None else format(one['share'], '.1%')} | {one['rows']:,} | "
                 f"{'yes' if one['exact'] else 'no'} | {one['recall']:.4f} | {one['ms']:.2f} | {one['catalog_ms']:.0f} |"
                 for one in found["filters"]
-            ), "",
-        ]  # fmt: skip
+            ),
+            "",
+        ]
     return "\n".join(lines)
 
 
 def _engine_table(engines: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| engine | build s | tuning s | memory MB (peak) | " + " | ".join(
-            f"{target:.2f}: recall, queries/s alone / 64 at once" for target in TARGETS) + " |",
+        "| engine | build s | tuning s | memory MB (peak) | "
+        + " | ".join(f"{target:.2f}: recall, queries/s alone / 64 at once" for target in TARGETS)
+        + " |",
         "|---|---|---|---|" + "---|" * len(TARGETS),
-    ]  # fmt: skip
+    ]
     for one in engines:
         if not one["points"]:
             lines.append(f"| {one['engine']} | failed |" + " |" * 5)
@@ -248,9 +282,10 @@ def _engine_table(engines: list[dict[str, Any]]) -> list[str]:
             point = at_target(one, target)
             best = max(one["points"], key=lambda each: each["recall"])
             cells.append(
-                f"{point['recall']:.3f}, {point['qps_1']:,.0f} / {point['qps_64']:,.0f}" if point
+                f"{point['recall']:.3f}, {point['qps_1']:,.0f} / {point['qps_64']:,.0f}"
+                if point
                 else f"not reached ({best['recall']:.3f} at {best['qps_1']:,.0f} / {best['qps_64']:,.0f})"
-            )  # fmt: skip
+            )
         tuning = f"{sum(one['tune_s']):.0f} (all three)" if "tune_s" in one else "–"
         lines.append(
             f"| {one['engine']}: {one['what']} | {one['build_s']:.0f} | {tuning} | {one['held_mb']:,.0f} "
@@ -260,8 +295,11 @@ def _engine_table(engines: list[dict[str, Any]]) -> list[str]:
     rivals = [one for one in engines if one["engine"] in NOT_FAISS and one["points"]]
     if ours is None or not rivals:
         return lines
-    lines += ["", "| target | best peer without FAISS | queries/s alone | 64 at once | its build time | its memory |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
+    lines += [
+        "",
+        "| target | best peer without FAISS | queries/s alone | 64 at once | its build time | its memory |",
+        "|---|---|---|---|---|---|",
+    ]
     for target in TARGETS:
         mine = at_target(ours, target)
         there = [(at_target(one, target), one) for one in rivals]
@@ -292,8 +330,13 @@ def plots(found: dict[str, Any], out: Path) -> None:
             for one in found["engines"]:
                 points = sorted((point["recall"], point[key]) for point in one["points"])
                 if points:
-                    axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=one["engine"],
-                              linewidth=2.4 if one["engine"] == "trimodal" else 1.2)  # fmt: skip
+                    axis.plot(
+                        *zip(*points, strict=True),
+                        marker="o",
+                        markersize=3,
+                        label=one["engine"],
+                        linewidth=2.4 if one["engine"] == "trimodal" else 1.2,
+                    )
             axis.set(yscale="log", xlabel="recall@10", xlim=(0.6, 1.005), title=title)
             axis.grid(alpha=0.3, which="both")
         axes[0].set_ylabel("queries a second")

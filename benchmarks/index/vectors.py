@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,8 @@ def real(rng: np.random.Generator) -> tuple[Rows, Rows]:
     for start in track(range(0, len(some), 32), "the starter encodes pictures"):
         pictures = [encoder.prepare_image(read_picture(path, limits)) for path in some[start : start + 32]]
         parts.append(encoder.encode_images(pictures))
-    asked = [texts[n] for n in rng.choice(len(texts), QUERIES + TUNED_WITH, replace=False)]
-    return unit(np.concatenate(parts)[:, :DIM]), unit(encoder.encode_queries(asked)[:, :DIM])
+    queries = [texts[n] for n in rng.choice(len(texts), QUERIES + TUNED_WITH, replace=False)]
+    return unit(np.concatenate(parts)[:, :DIM]), unit(encoder.encode_queries(queries)[:, :DIM])
 
 
 def make(folder: Path, n: int) -> None:
@@ -73,7 +74,7 @@ def make(folder: Path, n: int) -> None:
     partial.replace(folder / "vectors.npy")
 
 
-def unit(rows: Rows) -> Rows:
+def unit(rows: NDArray[Any]) -> Rows:
     """Rows of length 1."""
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 

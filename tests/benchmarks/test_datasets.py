@@ -215,7 +215,7 @@ def test_furniture_and_program_names_become_phrases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phrase", "said"),
+    ("phrase", "with_one"),
     [
         ("apple", "an apple"),
         ("uniform", "a uniform"),
@@ -226,8 +226,8 @@ def test_furniture_and_program_names_become_phrases() -> None:
         ("bowl of cherries", "a bowl of cherries"),
     ],
 )
-def test_an_article_is_put_where_english_has_one(phrase: str, said: str) -> None:
-    assert with_article(phrase) == said
+def test_an_article_is_put_where_english_has_one(phrase: str, with_one: str) -> None:
+    assert with_article(phrase) == with_one
 
 
 # splits

@@ -125,7 +125,7 @@ def test_pairs_leave_out_ranks_names_and_slurs(net: wordnet_files.WordNet) -> No
 
 
 @pytest.mark.parametrize(
-    ("gloss", "said"),
+    ("gloss", "phrases"),
     [
         ("hand tool having a toothed blade for cutting", ["something for cutting"]),
         ("a device that prevents a vessel from moving", ["something that prevents a vessel from moving"]),
@@ -134,8 +134,8 @@ def test_pairs_leave_out_ranks_names_and_slurs(net: wordnet_files.WordNet) -> No
         ("a part of the body used to hear", []),
     ],
 )
-def test_a_use_is_said_only_where_it_is_of_the_thing_itself(gloss: str, said: list[str]) -> None:
-    assert wordnet_sayings.uses(gloss) == said
+def test_a_use_is_found_only_where_it_is_of_the_thing_itself(gloss: str, phrases: list[str]) -> None:
+    assert wordnet_sayings.uses(gloss) == phrases
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,12 @@ def test_every_built_paraphrase_says_something_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "phrase"),
     [("hammer", "a hand tool"), ("saw", "something for cutting"), ("penguin", "a bird that cannot fly")],
 )
-def test_tools_and_birds_of_the_pool_are_said_by_use_and_kind(text: str, said: str) -> None:
+def test_tools_and_birds_of_the_pool_are_described_by_use_and_kind(text: str, phrase: str) -> None:
     found = [line["also"] for line in built("wordnet/paraphrases.jsonl") if line["text"] == text]
-    assert found and any(said in also for also in found), found
+    assert found and any(phrase in also for also in found), found
 
 
 def test_built_icons_are_split_by_concept_and_their_pictures_are_there() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,7 @@ import soundfile
 from paths import ROOT
 from small_media import picture
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import figures
-import starter
-
+from benchmarks import figures, starter
 from indexer.encoders import starter_directory
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.specs import read_config

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _NOTES = os.environ.get("ATTACK_NOTES", "")
@@ -27,28 +28,51 @@ def _is_strangers(name: object) -> bool:
     return name.startswith(_STRANGER) or "transformers_modules" in name or "evil" in name.rsplit("/", 1)[-1]
 
 
+def _connect(place: object) -> None:
+    if isinstance(place, (str, bytes)) and str(place).startswith(("/", "b'/")):
+        return  # a socket of this machine
+    _note(f"network: {place}")
+    raise OSError(101, "no network in an attack")
+
+
+def _execute(code: object) -> None:
+    name = getattr(code, "co_filename", "")
+    if _is_strangers(name):
+        _note(f"executed: {name}")
+
+
+def _load(name: object) -> None:
+    if name and _is_strangers(name):
+        _note(f"loaded: {name}")
+
+
+def _start(command: object) -> None:
+    if "svg_worker" not in str(command):
+        _note(f"process: {command!r}")
+
+
+def _open(path: object) -> None:
+    if str(path).endswith(_BAIT):
+        _note(f"opened: {path}")
+
+
+#: Audit event -> which of its arguments is looked at, and by what.
+_WATCHED: dict[str, tuple[int, Callable[[object], None]]] = {
+    "socket.connect": (1, _connect),
+    "socket.getaddrinfo": (0, _connect),
+    "exec": (0, _execute),
+    "ctypes.dlopen": (0, _load),
+    "import": (1, _load),
+    "os.system": (0, lambda command: _note(f"started: {command!r}")),
+    "subprocess.Popen": (1, _start),
+    "open": (0, _open),
+}
+
+
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" or event == "socket.getaddrinfo":
-        place = arguments[1] if event == "socket.connect" else arguments[0]
-        if isinstance(place, (str, bytes)) and str(place).startswith(("/", "b'/")):
-            return  # a socket of this machine
-        _note(f"network: {place}")
-        raise OSError(101, "no network in an attack")
-    if event == "exec":
-        name = getattr(arguments[0], "co_filename", "")
-        if _is_strangers(name):
-            _note(f"executed: {name}")
-    elif event in ("ctypes.dlopen", "import"):
-        name = arguments[0] if event == "ctypes.dlopen" else arguments[1]
-        if name and _is_strangers(name):
-            _note(f"loaded: {name}")
-    elif event == "os.system":
-        _note(f"started: {arguments[0]!r}")
-    elif event == "subprocess.Popen":
-        if "svg_worker" not in str(arguments[1]):
-            _note(f"process: {arguments[1]!r}")
-    elif event == "open" and str(arguments[0]).endswith(_BAIT):
-        _note(f"opened: {arguments[0]}")
+    if event in _WATCHED:
+        at, look = _WATCHED[event]
+        look(arguments[at])
 
 
 if _NOTES:
