@@ -94,8 +94,8 @@ def steps(name: str, source: Path, pictures: Path, every: int) -> None:
         died = os.WIFSIGNALED(status)
         if not died and os.WEXITSTATUS(status) != 0:
             sys.exit(f"{name}: failed by itself")
-        for left in (lambda: _tell(step, died, scratch), lambda: _finish(name, scratch, pictures)):  # noqa: B023
-            if _in_a_child(left) != 0:
+        for check in (lambda: _tell(step, died, scratch), lambda: _finish(name, scratch, pictures)):  # noqa: B023
+            if _in_a_child(check) != 0:
                 sys.exit(f"{name}: step {step}: could not be opened or continued")
         step += every
 

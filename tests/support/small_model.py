@@ -76,7 +76,8 @@ def save_byte_tokenizer(directory: Path) -> int:
     tokenizer = Tokenizer(models.BPE(vocab={symbol: n for n, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_object=tokenizer).save_pretrained(directory)
     return len(alphabet)
 
 
@@ -94,7 +95,8 @@ def save_word_tokenizer(directory: Path) -> int:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    fast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(directory)
     return len(words)
@@ -104,7 +106,7 @@ def save_towers(directory: Path, *, seed: int = 0) -> None:
     """Random weights of the picture trunk and the sound tower, in the names that the towers load."""
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    trunk = ImageTower([TRUNK]).trunks[0].model
+    trunk: Any = ImageTower([TRUNK]).trunks[0].model
     save_file({name: value.contiguous() for name, value in trunk.state_dict().items()}, directory / TRUNK.weights)
     encoder = AudioTower(WHISPER).encoder
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, directory / WHISPER.weights)
