@@ -1,6 +1,6 @@
 """Corpus -> collection: read what is new, encode it, commit it; again and again, after any crash.
 
-What was indexed before is told apart in this order, cheapest first: same size, times and inode (not read at all); same
+What was indexed before is recognised in this order, cheapest first: same size, times and inode (not read at all); same
 bytes (read, its row updated); bytes of another item, so moved or copied (its vectors reused); else decoded
 and encoded. Worker threads read, hash, decode and prepare; the calling thread encodes and commits. Every
 commit leaves the collection whole, so a killed build is continued by running it again.
@@ -23,12 +23,12 @@ import numpy as np
 
 from indexer.ann.plan import IndexOptions, plan_index
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
-from indexer.build.prefetch import ReadAhead
+from indexer.build.prefetch import Prefetcher
 from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection, Entry
 from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
 from indexer.corpus.keys import APART, is_apart, key_apart, row_key
-from indexer.corpus.pruning import Gone, Kept, Roots, is_gone, vanished
+from indexer.corpus.pruning import Gone, Kept, Roots, find_gone, is_gone
 from indexer.corpus.walk import Corpus
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.identity import identity_of
@@ -98,7 +98,7 @@ class BuildReport:
     """Items that the paths named; without what is skipped before it is one."""
 
     def then(self, captions: CaptionReport) -> BuildReport:
-        """The report of the build and of the captions that were told after it."""
+        """The report of the build and of the captions that were written after it."""
         return replace(self, captions=captions, interrupted=captions.interrupted)
 
 
@@ -108,7 +108,7 @@ class CaptionReport:
 
     captioned: int
     without_words: int
-    """The model is unsure of them, or its words may not be said; the next run asks again."""
+    """The model is unsure of them, or they have an unwanted word; the next run tries again."""
     seconds: float
     interrupted: bool
 
@@ -297,16 +297,16 @@ class _Build:
         started = time.monotonic()
         interrupted = False
         batches = Batches(self.encoder, batch_size, with_tokens=self.collection.tokens is not None)
-        ahead = ReadAhead(
+        prefetcher = Prefetcher(
             self._read,
             workers=workers,
-            items_ahead=batch_size + 2 * workers,
-            bytes_ahead=RUN_BYTES,
+            limit_items=batch_size + 2 * workers,
+            limit_bytes=RUN_BYTES,
             size_bytes=_size_bytes,
         )
         try:
             self._show("indexing", now=True)
-            for outcome in ahead.run(self._to_read()):
+            for outcome in prefetcher.run(self._to_read()):
                 self._take(outcome, batches)
                 if len(self.pending) >= commit_every or time.monotonic() - self._committed_at > COMMIT_EVERY_S:
                     self._commit()
@@ -318,7 +318,7 @@ class _Build:
         except KeyboardInterrupt:
             interrupted = True
             self._stop.set()
-            ahead.stop()
+            prefetcher.stop()
             self._commit()
         except StorageError as error:
             raise StorageError(f"{error} ({self.counts.committed:,} items of this run are kept)") from error
@@ -327,7 +327,7 @@ class _Build:
             raise
         finally:
             self._stop.set()
-            ahead.stop()
+            prefetcher.stop()
         return BuildReport(
             added=self.counts.added,
             changed=self.counts.changed,
@@ -611,7 +611,7 @@ class _Build:
             self.collection.remove(forgotten.keys)
 
     def _gone(self, places: Sequence[Place]) -> Gone:
-        return vanished(places, self.corpus, missing_roots=self.prune_missing_roots)
+        return find_gone(places, self.corpus, missing_roots=self.prune_missing_roots)
 
     def _commit(self) -> None:
         """Write all that is pending in one commit; on an error it stays pending, but for what can't be stored."""

@@ -189,7 +189,7 @@ def _any_lines(file: BinaryIO, shown: str) -> Iterator[bytes | None]:
             _refuse_utf16(chunk, shown)
             chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
         parts = (rest + chunk).splitlines(keepends=True)
-        # the last may go on in the next chunk, and a carriage return at the end may have its line feed there
+        # the last may continue in the next chunk, and a carriage return at the end may have its line feed there
         rest = b"" if parts[-1].endswith(b"\n") else parts.pop()
         for part in parts:
             if not too_long:

@@ -3,7 +3,7 @@
 Each real folder is walked once and each real file listed once, however many links lead to it: real names are taken
 first, so what an item is called does not change when a link is added. What nobody means and what the user leaves out is
 passed over and counted (see :mod:`indexer.corpus.excludes`). In a folder only files with a known suffix become items,
-the others are counted; a path that was asked for and cannot be used is always reported.
+the others are counted; a path that the user named and that cannot be used is always reported.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["Corpus", "Manifest", "ManifestRow", "find_items", "modality_of", "re
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What was found, items in a fixed order: as asked for, and within a folder by name."""
+    """What was found, items in a fixed order: as the paths were given, and within a folder by name."""
 
     items: list[Item]
     skipped: list[Skipped]
     roots: tuple[Path, ...]
-    """The folders, manifests and files asked for, absolute: what ``--prune`` may look under. One that
+    """The folders, manifests and files that the user named, absolute: what ``--prune`` may look under. One that
     is not there or cannot be read is left out, so that an unplugged disk is never taken for an empty one."""
     absent: tuple[Path, ...] = ()
     """Those, absolute."""
@@ -131,7 +131,7 @@ class _Search:
     n_excluded: int = 0
     unread: dict[str, int] = field(default_factory=dict)
     walked: dict[int, Path] = field(default_factory=dict)
-    """Folders that were asked for, as the user wrote them."""
+    """Folders that the user named, as they were written."""
     not_empty: set[int] = field(default_factory=set)
 
     def take(self, position: int, path: Path) -> None:
@@ -162,7 +162,7 @@ class _Search:
             self.roots[position] = absolute(path)
 
     def _not_media(self, path: Path) -> str | None:
-        """Why a file that was asked for is not indexed, by its name; ``None`` where it is."""
+        """Why a file that the user named is not indexed, by its name; ``None`` where it is."""
         modality = modality_of(path)
         if modality is None:
             kind = unread_kind(path.suffix)
@@ -173,7 +173,7 @@ class _Search:
                 f" {known_suffixes()} and, for manifests, {' '.join(sorted(MANIFEST_SUFFIXES))}"
             )
         if modality not in self.modalities:
-            return f"is {NOUN[modality]}, and only {_named(self.modalities)} is asked for"
+            return f"is {NOUN[modality]}, and only {_named(self.modalities)} is wanted"
         return None
 
     def take_links(self) -> None:

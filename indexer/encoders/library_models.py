@@ -1,6 +1,6 @@
-"""What ``models show`` and ``models pull`` tell of models that other libraries publish: open_clip's and CLAP's.
+"""What ``models show`` and ``models pull`` print of models that other libraries publish: open_clip's and CLAP's.
 
-``show`` fetches nothing: what is not on this machine is said to be missing, with the command that gets it.
+``show`` fetches nothing: it names what is missing on this machine, with the command that gets it.
 """
 
 from __future__ import annotations

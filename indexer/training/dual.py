@@ -2,7 +2,7 @@
 
 Locked towers run once (as in LiT): their features are cached by content, so a second run takes as long as what is
 trained. What a run writes is a directory that ``--model`` opens and everything needed to repeat it: the recipe,
-``run.json``, the curve. A killed run goes on where it was when it is started again.
+``run.json``, the curve. A killed run resumes where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from indexer.training.text_stage import Paraphrases, stage_directory, train_text
 from indexer.training.towers import RecipeTowers, unit
 
 OnPoint = Callable[[str, Point], None]
-"""Told the stage (``texts`` or ``alignment``) and the point of its curve."""
+"""Gets the stage (``texts`` or ``alignment``) and the point of its curve."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def recipe_digest(recipe: Recipe) -> str:
     """What two runs must share to be one: the whole recipe, wherever its file lies."""
     content = asdict(replace(recipe, path=Path()))
     if not recipe.image.model:
-        del content["image"]["model"]  # a run that was begun before there was the key goes on
+        del content["image"]["model"]  # a run that was begun before there was the key resumes
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 

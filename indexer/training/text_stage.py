@@ -3,7 +3,7 @@
 Texts that say the same (two captions of one item, a word and its gloss) are drawn together, others apart, by InfoNCE
 on the read-out of the language model through a linear projection; optionally a teacher's similarities are distilled and
 the language-model loss kept beside it. What is trained (LoRA, last layers) is stored in the cache under a digest of all
-that made it, so a recipe that shares the stage does not run it again, and a killed run goes on. The order is that of
+that made it, so a recipe that shares the stage does not run it again, and a killed run resumes. The order is that of
 LLM2CLIP (Wu et al. 2024): first the texts, then, with the model locked, the media.
 """
 
@@ -185,7 +185,7 @@ class _Pool:
         return [self._texts[n] for n in numbers]
 
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Text numbers of both sides and the number of what they tell of, int64 ``(n,)`` each."""
+        """Text numbers of both sides and the number of what they describe, int64 ``(n,)`` each."""
         left, right, labels = [], [], []
         for source, count in zip(self._sources, self._counts, strict=True):
             if not count:

@@ -91,7 +91,7 @@ class RecipeTowers:
         """One language model with what is to be trained in it unlocked, on the device.
 
         A base that only gets adapters stays in the device's number format; unlocked layers are float32. Adapters that a
-        stage trained are gone on from.
+        stage trained are trained further.
         """
         spec, adapter = self.text_specs[number], self.adapters[number]
         layers = self.recipe.text.unlocked_layers
@@ -168,7 +168,7 @@ class RecipeTowers:
         self, examples: Sequence[Example], identity: dict[str, Any], blank: NDArray[Any],
         read: Callable[[Path], Any], grids_of: Callable[[list[Any]], list[torch.Tensor]], stage: str,
     ) -> list[NDArray[np.float16]]:  # fmt: skip
-        """The one grid that ``grids_of`` gives of each, or none; kept in the cache. ``blank`` tells its shape."""
+        """The one grid that ``grids_of`` gives of each, or none; kept in the cache. ``blank`` gives its shape."""
         shapes = [grid.shape[1:] for grid in grids_of([blank])]
         if not shapes:
             return []
@@ -239,7 +239,7 @@ class RecipeTowers:
         return weights.numpy()
 
     def of_first_trunk(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """What likeness of pictures is told by: the first trunk's class tokens, or its pooled rows; ``(n, width)``."""
+        """What pictures are compared by: the first trunk's class tokens, or its pooled rows; ``(n, width)``."""
         rows = self._images[0].get([example.key for example in examples])
         return rows[:, : rows.shape[1] // 2] if self.recipe.image.trunks[0].readout == "cls+mean" else rows
 

@@ -65,7 +65,7 @@ class ClapEncoder:
         self.weights = _weights(spec, self.directory)
         self.dim = int(self._config.get("projection_dim", 512))
         self.window_s = _window_s(self.directory, spec)
-        self._asked_device = device
+        self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
 
@@ -86,7 +86,7 @@ class ClapEncoder:
         """Where the towers run."""
         from indexer.encoders.devices import choose_device
 
-        return choose_device(self._asked_device)
+        return choose_device(self._device_option)
 
     @property
     def audio_tower(self) -> ClapTower:

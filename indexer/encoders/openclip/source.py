@@ -38,7 +38,7 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt
 
 @dataclass(frozen=True)
 class OpenClipSource:
-    """A model that is there: everything that is needed to build it, without asking anyone."""
+    """A model that is on this machine: everything that is needed to build it, without a network."""
 
     spec: str
     """The spec with its path absolute, as a collection remembers it."""
@@ -239,7 +239,7 @@ def _agreed(arch: str, published: dict[str, dict[str, Any]]) -> tuple[dict[str, 
 
 
 def _preprocess(config: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's own merging: its defaults, what the weights ask for, the size that the tower has."""
+    """open_clip's own merging: its defaults, what the weights need, the size that the tower has."""
     from dataclasses import asdict
 
     ensure_torchvision()

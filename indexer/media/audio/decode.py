@@ -232,5 +232,5 @@ def _is_av(error: Exception) -> bool:
 
 
 def _damaged(error: Exception) -> str:
-    said = one_line(getattr(error, "strerror", None) or error)
-    return f"is a sound that is damaged or cut short ({said}); copy it again or remove it"
+    message = one_line(getattr(error, "strerror", None) or error)
+    return f"is a sound that is damaged or cut short ({message}); copy it again or remove it"

@@ -1,6 +1,6 @@
 """Sound files that FFmpeg reads, through PyAV. Knows formats by FFmpeg's names; nothing of windows or limits.
 
-FFmpeg is told the format that was seen and given an open file, so that a list of other files (a playlist,
+FFmpeg gets the format that was seen and an open file, so that a list of other files (a playlist,
 HLS) is never tried and nothing is opened by name.
 """
 
@@ -21,8 +21,8 @@ from indexer.media.stopwatch import Stopwatch
 
 #: Containers that state their duration; of the others FFmpeg's is a guess from the bit rate.
 _STATE_DURATION = frozenset(("mov", "asf", "matroska", "caf"))
-#: MP3 is cut and joined without care, and every player passes over the broken frames at the joints.
-_MAX_BROKEN_SHARE = 1 / 20
+#: MP3 is cut and joined without care, and every player skips the damaged frames at the joints.
+_MAX_DAMAGED_SHARE = 1 / 20
 #: Of all channels together. Codecs use some thousands; one that states millions takes gigabytes to convert.
 _MAX_FRAME_SAMPLES = 16_000_000
 
@@ -33,7 +33,7 @@ def read_with_ffmpeg(path: Path, file: FileBytes, name: str, collected: Collecto
     It starts at the first byte, whatever another decoder has read of it before.
 
     Raises ``MediaError`` where the track ends before its container says, and FFmpeg's own errors for
-    damage; an MP3 may have a broken frame in twenty.
+    damage; an MP3 may have a damaged frame in twenty.
     """
     heard = 0
     for block in _decoded(path, file, name, collected, {}):
@@ -58,7 +58,7 @@ def _decoded(
         promised_s = 0.0
         if name in _STATE_DURATION and stream.duration and stream.time_base:
             promised_s = float(stream.duration * stream.time_base)
-        rate_hz, heard, packets, broken = 0, 0, 0, 0
+        rate_hz, heard, packets, damaged = 0, 0, 0, 0
         for packet in sound.demux(stream):
             packets += 1
             try:
@@ -66,7 +66,7 @@ def _decoded(
             except av.error.InvalidDataError:
                 if name != "mp3":
                     raise
-                broken += 1
+                damaged += 1
                 continue
             for frame in frames:
                 if rate_hz == 0:
@@ -84,8 +84,10 @@ def _decoded(
                 block = _block(frame)
                 heard += len(block)
                 yield collected.add(block)
-    if broken > packets * _MAX_BROKEN_SHARE:
-        raise media_error(path, f"is damaged: {broken:,} of {packets:,} frames are broken; copy it again or remove it")
+    if damaged > packets * _MAX_DAMAGED_SHARE:
+        raise media_error(
+            path, f"is damaged: {damaged:,} of {packets:,} frames cannot be decoded; copy it again or remove it"
+        )
     # Packets at the ends may be padding; a second, or a fiftieth of the whole, is more than padding.
     if rate_hz and heard / rate_hz < promised_s - max(1.0, promised_s / 50):
         raise cut_short(path, f"{heard / rate_hz:,.1f} s of {promised_s:,.1f} s are there")

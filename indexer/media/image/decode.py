@@ -303,7 +303,7 @@ def _taken_at(exif: Image.Exif) -> str | None:
 def _damage(error: Exception, kind: Kind, path: Path) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return trouble(error, path)
-    said = one_line(error)
-    if "truncated" in said.lower() or "unexpected end" in said.lower():
+    message = one_line(error)
+    if "truncated" in message.lower() or "unexpected end" in message.lower():
         return _CUT_SHORT.format(kind.name)
-    return f"is {kind.name} that is damaged or cut short ({said}); copy it again or remove it"
+    return f"is {kind.name} that is damaged or cut short ({message}); copy it again or remove it"

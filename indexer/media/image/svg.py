@@ -87,8 +87,8 @@ def _drawn(
     except OSError as error:
         raise media_error(path, f"could not be drawn ({one_line(error)}); export it as PNG") from error
     if done.returncode == 1 and done.stderr:
-        said = one_line(done.stderr.decode("utf-8", "replace"))
-        raise media_error(path, f"is an SVG that cannot be drawn ({said}); export it as PNG")
+        message = one_line(done.stderr.decode("utf-8", "replace"))
+        raise media_error(path, f"is an SVG that cannot be drawn ({message}); export it as PNG")
     if done.returncode != 0:
         raise media_error(path, too_much)
     with PngImagePlugin.PngImageFile(io.BytesIO(done.stdout), "") as png:
@@ -224,5 +224,5 @@ def _size(attributes: dict[str, str]) -> tuple[float, float]:
 
 
 def _end_of(address: str) -> str:
-    """The end of an address tells more than its beginning: the file's name is there."""
+    """The end of an address, which says more than its beginning: the file's name is there."""
     return one_line(address if len(address) <= 80 else f"...{address[-77:]}", 80)
