@@ -683,9 +683,18 @@ def _is_row(item: Item, stored: ItemRow) -> bool:
 def _item_of(row: ItemRow) -> Item:
     """A stored item as it was given."""
     return Item(
-        row.key, row.modality, row.path, row.text, row.captions, row.metadata, row.row_id, row.split, row.manifest,
-        row.size_bytes, row.mtime_ns,
-    )  # fmt: skip
+        key=row.key,
+        modality=row.modality,
+        path=row.path,
+        text=row.text,
+        captions=row.captions,
+        metadata=row.metadata,
+        row_id=row.row_id,
+        split=row.split,
+        manifest=row.manifest,
+        size_bytes=row.size_bytes,
+        mtime_ns=row.mtime_ns,
+    )
 
 
 def _as_read(item: Item, held: Held | None) -> Item:

@@ -47,9 +47,13 @@ class Duplicate:
     def to_json(self) -> dict[str, Any]:
         """One of a group of ``duplicates --json``."""
         return {
-            "path": str(self.item.path), "key": self.item.key, "modality": str(self.item.modality),
-            "size_bytes": self.item.size_bytes, "same_bytes": self.same_bytes, "cosine": round(self.cosine, 6),
-        }  # fmt: skip
+            "path": str(self.item.path),
+            "key": self.item.key,
+            "modality": str(self.item.modality),
+            "size_bytes": self.item.size_bytes,
+            "same_bytes": self.same_bytes,
+            "cosine": round(self.cosine, 6),
+        }
 
     def line(self) -> str:
         """The same for people."""

@@ -118,11 +118,17 @@ def train_dual(
         checkpoint = Checkpoint(out / "checkpoint.pt", digest)
         schedule = recipe.schedule
         loop = Loop(
-            built.modules, built.alignment.criterion.parameters,
-            Steps(schedule.steps, schedule.learning_rate, schedule.weight_decay, schedule.evaluate_every),
-            recipe.seed, built.alignment.step, built.alignment.evaluate, lambda point: on_point("alignment", point),
-            lambda step, total: on_progress("alignment", step, total), checkpoint, world,
-        )  # fmt: skip
+            modules=built.modules,
+            shared=built.alignment.criterion.parameters,
+            steps=Steps(schedule.steps, schedule.learning_rate, schedule.weight_decay, schedule.evaluate_every),
+            seed=recipe.seed,
+            step=built.alignment.step,
+            evaluate=built.alignment.evaluate,
+            on_point=lambda point: on_point("alignment", point),
+            on_step=lambda step, total: on_progress("alignment", step, total),
+            checkpoint=checkpoint,
+            world=world,
+        )
         curve = loop.run()
         best = max(curve, key=lambda point: point.score)
         heldout = best.heldout
@@ -296,11 +302,16 @@ def _adapt_texts(recipe: Recipe, data: TrainingData, world: World, on_progress: 
         if not (directory / "adapter.safetensors").is_file():
             teacher = data.towers.open_teacher(stage.teacher) if stage.teacher else None
             train_text_tower(
-                data.towers.open_text_tower(number), stage, texts, teacher, directory, world=world,
+                data.towers.open_text_tower(number),
+                stage,
+                texts,
+                teacher,
+                directory,
+                world=world,
                 autocast=data.towers.autocast(bool(recipe.text.unlocked_layers)),
                 on_point=lambda point: on_point("texts", point),
                 on_step=lambda step, total: on_progress("texts stage", step, total),
-            )  # fmt: skip
+            )
         data.towers.adapters[number] = directory / "adapter.safetensors"
 
 
@@ -338,9 +349,16 @@ class _Built:
             tie = tie_by_concept(tasks[1], tasks[0], names[0], names[1], recipe.audio.picture_weight)
             ties = [tie] if tie else []
         self.alignment = Alignment(
-            tasks, text, Criterion(recipe.schedule, where), recipe.schedule, where, ties, teacher,
-            self._lm_loss(data) if recipe.schedule.lm_weight else None, world,
-        )  # fmt: skip
+            tasks=tasks,
+            text=text,
+            criterion=Criterion(recipe.schedule, where),
+            schedule=recipe.schedule,
+            device=where,
+            ties=ties,
+            teacher=teacher,
+            lm_loss=self._lm_loss(data) if recipe.schedule.lm_weight else None,
+            world=world,
+        )
 
     def _compile(self) -> None:
         """Compile the models of live towers in place, for any batch and length; names of weights stay."""

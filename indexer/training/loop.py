@@ -160,11 +160,16 @@ class Loop:
                 self.on_point(point)
                 if self.checkpoint is not None:
                     state = {
-                        "step": step, "modules": self._trained(), "shared": self.shared.state_dict(),
-                        "optimiser": optimiser.state_dict(), "cycle": cycle.state_dict(),
-                        "generator": generator.get_state(), "random": self._random_states(),
-                        "curve": [asdict(earlier) for earlier in curve], "best": best,
-                    }  # fmt: skip
+                        "step": step,
+                        "modules": self._trained(),
+                        "shared": self.shared.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "cycle": cycle.state_dict(),
+                        "generator": generator.get_state(),
+                        "random": self._random_states(),
+                        "curve": [asdict(earlier) for earlier in curve],
+                        "best": best,
+                    }
                     if self.world.leads:
                         self.checkpoint.save(state)
         self._take(best)

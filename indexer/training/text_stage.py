@@ -76,11 +76,14 @@ def stage_directory(stage: CaptionContrastive, spec: TextSpec, unlocked_layers: 
     """Where what comes of a stage is kept: named by the digest of the stage, the tower and all texts."""
     content = json.dumps(
         {
-            "stage": asdict(stage), "tower": asdict(spec), "unlocked": unlocked_layers,
-            "model": model_digest(spec.source), "texts": [texts.captions, texts.pairs, texts.heldout],
+            "stage": asdict(stage),
+            "tower": asdict(spec),
+            "unlocked": unlocked_layers,
+            "model": model_digest(spec.source),
+            "texts": [texts.captions, texts.pairs, texts.heldout],
         },
         sort_keys=True,
-    )  # fmt: skip
+    )
     return cache_dir() / "stages" / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -148,9 +151,17 @@ def train_text_tower(
 
     checkpoint = Checkpoint(directory / "checkpoint.pt", f"{directory.name} {world.size}")
     loop = Loop(
-        modules, scale, Steps(stage.steps, stage.learning_rate, stage.weight_decay, stage.evaluate_every), stage.seed,
-        step, evaluate, on_point, on_step, checkpoint, world,
-    )  # fmt: skip
+        modules=modules,
+        shared=scale,
+        steps=Steps(stage.steps, stage.learning_rate, stage.weight_decay, stage.evaluate_every),
+        seed=stage.seed,
+        step=step,
+        evaluate=evaluate,
+        on_point=on_point,
+        on_step=on_step,
+        checkpoint=checkpoint,
+        world=world,
+    )
     curve = loop.run()
     if world.leads:
         directory.mkdir(parents=True, exist_ok=True)

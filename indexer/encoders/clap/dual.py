@@ -191,9 +191,14 @@ def find_clap(spec: str, *, fetch: bool = True) -> tuple[Path, str]:
     remedy = f"put its {files} into a directory and use --model {PREFIX}DIR"
     what = f"model {spec}"
     directory = hub_snapshot(
-        name, revision, patterns=(*_SETTINGS, *TOKENIZER_FILES), what=what, remedy=remedy, fetch=fetch,
+        name,
+        revision,
+        patterns=(*_SETTINGS, *TOKENIZER_FILES),
+        what=what,
+        remedy=remedy,
+        fetch=fetch,
         whole=lambda found: (found / "config.json").is_file() and bool(_vocabulary(found)),
-    )  # fmt: skip
+    )
     hub_file(name, _WEIGHTS, revision, what=what, remedy=remedy, fetch=fetch)
     return directory, spec
 

@@ -83,10 +83,14 @@ def _text_tower(source: OpenClipSource) -> Iterator[dict[str, Any]]:
     directory = Path(str(name))
     if not (directory.is_absolute() and directory.is_dir()):
         directory = other_repository(
-            source.spec, "text tower", str(name), patterns=("config.json",), fetch=True,
+            source.spec,
+            "text tower",
+            str(name),
+            patterns=("config.json",),
+            fetch=True,
             whole=lambda found: (found / "config.json").is_file(),
             remedy="put that model's config.json beside the checkpoint",
-        )  # fmt: skip
+        )
     with clean_folder(directory) as folder:
         yield {**source.config, "text_cfg": {**text, "hf_model_name": str(folder)}}
 
@@ -173,9 +177,13 @@ def _measures(config: Mapping[str, Any]) -> tuple[Any, ...]:
     if "timm_model_name" in vision or "hf_model_name" in text:
         return ()
     return (
-        vision.get("width", 768), vision.get("patch_size", 16), vision.get("layers", 12), vision.get("image_size", 224),
-        (text.get("vocab_size", 49_408), text.get("width", 512)), text.get("layers", 12),
-    )  # fmt: skip
+        vision.get("width", 768),
+        vision.get("patch_size", 16),
+        vision.get("layers", 12),
+        vision.get("image_size", 224),
+        (text.get("vocab_size", 49_408), text.get("width", 512)),
+        text.get("layers", 12),
+    )
 
 
 def _depth(sizes: Mapping[str, Any], *prefixes: str) -> int:

@@ -102,9 +102,7 @@ class LanguageModel:
             raise ModelError(f"language model {self.directory}: a {kind} is an encoder, it has no next-token loss")
         from transformers import AutoModelForCausalLM
 
-        with (
-            stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder
-        ):  # fmt: skip
+        with stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
             )

@@ -71,9 +71,13 @@ class Trunk(nn.Module):
         if self.spec.library == "open_clip":
             normed = getattr(self.model, "attn_pool", None) is None  # CoCa's last norm is that of what it pooled
             layers = self.model.forward_intermediates(
-                pixels, indices=1, normalize_intermediates=normed, intermediates_only=True, output_fmt="NLC",
+                pixels,
+                indices=1,
+                normalize_intermediates=normed,
+                intermediates_only=True,
+                output_fmt="NLC",
                 output_extra_tokens=True,
-            )  # fmt: skip
+            )
             prefix = layers.get("image_intermediates_prefix", [])
             return torch.cat([*prefix, *layers["image_intermediates"]], dim=1)
         tokens: torch.Tensor = self.model.forward_features(pixels)
@@ -174,9 +178,13 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
     try:
         with quiet():
             visual = open_clip.create_model(
-                spec.arch, pretrained=None, load_weights=False, pretrained_text=False,
-                force_image_size=spec.size_px if resized else None, **small,
-            ).visual  # fmt: skip
+                spec.arch,
+                pretrained=None,
+                load_weights=False,
+                pretrained_text=False,
+                force_image_size=spec.size_px if resized else None,
+                **small,
+            ).visual
             if resized and hasattr(visual, "trunk"):  # the configuration does not reach a timm trunk
                 visual.set_input_size(spec.size_px)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:

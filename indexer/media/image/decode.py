@@ -62,10 +62,15 @@ _TURNS = {
 }
 _ANIMATED = frozenset((".gif", ".png", ".webp"))
 _PILLOW_NAMES = {
-    ".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
-    ".tif": TiffImagePlugin.TiffImageFile.format, ".webp": WebPImagePlugin.WebPImageFile.format,
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".tif": TiffImagePlugin.TiffImageFile.format,
+    ".webp": WebPImagePlugin.WebPImageFile.format,
     ".ico": IcoImagePlugin.IcoImageFile.format,
-}  # fmt: skip
+}
 
 # A damaged EXIF block is no news to the user while the picture itself reads; Pillow would print it.
 warnings.filterwarnings("ignore", module=r"PIL\.")

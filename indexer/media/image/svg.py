@@ -42,8 +42,17 @@ _MAX_UNFOLDED_CHARS = 2_000_000
 _WORKER = Path(__file__).with_name("svg_worker.py")
 _LENGTH = re.compile(r"\s*((?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:\s*(px|pt|pc|mm|cm|in|em|ex))?\s*")
 _ENTITY_USE = re.compile(r"&([^&;\s]+);")
-_UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "em": 16.0,
-            "ex": 8.0}  # fmt: skip
+_UNIT_PX = {
+    "": 1.0,
+    "px": 1.0,
+    "pt": 4 / 3,
+    "pc": 16.0,
+    "mm": 96 / 25.4,
+    "cm": 96 / 2.54,
+    "in": 96.0,
+    "em": 16.0,
+    "ex": 8.0,
+}
 
 
 def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
@@ -76,8 +85,16 @@ def _drawn(
     path: Path, drawing: _Drawing, side: str, seconds: int, memory_bytes: int, too_much: str, ground: str
 ) -> Image.Image:
     """Drawn by the worker on a ground: a colour, or "none"."""
-    command = [sys.executable, str(_WORKER), side, str(DRAWN_SIDE_PX), "fonts" if drawing.has_words else "-",
-               str(seconds), str(memory_bytes), ground]  # fmt: skip
+    command = [
+        sys.executable,
+        str(_WORKER),
+        side,
+        str(DRAWN_SIDE_PX),
+        "fonts" if drawing.has_words else "-",
+        str(seconds),
+        str(memory_bytes),
+        ground,
+    ]
     try:
         done = subprocess.run(
             command, input=drawing.text.encode(), capture_output=True, timeout=2 * seconds, check=False
