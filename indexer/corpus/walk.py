@@ -218,19 +218,13 @@ class _Search:
         while to_do:
             folder, scope = to_do.pop()
             try:
-                status = folder.stat()
-                if (status.st_dev, status.st_ino) in self.folders:
-                    self.not_empty.add(position)  # what is in it was found under another name
-                    continue
-                with os.scandir(folder) as listing:
-                    entries = sorted(listing, key=lambda entry: entry.name)
+                entries = self._listed(position, folder)
             except OSError as error:
                 self._skip(folder, f"folder {trouble(error, folder)}")
                 self.not_empty.add(position)
                 if folder is top:
                     return False
                 continue
-            self.folders.add((status.st_dev, status.st_ino))
             names = {entry.name for entry in entries}
             if CACHE_TAG in names and self.default_excludes and folder is not top and is_cache(folder):
                 self.n_excluded += 1
@@ -238,29 +232,50 @@ class _Search:
             if IGNORE_FILE in names:
                 scope, skipped = scope.with_file(folder / IGNORE_FILE)
                 self.skipped.extend(skipped)
-            below: list[tuple[Path, Scope]] = []
-            has_patterns = bool(scope)
-            for entry in entries:
-                default = self.default_excludes and by_default(entry.name)
-                if (default or has_patterns) and self._is_left_out(folder, entry, scope, default=default):
-                    continue
-                path = folder / entry.name
-                if entry.is_symlink():
-                    self.links.append((position, path, scope))
-                elif entry.is_dir(follow_symlinks=False):
-                    below.append((path, scope.below(entry.name)))
-                else:
-                    modality = modality_of(path)
-                    if modality is None:
-                        if entry.is_file(follow_symlinks=False):
-                            self._count_unread(path, stat.S_IFREG)
-                    elif modality in self.modalities:
-                        try:
-                            self._found(position, path, path.lstat())
-                        except OSError as error:
-                            self._skip(path, trouble(error, path))
-            to_do.extend(reversed(below))
+            to_do.extend(reversed(self._take_entries(position, folder, entries, scope)))
         return True
+
+    def _listed(self, position: int, folder: Path) -> list[os.DirEntry[str]]:
+        """What is in a folder, by name; nothing where it was listed before, under another name."""
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in self.folders:
+            self.not_empty.add(position)
+            return []
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        self.folders.add((status.st_dev, status.st_ino))
+        return entries
+
+    def _take_entries(
+        self, position: int, folder: Path, entries: Sequence[os.DirEntry[str]], scope: Scope
+    ) -> list[tuple[Path, Scope]]:
+        """Take the files of a folder and keep its links for later. Returns the folders in it, to be walked next."""
+        below: list[tuple[Path, Scope]] = []
+        has_patterns = bool(scope)
+        for entry in entries:
+            default = self.default_excludes and by_default(entry.name)
+            if (default or has_patterns) and self._is_left_out(folder, entry, scope, default=default):
+                continue
+            path = folder / entry.name
+            if entry.is_symlink():
+                self.links.append((position, path, scope))
+            elif entry.is_dir(follow_symlinks=False):
+                below.append((path, scope.below(entry.name)))
+            else:
+                self._take_file(position, path, entry)
+        return below
+
+    def _take_file(self, position: int, path: Path, entry: os.DirEntry[str]) -> None:
+        """Something in a folder that is neither a folder nor a link."""
+        modality = modality_of(path)
+        if modality is None:
+            if entry.is_file(follow_symlinks=False):
+                self._count_unread(path, stat.S_IFREG)
+        elif modality in self.modalities:
+            try:
+                self._found(position, path, path.lstat())
+            except OSError as error:
+                self._skip(path, trouble(error, path))
 
     def _is_left_out(self, folder: Path, entry: os.DirEntry[str], scope: Scope, *, default: bool) -> bool:
         """Whether something in a folder is passed over, and counted where it may have been meant."""

@@ -497,23 +497,33 @@ def _adapter_name(number: int) -> str:
 
 def _write_towers(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
     """Copy or save the towers' weights; digests by file name, and of the language models by source."""
+    digests = _write_trunks(out, built)
+    audio = built.towers.files.audio
+    if "audio" in built.heads and audio is not None:
+        digests[audio.name] = _copied(audio, out / audio.name)
+    digests |= _write_texts(recipe, out, built)
+    if not digests:
+        raise ModelError(f"{out}: nothing to write")
+    return digests
+
+
+def _write_trunks(out: Path, built: _Built) -> dict[str, str]:
     from safetensors.torch import save_file
 
     digests: dict[str, str] = {}
-    files = built.towers.files
-    for number, path in enumerate(files.trunks):
+    for number, path in enumerate(built.towers.files.trunks):
         target = out / path.name
-        if built.live_images is not None:
+        if built.live_images is None:
+            digests[target.name] = _copied(path, target)
+        else:
             trunk: Any = built.live_images.trunks[number]
             save_file({k: v.half().contiguous().cpu() for k, v in trunk.model.state_dict().items()}, target)
-        elif path.resolve() != target.resolve():
-            shutil.copyfile(path, target)
-        digests[target.name] = sha256_of(target)
-    if "audio" in built.heads and files.audio is not None:
-        target = out / files.audio.name
-        if files.audio.resolve() != target.resolve():
-            shutil.copyfile(files.audio, target)
-        digests[target.name] = sha256_of(target)
+            digests[target.name] = sha256_of(target)
+    return digests
+
+
+def _write_texts(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
+    digests: dict[str, str] = {}
     for number, spec in enumerate(recipe.text.towers):
         digests[f"language model {spec.source}"] = model_digest(spec.source)
         target = out / _adapter_name(number)
@@ -522,10 +532,14 @@ def _write_towers(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
             tower: Any = built.live_texts.towers[number]
             digests[target.name] = tower.save_adapter(target)
         elif adapter is not None:
-            shutil.copyfile(adapter, target)
-            digests[target.name] = sha256_of(target)
+            digests[target.name] = _copied(adapter, target)
         elif target.is_file():
             target.unlink()  # of an earlier recipe
-    if not digests:
-        raise ModelError(f"{out}: nothing to write")
     return digests
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file, unless it is there already. Returns its sha256."""
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+    return sha256_of(target)
