@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +23,9 @@ import numpy as np
 
 from indexer.ann.plan import IndexOptions, plan_index
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
+from indexer.build.outcomes import Failed, Fatal, KnownContent, NewContent, Outcome, SameContent, ToRead, size_bytes
 from indexer.build.prefetch import Prefetcher
+from indexer.build.report import BuildReport
 from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection, Entry
 from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
@@ -55,10 +57,12 @@ from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.text.token_passages import cut_by
 from indexer.progress import Progress, silent
 
+__all__ = ["COMMIT_EVERY_S", "BuildReport", "build"]
+
+#: Of a reading function.
+_Read = TypeVar("_Read")
 #: A commit is made at least this often while there is something to commit.
 COMMIT_EVERY_S = 5.0
-#: Of an outcome that holds nothing that was decoded.
-_OUTCOME_BYTES = 1_000
 #: Items whose rows are looked up in one go.
 _CHUNK = 1_000
 _PROGRESS_EVERY_S = 0.1
@@ -66,51 +70,6 @@ _PROGRESS_EVERY_S = 0.1
 _OPTIONAL = ("resvg_py", "pillow_heif")
 #: Of a transaction: a value in it that SQLite, JSON or the vector store does not hold. It does not say which one.
 _CANNOT_BE_STORED = (CatalogRefuses, ArithmeticError, ValueError, TypeError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build did, counted in items (``segments``: vectors written)."""
-
-    added: int
-    changed: int
-    """New content, or new words of the manifest for the same content."""
-    unchanged: int
-    moved: int
-    """Reused by content hash: moved or copied."""
-    pruned: int
-    segments: int
-    skipped: list[Skipped]
-    seconds: float
-    interrupted: bool
-    captions: CaptionReport | None = None
-    """Of :mod:`indexer.build.captioning`, where it ran after the build."""
-    warnings: list[str] = field(default_factory=list)
-    """What was wrong with files that were indexed all the same: a line for each kind, with a count and a file."""
-    not_pruned: tuple[Kept, ...] = ()
-    """What ``prune`` kept, because the system does not say that it is gone."""
-    excluded: int = 0
-    """Names that the walk left out; a folder counts as one."""
-    not_indexed: Mapping[str, int] = field(default_factory=dict)
-    """Files in folders that no modality reads, by suffix."""
-    links_not_followed: int = 0
-    found: int = 0
-    """Items that the paths named; without what is skipped before it is one."""
-
-    def then(self, captions: CaptionReport) -> BuildReport:
-        """The report of the build and of the captions that were written after it."""
-        return replace(self, captions=captions, interrupted=captions.interrupted)
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionReport:
-    """What filling in captions did, counted in pictures."""
-
-    captioned: int
-    without_words: int
-    """The model is unsure of them, or they have an unwanted word; the next run tries again."""
-    seconds: float
-    interrupted: bool
 
 
 def build(
@@ -153,61 +112,6 @@ def build(
     return run.run(
         batch_size=batch_size, commit_every=commit_every, workers=workers, prune=prune, index_options=index_options
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _ToRead:
-    item: Item
-    """As it is if its content is new."""
-    same: Item
-    """As it is if its content is what is stored: with the caption that a model made for that."""
-    stored: ItemRow | None
-
-
-@dataclass(frozen=True, slots=True)
-class _SameContent:
-    """Read, and found to hold what is stored for it."""
-
-    item: Item
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownContent:
-    """Read, and found to hold what another item holds, stored or at work."""
-
-    item: Item
-    content_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class _NewContent:
-    """Hashed, and to be decoded."""
-
-    item: Item
-    content_hash: str
-    held: Held | None
-    """The bytes that were hashed; ``None`` for a text of a manifest."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    item: Item
-    reason: str
-    lasting: bool
-    """False when trying again may help though the file stays the same (permissions, memory)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fatal:
-    """Not the file's fault."""
-
-    error: TrimodalError
-
-
-#: Of a reading function.
-_Read = TypeVar("_Read")
-#: What comes of an item; of a long sound, several ``Prepared`` one after the other.
-_Outcome = Prepared | _SameContent | _KnownContent | _Failed | _Fatal
 
 
 @dataclass(slots=True)
@@ -280,7 +184,7 @@ class _Build:
         """What was wrong with files that could be read, and their keys."""
         self.counts = _Counts()
         self.pending = _Pending()
-        self.deferred: list[_KnownContent] = []
+        self.deferred: list[KnownContent] = []
         self.stored_keys: set[str] = set()
         """Keys at work that are in the catalog already: changed, not added."""
         self._claimed: set[tuple[str, Modality]] = set()
@@ -302,7 +206,7 @@ class _Build:
             workers=workers,
             limit_items=batch_size + 2 * workers,
             limit_bytes=RUN_BYTES,
-            size_bytes=_size_bytes,
+            size_bytes=size_bytes,
         )
         try:
             self._show("indexing", now=True)
@@ -347,7 +251,7 @@ class _Build:
 
     # -- what needs reading ---------------------------------------------------------------------------------
 
-    def _to_read(self) -> Iterator[_ToRead]:
+    def _to_read(self) -> Iterator[ToRead]:
         """The items that have to be read; all others are settled here, from the catalog alone."""
         for start in range(0, len(self.items), _CHUNK):
             chunk = self.items[start : start + _CHUNK]
@@ -361,7 +265,7 @@ class _Build:
                 if not self._settled(unread, stored, bad.get(item.key), ids.get(item.key)):
                     if stored is not None:
                         self.stored_keys.add(item.key)
-                    yield _ToRead(item, unread, stored)
+                    yield ToRead(item, unread, stored)
 
     def _one_name_each(self, item: Item, stored: ItemRow | None) -> tuple[Item, ItemRow | None]:
         """``item`` and what is stored of it, where a file and a row, or two rows, have one key (``corpus.keys``).
@@ -435,33 +339,33 @@ class _Build:
 
     # -- in the worker threads ------------------------------------------------------------------------------
 
-    def _read(self, task: _ToRead, reserve: Reserve) -> Iterator[_Outcome]:
+    def _read(self, task: ToRead, reserve: Reserve) -> Iterator[Outcome]:
         found = self._guarded(task.item, lambda: self._look_at(task))
-        if isinstance(found, _NewContent):
+        if isinstance(found, NewContent):
             yield from self._decode(found, reserve)
         else:
             yield found
 
-    def _look_at(self, task: _ToRead) -> _Outcome | _NewContent:
+    def _look_at(self, task: ToRead) -> Outcome | NewContent:
         new, stored = self._hold(task.item), task.stored
-        found: _Outcome | _NewContent = new
+        found: Outcome | NewContent = new
         if stored is not None and (stored.content_hash, stored.modality) == (new.content_hash, new.item.modality):
-            found = _SameContent(_as_read(task.same, new.held))
+            found = SameContent(_as_read(task.same, new.held))
         elif not self._claim(new.content_hash, new.item.modality):
-            found = _KnownContent(new.item, new.content_hash)
+            found = KnownContent(new.item, new.content_hash)
         if new.held is not None and found is not new:
             new.held.close()
         return found
 
-    def _hold(self, item: Item) -> _NewContent:
+    def _hold(self, item: Item) -> NewContent:
         """The item with the hash of its content, as it is now."""
         if item.text is not None:
-            return _NewContent(item, content_hash(item), None)
+            return NewContent(item, content_hash(item), None)
         held = Held.hold(item, self.limits, content_hash)
-        return _NewContent(_as_read(item, held), held.digest, held)
+        return NewContent(_as_read(item, held), held.digest, held)
 
-    def _decode(self, new: _NewContent, reserve: Reserve = no_reserve) -> Iterator[_Outcome]:
-        """The parts of an item, prepared; ``_Failed`` in the place of the part that can't be read, and then no more."""
+    def _decode(self, new: NewContent, reserve: Reserve = no_reserve) -> Iterator[Outcome]:
+        """The parts of an item, prepared; ``Failed`` in the place of the part that can't be read, and then no more."""
         decoding = decode_parts if new.held is None else new.held.decode
         parts = decoding(new.item, self.limits, reserve, self.cut)
         is_last = False
@@ -475,29 +379,29 @@ class _Build:
             if new.held is not None:
                 new.held.close()
 
-    def _next_part(self, new: _NewContent, parts: Iterator[DecodedItem]) -> _Outcome:
+    def _next_part(self, new: NewContent, parts: Iterator[DecodedItem]) -> Outcome:
         if self._stop.is_set():
-            return _Failed(new.item, "stopped", lasting=False)
+            return Failed(new.item, "stopped", lasting=False)
         decoded = next(parts)
         with self._claim_lock:
             for remark in decoded.remarks:
                 self.remarks.setdefault(remark, []).append(new.item.key)
         if not decoded.segments:
-            return _Failed(new.item, "holds nothing to index; leave it out", lasting=True)
+            return Failed(new.item, "holds nothing to index; leave it out", lasting=True)
         return prepare(decoded, new.content_hash, self.encoder)
 
     @staticmethod
-    def _guarded(item: Item, read: Callable[[], _Read]) -> _Read | _Failed | _Fatal:
+    def _guarded(item: Item, read: Callable[[], _Read]) -> _Read | Failed | Fatal:
         """Whatever goes wrong with a file is the outcome of that file alone."""
         try:
             return read()
         except (MediaError, MissingExtra) as error:
             reason = error.reason if isinstance(error, MediaError) else str(error)
-            return _Failed(item, reason, _is_lasting(error))
+            return Failed(item, reason, _is_lasting(error))
         except TrimodalError as error:
-            return _Fatal(error)
+            return Fatal(error)
         except Exception as error:
-            return _Failed(item, f"cannot be read ({one_line(error)}); leave it out", _is_lasting(error))
+            return Failed(item, f"cannot be read ({one_line(error)}); leave it out", _is_lasting(error))
 
     def _claim(self, digest: str, modality: Modality) -> bool:
         """Whether this content is new to the collection and to this run, and so to be encoded here."""
@@ -509,28 +413,28 @@ class _Build:
 
     # -- in the calling thread ------------------------------------------------------------------------------
 
-    def _take(self, outcome: _Outcome, batches: Batches) -> None:
+    def _take(self, outcome: Outcome, batches: Batches) -> None:
         match outcome:
             case Prepared():
                 self._collect(batches.add(outcome))
-            case _SameContent(item):
+            case SameContent(item):
                 self.pending.touched.append(item)
                 self.counts.unchanged += 1
                 self._settle()
-            case _KnownContent():
+            case KnownContent():
                 if not self._reuse(outcome):
                     self.deferred.append(outcome)
-            case _Failed():
+            case Failed():
                 batches.drop()  # what was read of it before
                 self._fail(outcome)
-            case _Fatal(error):
+            case Fatal(error):
                 raise error
 
     def _collect(self, done: Sequence[Encoded | Refused]) -> None:
         for one in done:
             item = one.prepared.item
             if isinstance(one, Refused):
-                self._fail(_Failed(item, one.reason, lasting=True))
+                self._fail(Failed(item, one.reason, lasting=True))
             else:
                 prepared = one.prepared
                 self.pending.entries.append(
@@ -540,7 +444,7 @@ class _Build:
                 self.counts.added += item.key not in self.stored_keys
                 self._settle()
 
-    def _reuse(self, known: _KnownContent) -> bool:
+    def _reuse(self, known: KnownContent) -> bool:
         """Give the item the vectors and tokens of one with the same content; False when there is none (yet)."""
         item = known.item
         sources = [
@@ -569,7 +473,7 @@ class _Build:
         self._settle()
         return True
 
-    def _fail(self, failed: _Failed) -> None:
+    def _fail(self, failed: Failed) -> None:
         """Skip the file. What is stored for it goes when its new content cannot be read."""
         self._skip(failed.item, failed.reason)
         if failed.lasting:
@@ -592,7 +496,7 @@ class _Build:
                 self._commit()  # the item with its content may be one that was moved just now
                 if not self._reuse(known):  # that item could not be read; this one may have the better name
                     again = self._guarded(known.item, partial(self._hold, known.item))  # it may have changed since
-                    for outcome in self._decode(again) if isinstance(again, _NewContent) else [again]:
+                    for outcome in self._decode(again) if isinstance(again, NewContent) else [again]:
                         self._take(outcome, batches)
                     self._collect(batches.flush())
             if len(self.pending.entries) >= _CHUNK:
@@ -721,10 +625,6 @@ def _warnings(remarks: dict[str, list[str]]) -> list[str]:
         first = display_path(min(keys))
         lines.append(f"{first}: {remark}" + (f" (and {len(keys) - 1:,} more files)" if len(keys) > 1 else ""))
     return lines
-
-
-def _size_bytes(outcome: _Outcome) -> int:
-    return outcome.size_bytes if isinstance(outcome, Prepared) else _OUTCOME_BYTES
 
 
 def _reader(limits: MediaLimits) -> str:

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from indexer.build import captioning
 from indexer.build.captioning import fill_captions, require_captionable
-from indexer.build.run import BuildReport, CaptionReport, build
+from indexer.build.report import BuildReport, CaptionReport
+from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry
 from indexer.collection.records import GENERATED_BY, ItemRow
