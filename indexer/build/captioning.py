@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from indexer.build.committer import COMMIT_EVERY_S
 from indexer.build.report import CaptionReport
-from indexer.build.run import COMMIT_EVERY_S
 from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry, of_unit_length
