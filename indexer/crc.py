@@ -29,6 +29,6 @@ def crc32_of_file(file: BinaryIO, n_bytes: int | None = None) -> int:
     return crc
 
 
-def crc32_of_json(said: Mapping[str, Any]) -> int:
+def crc32_of_json(values: Mapping[str, Any]) -> int:
     """Of an object's values, whatever their order."""
-    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())

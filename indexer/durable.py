@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic replacement, folder syncing, and a full disk told as ``StorageError``.
+"""Files that survive a crash: atomic replacement, folder syncing, and a full disk raised as ``StorageError``.
 
 Knows nothing of what is in the files.
 """

@@ -1,7 +1,7 @@
 """Every error a user can meet, one tree.
 
     TrimodalError                 stated errors: one line naming the thing, the limit and the remedy
-    ├── UsageError                what was asked makes no sense (exit code 2)
+    ├── UsageError                options or arguments that make no sense (exit code 2)
     │   └── FilterError           a --where expression that cannot be read
     ├── MediaError                one file that cannot be read: corrupt, huge, empty, wrong type
     │   └── ChangedWhileRead      it was written to meanwhile
@@ -33,7 +33,7 @@ class TrimodalError(Exception):
 
 
 class UsageError(TrimodalError):
-    """What was asked makes no sense; nothing was done."""
+    """Options or arguments that make no sense; nothing was done."""
 
     exit_code = 2
 
@@ -91,7 +91,7 @@ class StorageError(TrimodalError):
 
 
 class ModelError(TrimodalError):
-    """A model that cannot be opened, or that has no tower for what was asked."""
+    """A model that cannot be opened, or that has no tower for the modality."""
 
 
 class ModelNotConfirmed(ModelError):

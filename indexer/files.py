@@ -19,8 +19,8 @@ from indexer.errors import MediaError
 from indexer.integers import LEAST_INTEGER, MOST_INTEGER
 from indexer.names import on_disk
 
-#: Of what a library says, looked at: it may quote megabytes of a file.
-_MAX_SAID_CHARS = 10_000
+#: Of a library's message, looked at: it may quote megabytes of a file.
+_MAX_MESSAGE_CHARS = 10_000
 #: Longer names are shown with their middle left out.
 _MAX_SHOWN_CHARS = 1000
 
@@ -67,11 +67,11 @@ def printable(text: str) -> str:
 
 
 def one_line(error: object, limit_chars: int = 200) -> str:
-    """What a library said, fit to stand in one line of ours."""
-    said = display_path(" ".join(str(error)[:_MAX_SAID_CHARS].split()))
-    if len(said) > limit_chars:
-        said = said[: limit_chars - 3] + "..."
-    return said or type(error).__name__
+    """A library's message, fit to stand in one line of ours."""
+    line = display_path(" ".join(str(error)[:_MAX_MESSAGE_CHARS].split()))
+    if len(line) > limit_chars:
+        line = line[: limit_chars - 3] + "..."
+    return line or type(error).__name__
 
 
 def media_error(path: str | os.PathLike[str], reason: str) -> MediaError:
@@ -85,7 +85,7 @@ def mtime_ns(status: os.stat_result) -> int:
 
 
 def file_id(status: os.stat_result) -> FileId:
-    """What tells the file from another one of its size and time; each as an integer of 64 bits with a sign."""
+    """What differs for another file of the same size and time; each as an integer of 64 bits with a sign."""
     ctime_ns, inode = status.st_ctime_ns, status.st_ino
     if inode > MOST_INTEGER:
         inode -= 2**64
@@ -161,7 +161,7 @@ def open_file(path: Path) -> BinaryIO:
         return file
     path = on_disk(path)
     try:
-        # Asked before opening, because opening a device can already act on it ...
+        # Checked before opening, because opening a device can already act on it ...
         reason = not_a_file(path.stat().st_mode)
         if reason is None:
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

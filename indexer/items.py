@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Embeddings = NDArray[np.float32]
 #: Mono sound: float32 ``(n_samples,)`` in [-1, 1].
 Samples = NDArray[np.float32]
-#: What a manifest may say of an item, and what ``--where`` can ask for.
+#: A value of an item's metadata, as a manifest gives it and ``--where`` compares it.
 Scalar = str | int | float | bool | None
 
 
@@ -59,7 +59,7 @@ class Item:
     size_bytes: int = 0
     """Of the file, or of the UTF-8 text of a row."""
     mtime_ns: int = 0
-    """Of the file, at most ``2**63 - 1``; 0 for a text row (its content hash tells)."""
+    """Of the file, at most ``2**63 - 1``; 0 for a text row, which is known by its content hash."""
     file_id: FileId | None = None
     """Of the file as it was listed or read; ``None`` where it is not known, and for a text row."""
 

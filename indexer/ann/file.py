@@ -23,6 +23,8 @@ from indexer.reading import misplaced, read_error
 
 _TRAILER_MAX_BYTES = 65_536
 _CHECK = "check"
+#: Keys of the file that have another name here.
+_KEYS = {"options": "wish"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class IndexFacts:
     storage: Storage = "float32"
     lists: int = 0
     built_for: int = 0
-    wish: IndexOptions = field(default_factory=IndexOptions)  # its name in the file
+    options: IndexOptions = field(default_factory=IndexOptions)
     tuning: Tuning | None = None
 
     @property
@@ -74,7 +76,7 @@ class IndexFacts:
             "storage": self.storage,
             "lists": self.lists,
             "memory_bytes": self.plan.memory_bytes(self.ntotal, self.dim),
-            "wish": {**asdict(self.wish), "target_recall": self.wish.recall},
+            "wish": {**asdict(self.options), "target_recall": self.options.recall},
             "tuning": None if self.tuning is None else asdict(self.tuning),
         }
 
@@ -88,10 +90,8 @@ class IndexFacts:
         lines = [f"{self.kind} of {self.ntotal:,} vectors ({lists}{kept}; about {memory:,.0f} MB)"]
         if self.tuning is None or self.tuning.recall is None:
             return [*lines, "its recall was not measured"]
-        used = f"{self.tuning.n_queries:,} {self.tuning.queries}"
-        lines.append(
-            f"finds {self.tuning.recall:.1%} of the 10 nearest (wanted: {self.wish.recall:.0%}; measured with {used})"
-        )
+        wanted, used = f"{self.options.recall:.0%}", f"{self.tuning.n_queries:,} {self.tuning.queries}"
+        lines.append(f"finds {self.tuning.recall:.1%} of the 10 nearest (wanted: {wanted}; measured with {used})")
         lines.append("breadth  refine  recall@10  ms a query")
         for one in sorted(self.tuning.curve, key=lambda one: one["ms"]):
             chosen = (one["breadth"], one["refine"]) == (self.tuning.breadth, self.tuning.refine)
@@ -115,7 +115,7 @@ def write_index_file(path: Path, put: Callable[[Callable[[bytes], int]], None], 
             return file.write(data)
 
         put(take)
-        values = {**asdict(facts), "crc32": crc}
+        values = {_KEYS.get(name, name): value for name, value in asdict(facts).items()} | {"crc32": crc}
         file.write(b"\n" + json.dumps({**values, _CHECK: crc32_of_json(values)}).encode())
 
     replace_file(path, write)
@@ -168,9 +168,9 @@ def _facts_of(values: dict[str, Any]) -> IndexFacts:
     check = values.pop(_CHECK, None)
     if check is not None and check != crc32_of_json(values):  # absent from what was written before there was one
         raise ValueError("another line than was written")
-    known = {one.name for one in fields(IndexFacts)}
-    values = {name: value for name, value in values.items() if name in known}
-    values["wish"] = IndexOptions(**values.get("wish", {}))
+    keys = {one.name: _KEYS.get(one.name, one.name) for one in fields(IndexFacts)}
+    values = {name: values[key] for name, key in keys.items() if key in values}
+    values["options"] = IndexOptions(**values.get("options", {}))
     tuning = values.get("tuning")
     values["tuning"] = None if tuning is None else Tuning(**{**tuning, "curve": tuple(tuning["curve"])})
     return IndexFacts(**values)

@@ -168,7 +168,7 @@ def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = Non
         raise damaged(path, "it is not the index that its last line says it is")
     if facts.kind != "Flat" and rows is None:
         raise ValueError(f"an index of kind {facts.kind} needs the rows that it is of")
-    return _on_device(index, facts.plan, device, rows, facts.wish, facts.tuning), facts
+    return _on_device(index, facts.plan, device, rows, facts.options, facts.tuning), facts
 
 
 class FaissIndex:
@@ -215,7 +215,7 @@ class FaissIndex:
             storage=plan.storage,
             lists=plan.lists,
             built_for=plan.built_for,
-            wish=self.options,
+            options=self.options,
             tuning=self.tuning,
         )
         index = self.candidates.index

@@ -21,7 +21,7 @@ from indexer.items import Embeddings
 #: Recall is measured among that many nearest.
 K = 10
 #: Vectors of the collection that are used as queries where none are given.
-_ASKED = 300
+_OWN_QUERIES = 300
 #: Candidates of the codes for each one that is looked at again.
 _REFINES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 #: Of the settings that are fastest with all queries at once so many are timed with so many queries one by one.
@@ -51,7 +51,7 @@ class TuningQueries:
 def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> TuningQueries:
     """Some of the vectors themselves, each a query for its neighbours, where no other queries are given."""
     rows = np.arange(source.count) if allowed is None else allowed
-    own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_ASKED, len(rows)), replace=False))]
+    own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_OWN_QUERIES, len(rows)), replace=False))]
     return TuningQueries(source.get(own), "vectors", allowed, own)
 
 

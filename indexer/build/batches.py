@@ -55,7 +55,7 @@ class Encoded:
     prepared: Prepared
     vectors: Embeddings
     tokens: TokenRows | None = None
-    """Packed media tokens ``(segments, row_bytes)``, where they were asked for and the modality has them."""
+    """Packed media tokens ``(segments, row_bytes)``, where the collection keeps them and the modality has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,10 @@ class Batches:
             except TrimodalError:
                 raise
             except Exception as alone:
-                rows.append(f"the model cannot encode it ({_said(alone)}); leave it out")
+                rows.append(f"the model cannot encode it ({_first_words(alone)}); leave it out")
         if len(rows) > 1 and not line.worked:
             raise ModelError(
-                f"model {self._encoder.spec}: encodes no {modality} at all ({_said(error)}); use another --model"
+                f"model {self._encoder.spec}: encodes no {modality} at all ({_first_words(error)}); use another --model"
             ) from error
         return rows
 
@@ -272,5 +272,5 @@ def prepare(decoded: DecodedItem, content_hash: str, encoder: DualEncoder) -> Pr
     return Prepared(decoded.item, content_hash, decoded.facts, segments, tuple(inputs), decoded.is_last)
 
 
-def _said(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from indexer.build.run import COMMIT_EVERY_S, CaptionReport
+from indexer.build.committer import COMMIT_EVERY_S
+from indexer.build.report import CaptionReport
 from indexer.build.tuning_queries import caption_queries_of
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry, of_unit_length
@@ -30,7 +31,7 @@ from indexer.unwanted_words import is_unwanted
 #: Packed media tokens ``(n, row_bytes)`` and vectors ``(n, dim)`` of the same pictures -> ``n`` captions.
 CaptionFunction = Callable[[TokenRows, Embeddings], Sequence[str]]
 
-#: Pictures that are told together, and the most that wait for a commit.
+#: Pictures that are captioned together, and the most that wait for a commit.
 _AT_ONCE, _COMMIT_EVERY = 8, 256
 
 
@@ -55,8 +56,8 @@ def fill_captions(
     """Caption every picture of ``collection`` (open for writing) that has no caption.
 
     The collection keeps media tokens that ``captioner`` reads (:func:`require_captionable`). On ``KeyboardInterrupt``
-    what is told is committed and the report says ``interrupted``. Raises ``ModelError`` for captions that are not as
-    many as the pictures and for vectors that are none.
+    the captions so far are committed and the report says ``interrupted``. Raises ``ModelError`` for captions that are
+    not as many as the pictures and for vectors that are none.
     """
     return _Filling(collection, encoder, captioner, on_progress).run()
 
@@ -69,7 +70,7 @@ class _Filling:
         self.encoder = encoder
         self.captioner = captioner
         self.on_progress = on_progress
-        self.told: dict[str, str] = {}
+        self.captions: dict[str, str] = {}
         """Captions of this run by content."""
         self.pending: list[tuple[Uncaptioned, str]] = []
         self.captioned = self.without_words = 0
@@ -83,7 +84,7 @@ class _Filling:
             self._show(0, len(waiting))
             for start in range(0, len(waiting), _AT_ONCE):
                 part = waiting[start : start + _AT_ONCE]
-                self._tell(part)
+                self._caption(part)
                 if len(self.pending) >= _COMMIT_EVERY or time.monotonic() - self.committed_at > COMMIT_EVERY_S:
                     self._commit()
                 self._show(start + len(part), len(waiting))
@@ -95,25 +96,25 @@ class _Filling:
             self._commit()
         return CaptionReport(self.captioned, self.without_words, time.monotonic() - started, interrupted)
 
-    def _tell(self, part: Sequence[Uncaptioned]) -> None:
+    def _caption(self, part: Sequence[Uncaptioned]) -> None:
         tokens = self.collection.tokens
         assert tokens is not None  # require_captionable
         new: dict[str, int] = {}
         for one in part:
-            if one.content_hash not in self.told and not self._known(one.content_hash):
+            if one.content_hash not in self.captions and not self._known(one.content_hash):
                 new.setdefault(one.content_hash, one.vector_id)
         if new:
             ids = np.fromiter(new.values(), dtype=np.int64)
             captions = self.captioner(tokens.get(ids), self.collection.vectors.get(ids))
             if len(captions) != len(new):
                 raise ModelError(
-                    f"model {self.encoder.spec}: told {len(captions)} captions for {len(new)} pictures; "
+                    f"model {self.encoder.spec}: wrote {len(captions)} captions for {len(new)} pictures; "
                     "use another --model"
                 )
             for content_hash, caption in zip(new, captions, strict=True):
-                self.told[content_hash] = "" if is_unwanted(caption) else " ".join(caption.split())
+                self.captions[content_hash] = "" if is_unwanted(caption) else " ".join(caption.split())
         for one in part:
-            if words := self.told[one.content_hash]:
+            if words := self.captions[one.content_hash]:
                 self.pending.append((one, words))
             else:
                 self.without_words += 1
@@ -123,7 +124,7 @@ class _Filling:
         for row in self.collection.catalog.find_hash(content_hash, Modality.IMAGE):
             own = row.caption if row.metadata.get(GENERATED_BY) == self.encoder.spec else None
             if own and not is_unwanted(own):
-                self.told[content_hash] = own
+                self.captions[content_hash] = own
                 return True
         return False
 

@@ -1,4 +1,4 @@
-"""Read-ahead: items to parts in worker threads, parts in the order of the items, memory bounded.
+"""Prefetch: items to parts in worker threads, parts in the order of the items, memory bounded.
 
 An item gives its parts one by one, so that a long sound flows through without ever being whole in memory. Memory
 is counted by what the parts really take, and by what the work says that it takes besides (``reserve``). Knows
@@ -37,11 +37,11 @@ class _Line(Generic[In, Out]):
     is_done: bool = False
 
 
-class ReadAhead(Generic[In, Out]):
-    """Runs ``work`` in ``workers`` threads, at most ``items_ahead`` items before their use.
+class Prefetcher(Generic[In, Out]):
+    """Runs ``work`` in ``workers`` threads, at most ``limit_items`` items before their use.
 
     ``work(item, reserve)`` gives the parts of an item; ``size_bytes`` is what a part takes. All parts that wait and
-    all that is reserved take at most ``bytes_ahead``; only the item whose turn it is gets what it wants while none
+    all that is reserved take at most ``limit_bytes``; only the item whose turn it is gets what it wants while none
     of its parts wait, so that nothing stands still. The threads are daemons: a long decode does not keep the
     program alive after Ctrl-C.
     """
@@ -51,14 +51,14 @@ class ReadAhead(Generic[In, Out]):
         work: Callable[[In, Reserve], Iterable[Out]],
         *,
         workers: int,
-        items_ahead: int,
-        bytes_ahead: int,
+        limit_items: int,
+        limit_bytes: int,
         size_bytes: Callable[[Out], int],
     ) -> None:
         self._work = work
         self._workers = max(1, workers)
-        self._items_ahead = max(1, items_ahead)
-        self._bytes_ahead = bytes_ahead
+        self._limit_items = max(1, limit_items)
+        self._limit_bytes = limit_bytes
         self._size_bytes = size_bytes
         self._tasks: queue.SimpleQueue[_Line[In, Out] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -77,7 +77,7 @@ class ReadAhead(Generic[In, Out]):
         try:
             while True:
                 while not exhausted and (
-                    not waiting or (len(waiting) < self._items_ahead and self.used_bytes < self._bytes_ahead)
+                    not waiting or (len(waiting) < self._limit_items and self.used_bytes < self._limit_bytes)
                 ):
                     try:
                         line: _Line[In, Out] = _Line(next(source))
@@ -137,7 +137,7 @@ class ReadAhead(Generic[In, Out]):
         """Wait until ``line`` may take so much more, and count it. Under the lock."""
         while (
             more_bytes > 0
-            and self.used_bytes + more_bytes > self._bytes_ahead
+            and self.used_bytes + more_bytes > self._limit_bytes
             and not (line is self._first and not line.parts)
         ):
             if self.stopped.is_set():

@@ -1,4 +1,4 @@
-"""What people would ask of a collection, to measure its index with: captions and names of some of its own files.
+"""Queries as people write them, to measure an index with: captions and names of some of the collection's own files.
 
 A picture is looked for with words, and words lie elsewhere in the space than pictures do: an index that was tuned with
 pictures alone would find less than it says.
@@ -20,8 +20,8 @@ from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 from indexer.items import Modality
 
-#: Words that are asked, and items that they are sought among.
-_ASKED, _LOOKED_AT = 300, 1_500
+#: Queries, and items whose words they are taken from.
+_QUERIES, _LOOKED_AT = 300, 1_500
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -32,8 +32,8 @@ def caption_queries(collection: Collection, encoder: DualEncoder) -> TuningQueri
     allowed = searched_most(collection.catalog)
     draw = np.random.default_rng(1).choice(len(allowed), min(_LOOKED_AT, len(allowed)), replace=False)
     rows = collection.catalog.lookup(allowed[draw].tolist()).values()
-    words = list(dict.fromkeys(filter(None, map(_words, rows))))[:_ASKED]
-    if len(words) < _ASKED // 3:
+    words = list(dict.fromkeys(filter(None, map(_words, rows))))[:_QUERIES]
+    if len(words) < _QUERIES // 3:
         return None
     try:
         return TuningQueries(encoder.encode_queries(words), "captions", allowed)
@@ -47,7 +47,7 @@ def caption_queries_of(collection: Collection, encoder: DualEncoder) -> TuningQu
 
 
 def _words(row: Row) -> str:
-    """What may be asked to find it: of a text nothing, since its own words are in the index."""
+    """A query that should find it; of a text none, since its own words are in the index."""
     if row.modality is Modality.TEXT:
         return ""
     return row.caption or " ".join(_WORD.findall(Path(row.path).stem if row.path is not None else ""))

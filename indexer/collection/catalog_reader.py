@@ -248,8 +248,8 @@ class CatalogReader(Database):
         """Read a ``--where`` text for this catalog. Raises ``FilterError`` naming what may be written.
 
         Names are columns of items and segments, else keys of the metadata (``metadata.key`` is always a key);
-        case does not matter where it is not needed to tell names apart. Nothing of the text reaches SQLite as
-        SQL. A comparison with something absent is not true, and neither is its ``not``, as in SQL.
+        case matters only where two names differ in nothing else. Nothing of the text reaches SQLite as SQL. A
+        comparison with something absent is not true, and neither is its ``not``, as in SQL.
         """
         return compile_filter(text, self.metadata_keys)
 

@@ -108,13 +108,13 @@ class IndexFileManager:
         facts = self._usable(self._rows.vectors.generation)
         last = facts or self.facts()
         given = options or IndexOptions()
-        options = given if last is None else given.over(last.wish)
+        options = given if last is None else given.over(last.options)
         count, dim = self._rows.count, self._rows.vectors.dim
         plan = self._planned(count, dim, options, given)
         index: VectorIndex | None = None
         if facts is not None and not anew and not outgrown(facts.plan, count, dim, options):
-            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.wish, options, tuning_queries)
-            if facts.ntotal == count and measured and facts.wish == options:
+            measured = facts.kind == "Flat" or not self._stale(facts.tuning, facts.options, options, tuning_queries)
+            if facts.ntotal == count and measured and facts.options == options:
                 self._note()
                 return
             with contextlib.suppress(IndexDamaged):
@@ -152,7 +152,7 @@ class IndexFileManager:
         old = last.tuning if last is not None and last.kind == index.kind else None
         if queries is None and last is not None and old is not None and old.queries == "captions":
             about_as_many = abs(last.lists - index.plan.lists) <= _AS_MANY * last.lists
-            if about_as_many and last.wish.recall == options.recall:
+            if about_as_many and last.options.recall == options.recall:
                 index.tuning = replace(old, count=index.ntotal)
                 return
         most = searched_most(self._catalog)

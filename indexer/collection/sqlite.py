@@ -1,4 +1,4 @@
-"""A SQLite database: connections, transactions, the write-ahead log, its errors as ours. Knows nothing of its tables.
+"""A SQLite database: connections, transactions, the log (WAL), its errors as ours. Knows nothing of its tables.
 
 A reader holds one read transaction from opening until :meth:`Database.refresh`, so all that it sees belongs to one
 commit, whatever a writer does meanwhile.
@@ -97,7 +97,7 @@ class Database:
         return self._connection.connection.driver_connection
 
     def _use_log(self) -> None:
-        """Write with a write-ahead log; a database that was moved from a disk that can't have one lacks it."""
+        """Write with a log (WAL); a database that was moved from a disk that can't have one lacks it."""
         self._connection.rollback()
         if self._raw().execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             return
@@ -135,7 +135,7 @@ def is_unmade(path: Path) -> bool:
 
 
 def connect_reader(path: Path) -> sa.Connection:
-    """Read-only; on a folder that cannot be written to, also without the files of the write-ahead log."""
+    """Read-only; on a folder that cannot be written to, also without the log's files."""
     connection = connect(path, "ro")
     try:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")

@@ -177,7 +177,7 @@ class _Rows:
     def _is_inside(self, path: Path) -> bool:
         if path.is_symlink():
             return path.resolve().is_relative_to(self.real_folder)
-        if path.parent not in self.parents:  # asked once a folder: a manifest may have a million rows
+        if path.parent not in self.parents:  # resolved once a folder: a manifest may have a million rows
             self.parents[path.parent] = path.parent.resolve().is_relative_to(self.real_folder)
         return self.parents[path.parent]
 

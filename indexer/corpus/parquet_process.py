@@ -51,13 +51,13 @@ def read_batches(file: BinaryIO, shown: str, check: Callable[[Any, str], None]) 
         code = worker.wait()
         if code or failure is not None:
             complaint.seek(0)
-            said = complaint.read(10_000).decode("utf-8", "replace")
-            raise ManifestError(f"{shown}: {_reason(code, one_line(said or failure))}") from failure
+            output = complaint.read(10_000).decode("utf-8", "replace")
+            raise ManifestError(f"{shown}: {_reason(code, one_line(output or failure))}") from failure
 
 
-def _reason(code: int, said: str) -> str:
+def _reason(code: int, error: str) -> str:
     if code in (0, 1):
-        return f"is not a parquet file that can be read ({said})"
+        return f"is not a parquet file that can be read ({error})"
     memory = f"{TABLE_BYTES / 1e9:g} GB of memory"
     limit = memory if code == _OUT_OF_MEMORY else f"{memory} or {TABLE_S} s"
     return f"takes over {limit} to read; split it into several or write it as .jsonl"

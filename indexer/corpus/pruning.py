@@ -49,7 +49,7 @@ def kept_line(kept: Sequence[Kept]) -> str:
 
 
 class Roots:
-    """The folders, files and manifests that were asked for: nothing outside them is ever touched."""
+    """The folders, files and manifests that the user named: nothing outside them is ever touched."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = frozenset(roots)
@@ -60,7 +60,7 @@ class Roots:
         return self.has(place.path) or (place.manifest is not None and self.has(place.manifest))
 
     def hold_manifest(self, place: Place) -> bool:
-        """Whether the item is from a manifest that was asked for itself."""
+        """Whether the item is from a manifest that the user named."""
         return place.manifest in self._manifests
 
     def of(self, path: Path) -> Path:
@@ -88,10 +88,10 @@ def is_gone(place: Place, roots: Roots | None = None) -> bool:
     return found
 
 
-def vanished(places: Iterable[Place], corpus: Corpus, *, missing_roots: bool = False) -> Gone:
+def find_gone(places: Iterable[Place], corpus: Corpus, *, missing_roots: bool = False) -> Gone:
     """Of the ``places`` under the corpus's roots those that are gone, or that their manifest lists no more.
 
-    Something that the corpus leaves out for another reason (another modality was asked for, its row cannot be
+    Something that the corpus leaves out for another reason (its modality is not wanted, its row cannot be
     read now) is not gone while its file is there; one that the user's own words exclude is. With ``missing_roots``
     what was in a folder that is missing, empty or no folder any more is gone, too.
     """

@@ -79,11 +79,21 @@ def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
     delimiter = max(",;\t", key=heading.count) if heading.strip() else ","
     # Python's ceiling of 128 kB a field is for the whole process; texts in a manifest are longer.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    names = _column_names(heading, delimiter, shown)
+    yield from _csv_rows(lines, names, delimiter)
+
+
+def _column_names(heading: str, delimiter: str, shown: str) -> list[str]:
     names = [name.strip() for name in next(csv.reader([heading], delimiter=delimiter), [])]
     if not set(names) & set(CONTENT):
         raise ManifestError(f"{shown}: no column is called image, audio or text; the first line names the columns")
     if len(names) > MAX_COLUMNS:
         raise ManifestError(f"{shown}: has {len(names):,} columns, over the limit of {MAX_COLUMNS:,}; leave some out")
+    return names
+
+
+def _csv_rows(lines: _CsvLines, names: list[str], delimiter: str) -> Iterator[Numbered]:
+    """The rows below the heading; blank ones are left out. A row with a wrong quote costs that row alone."""
     reader, before = csv.reader(lines, delimiter=delimiter), 1
     while True:
         lines.begin_row()
@@ -95,26 +105,36 @@ def _csv(file: BinaryIO, shown: str) -> Iterator[Numbered]:
         except csv.Error as error:
             yield line, BadRow(f"is not CSV ({one_line(error)}); check the quotes")
             continue
-        wrong = None
-        if len(cells) != len(names):
-            wrong = f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"
-        elif lines.ended or len(lines.row) > 1:
-            wrong = _quotes_wrong(lines.row, delimiter)
-        if wrong is not None and any(cell.strip() for cell in cells):
-            yield line, BadRow(wrong)
-            swallowed = len(lines.row) - 1
-            if 0 < swallowed <= _MOST_SWALLOWED:  # the lines behind the quote may be rows of their own
-                before += reader.line_num - swallowed
-                lines.give_back(lines.row[1:])
-                reader = csv.reader(lines, delimiter=delimiter)
-            elif swallowed:
-                yield line, BadRow(f"and {swallowed:,} lines after it are not read: they stand in its quotes")
-        elif not any(cell.strip() for cell in cells):
+        if not any(cell.strip() for cell in cells):
             continue
-        elif not _is_unicode("".join(cells)):
-            yield line, BadRow("is not UTF-8; save the manifest as UTF-8")
-        else:
-            yield line, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True) if name}
+        wrong = _shape_wrong(cells, names, lines, delimiter)
+        if wrong is None:
+            yield line, _values(names, cells)
+            continue
+        yield line, BadRow(wrong)
+        swallowed = len(lines.row) - 1
+        if 0 < swallowed <= _MOST_SWALLOWED:  # the lines behind the quote may be rows of their own
+            before += reader.line_num - swallowed
+            lines.give_back(lines.row[1:])
+            reader = csv.reader(lines, delimiter=delimiter)
+        elif swallowed:
+            yield line, BadRow(f"and {swallowed:,} lines after it are not read: they stand in its quotes")
+
+
+def _values(names: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
+    """A row's values by column; columns without a name are left out."""
+    if not _is_unicode("".join(cells)):
+        return BadRow("is not UTF-8; save the manifest as UTF-8")
+    return {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True) if name}
+
+
+def _shape_wrong(cells: list[str], names: list[str], lines: _CsvLines, delimiter: str) -> str | None:
+    """Why the fields of a row cannot be those that the writer meant; ``None`` where they can."""
+    if len(cells) != len(names):
+        return f"has {len(cells)} fields where the first line names {len(names)}; check the quotes"
+    if lines.ended or len(lines.row) > 1:
+        return _quotes_wrong(lines.row, delimiter)
+    return None
 
 
 def _quotes_wrong(row: list[str], delimiter: str) -> str | None:
@@ -189,7 +209,7 @@ def _any_lines(file: BinaryIO, shown: str) -> Iterator[bytes | None]:
             _refuse_utf16(chunk, shown)
             chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
         parts = (rest + chunk).splitlines(keepends=True)
-        # the last may go on in the next chunk, and a carriage return at the end may have its line feed there
+        # the last may continue in the next chunk, and a carriage return at the end may have its line feed there
         rest = b"" if parts[-1].endswith(b"\n") else parts.pop()
         for part in parts:
             if not too_long:

@@ -3,7 +3,7 @@
 Each real folder is walked once and each real file listed once, however many links lead to it: real names are taken
 first, so what an item is called does not change when a link is added. What nobody means and what the user leaves out is
 passed over and counted (see :mod:`indexer.corpus.excludes`). In a folder only files with a known suffix become items,
-the others are counted; a path that was asked for and cannot be used is always reported.
+the others are counted; a path that the user named and that cannot be used is always reported.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["Corpus", "Manifest", "ManifestRow", "find_items", "modality_of", "re
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What was found, items in a fixed order: as asked for, and within a folder by name."""
+    """What was found, items in a fixed order: as the paths were given, and within a folder by name."""
 
     items: list[Item]
     skipped: list[Skipped]
     roots: tuple[Path, ...]
-    """The folders, manifests and files asked for, absolute: what ``--prune`` may look under. One that
+    """The folders, manifests and files that the user named, absolute: what ``--prune`` may look under. One that
     is not there or cannot be read is left out, so that an unplugged disk is never taken for an empty one."""
     absent: tuple[Path, ...] = ()
     """Those, absolute."""
@@ -131,7 +131,7 @@ class _Search:
     n_excluded: int = 0
     unread: dict[str, int] = field(default_factory=dict)
     walked: dict[int, Path] = field(default_factory=dict)
-    """Folders that were asked for, as the user wrote them."""
+    """Folders that the user named, as they were written."""
     not_empty: set[int] = field(default_factory=set)
 
     def take(self, position: int, path: Path) -> None:
@@ -162,7 +162,7 @@ class _Search:
             self.roots[position] = absolute(path)
 
     def _not_media(self, path: Path) -> str | None:
-        """Why a file that was asked for is not indexed, by its name; ``None`` where it is."""
+        """Why a file that the user named is not indexed, by its name; ``None`` where it is."""
         modality = modality_of(path)
         if modality is None:
             kind = unread_kind(path.suffix)
@@ -173,7 +173,7 @@ class _Search:
                 f" {known_suffixes()} and, for manifests, {' '.join(sorted(MANIFEST_SUFFIXES))}"
             )
         if modality not in self.modalities:
-            return f"is {NOUN[modality]}, and only {_named(self.modalities)} is asked for"
+            return f"is {NOUN[modality]}, and only {_named(self.modalities)} is wanted"
         return None
 
     def take_links(self) -> None:
@@ -218,19 +218,13 @@ class _Search:
         while to_do:
             folder, scope = to_do.pop()
             try:
-                status = folder.stat()
-                if (status.st_dev, status.st_ino) in self.folders:
-                    self.not_empty.add(position)  # what is in it was found under another name
-                    continue
-                with os.scandir(folder) as listing:
-                    entries = sorted(listing, key=lambda entry: entry.name)
+                entries = self._listed(position, folder)
             except OSError as error:
                 self._skip(folder, f"folder {trouble(error, folder)}")
                 self.not_empty.add(position)
                 if folder is top:
                     return False
                 continue
-            self.folders.add((status.st_dev, status.st_ino))
             names = {entry.name for entry in entries}
             if CACHE_TAG in names and self.default_excludes and folder is not top and is_cache(folder):
                 self.n_excluded += 1
@@ -238,29 +232,50 @@ class _Search:
             if IGNORE_FILE in names:
                 scope, skipped = scope.with_file(folder / IGNORE_FILE)
                 self.skipped.extend(skipped)
-            below: list[tuple[Path, Scope]] = []
-            has_patterns = bool(scope)
-            for entry in entries:
-                default = self.default_excludes and by_default(entry.name)
-                if (default or has_patterns) and self._is_left_out(folder, entry, scope, default=default):
-                    continue
-                path = folder / entry.name
-                if entry.is_symlink():
-                    self.links.append((position, path, scope))
-                elif entry.is_dir(follow_symlinks=False):
-                    below.append((path, scope.below(entry.name)))
-                else:
-                    modality = modality_of(path)
-                    if modality is None:
-                        if entry.is_file(follow_symlinks=False):
-                            self._count_unread(path, stat.S_IFREG)
-                    elif modality in self.modalities:
-                        try:
-                            self._found(position, path, path.lstat())
-                        except OSError as error:
-                            self._skip(path, trouble(error, path))
-            to_do.extend(reversed(below))
+            to_do.extend(reversed(self._take_entries(position, folder, entries, scope)))
         return True
+
+    def _listed(self, position: int, folder: Path) -> list[os.DirEntry[str]]:
+        """What is in a folder, by name; nothing where it was listed before, under another name."""
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in self.folders:
+            self.not_empty.add(position)
+            return []
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        self.folders.add((status.st_dev, status.st_ino))
+        return entries
+
+    def _take_entries(
+        self, position: int, folder: Path, entries: Sequence[os.DirEntry[str]], scope: Scope
+    ) -> list[tuple[Path, Scope]]:
+        """Take the files of a folder and keep its links for later. Returns the folders in it, to be walked next."""
+        below: list[tuple[Path, Scope]] = []
+        has_patterns = bool(scope)
+        for entry in entries:
+            default = self.default_excludes and by_default(entry.name)
+            if (default or has_patterns) and self._is_left_out(folder, entry, scope, default=default):
+                continue
+            path = folder / entry.name
+            if entry.is_symlink():
+                self.links.append((position, path, scope))
+            elif entry.is_dir(follow_symlinks=False):
+                below.append((path, scope.below(entry.name)))
+            else:
+                self._take_file(position, path, entry)
+        return below
+
+    def _take_file(self, position: int, path: Path, entry: os.DirEntry[str]) -> None:
+        """Something in a folder that is neither a folder nor a link."""
+        modality = modality_of(path)
+        if modality is None:
+            if entry.is_file(follow_symlinks=False):
+                self._count_unread(path, stat.S_IFREG)
+        elif modality in self.modalities:
+            try:
+                self._found(position, path, path.lstat())
+            except OSError as error:
+                self._skip(path, trouble(error, path))
 
     def _is_left_out(self, folder: Path, entry: os.DirEntry[str], scope: Scope, *, default: bool) -> bool:
         """Whether something in a folder is passed over, and counted where it may have been meant."""

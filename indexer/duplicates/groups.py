@@ -1,7 +1,7 @@
-"""Items that are there twice: of the same bytes, or so near to each other in the space that they show the same thing.
+"""Duplicates: items of the same bytes, or so near to each other in the space that they show the same thing.
 
-Only told, never removed. A group gathers about its oldest item: each of the others is the same file, or at least
-``threshold`` near to it; so a long chain of small changes is no group. Knows nothing of the terminal.
+They are only reported, never removed. A group gathers about its oldest item: each of the others is the same file, or
+at least ``threshold`` near to it; so a long chain of small changes is no group. Knows nothing of the terminal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from indexer.progress import Progress, silent
 #: Cosine from which two things are called near duplicates: of the starter's pictures nine in ten changed copies are as
 #: near, and one in 150 others (docs/bench/duplicates.md).
 DEFAULT_THRESHOLD = 0.96
-#: Items looked up in one go; neighbours asked for at first, and at most.
+#: Items looked up in one go; neighbours searched for at first, and at most.
 _AT_ONCE, _NEIGHBOURS, _MOST = 256, 16, 1_024
 
 #: Equal unit vectors have cosines a little below 1.
@@ -47,9 +47,13 @@ class Duplicate:
     def to_json(self) -> dict[str, Any]:
         """One of a group of ``duplicates --json``."""
         return {
-            "path": str(self.item.path), "key": self.item.key, "modality": str(self.item.modality),
-            "size_bytes": self.item.size_bytes, "same_bytes": self.same_bytes, "cosine": round(self.cosine, 6),
-        }  # fmt: skip
+            "path": str(self.item.path),
+            "key": self.item.key,
+            "modality": str(self.item.modality),
+            "size_bytes": self.item.size_bytes,
+            "same_bytes": self.same_bytes,
+            "cosine": round(self.cosine, 6),
+        }
 
     def line(self) -> str:
         """The same for people."""
@@ -123,7 +127,7 @@ def _groups(
                 taken.add(other)
                 members += [(other, cosine, False), *((place, cosine, False) for place in copies.get(other, []))]
         if members:
-            yield _told(collection, parts, [(leader, 1.0, True), *members])
+            yield _as_group(collection, parts, [(leader, 1.0, True), *members])
 
 
 def _near(
@@ -141,10 +145,10 @@ def _near(
         vectors = collection.vectors.get(parts.firsts[some])
         scores, ids = index.search(vectors, fetch, allowed)
         for leader, vector, cosines, others in zip(some.tolist(), vectors, scores, ids, strict=True):
-            asked = fetch
-            while asked < min(_MOST, len(allowed)) and cosines[-1] >= threshold:  # a crowd: this one needs more
-                asked = min(_MOST, len(allowed), 4 * asked)
-                cosines, others = (found[0] for found in index.search(vector[None], asked, allowed))
+            k = fetch
+            while k < min(_MOST, len(allowed)) and cosines[-1] >= threshold:  # a crowd: this one needs more
+                k = min(_MOST, len(allowed), 4 * k)
+                cosines, others = (found[0] for found in index.search(vector[None], k, allowed))
             for cosine, other in zip(cosines.tolist(), others.tolist(), strict=True):
                 place = place_of.get(other, -1)
                 if cosine < threshold or place <= leader:
@@ -176,6 +180,6 @@ def _texts(collection: Collection, row: ItemRow) -> list[str]:
     return [one.segment.text or row.text or "" for one in collection.catalog.segments_of(row.item_id)]
 
 
-def _told(collection: Collection, parts: _Parts, members: list[tuple[int, float, bool]]) -> tuple[Duplicate, ...]:
+def _as_group(collection: Collection, parts: _Parts, members: list[tuple[int, float, bool]]) -> tuple[Duplicate, ...]:
     rows = collection.catalog.lookup([int(parts.firsts[place]) for place, _, _ in members])
     return tuple(Duplicate(rows[int(parts.firsts[place])], cosine, same) for place, cosine, same in members)

@@ -33,12 +33,12 @@ def choose_device(device: str = "auto") -> torch.device:
 
 def choose_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where ``device`` multiplies it in hardware, else float32."""
-    asked = os.environ.get("TRIMODAL_DTYPE", "auto")
+    requested = os.environ.get("TRIMODAL_DTYPE", "auto")
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if asked in named:
-        return named[asked]
-    if asked != "auto":
-        raise UsageError(f"TRIMODAL_DTYPE={asked}: use auto, {', '.join(named)}")
+    if requested in named:
+        return named[requested]
+    if requested != "auto":
+        raise UsageError(f"TRIMODAL_DTYPE={requested}: use auto, {', '.join(named)}")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)

@@ -23,9 +23,15 @@ from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Embeddings, Modality, Samples
 
 COLOURS = {
-    "red": (1.0, 0.0, 0.0), "green": (0.0, 0.6, 0.0), "blue": (0.0, 0.0, 1.0), "yellow": (1.0, 1.0, 0.0),
-    "white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "orange": (1.0, 0.6, 0.0), "purple": (0.6, 0.0, 0.6),
-}  # fmt: skip
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 0.6, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "yellow": (1.0, 1.0, 0.0),
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "orange": (1.0, 0.6, 0.0),
+    "purple": (0.6, 0.0, 0.6),
+}
 _TONES = {"low": "red", "middle": "green", "high": "blue"}
 #: How its media tokens look.
 FAKE_TOKENS = TokenSpec(4, 16, "fake-tokens-1")

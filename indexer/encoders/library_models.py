@@ -1,6 +1,6 @@
-"""What ``models show`` and ``models pull`` tell of models that other libraries publish: open_clip's and CLAP's.
+"""What ``models show`` and ``models pull`` print of models that other libraries publish: open_clip's and CLAP's.
 
-``show`` fetches nothing: what is not on this machine is said to be missing, with the command that gets it.
+``show`` fetches nothing: it names what is missing on this machine, with the command that gets it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,17 @@ def _describe_openclip(spec: str) -> ModelInfo:
         if config is None:
             raise
         return ModelInfo(
-            spec, ["image", "text"], int(config["embed_dim"]), f"needs `trimodal models pull {spec}`", _LICENCE,
-            _towers(config), {}, 0.0, "", "",
-        )  # fmt: skip
+            spec=spec,
+            modalities=["image", "text"],
+            dim=int(config["embed_dim"]),
+            state=f"needs `trimodal models pull {spec}`",
+            licence=_LICENCE,
+            towers=_towers(config),
+            sources={},
+            size_mb=0.0,
+            fingerprint="",
+            directory="",
+        )
     source = encoder.source
     settings = ", ".join(f"{name} {value}" for name, value in source.preprocess.items() if name != "mode")
     sources = {
@@ -49,9 +57,17 @@ def _describe_openclip(spec: str) -> ModelInfo:
         "tokenizer": str(source.tokenizer or "open_clip's BPE"),
     }
     return ModelInfo(
-        source.spec, sorted(encoder.modalities), encoder.dim, "ready", _LICENCE, _towers(source.config), sources,
-        _megabytes(source.checkpoint), encoder.fingerprint, str(source.checkpoint.parent),
-    )  # fmt: skip
+        spec=source.spec,
+        modalities=sorted(encoder.modalities),
+        dim=encoder.dim,
+        state="ready",
+        licence=_LICENCE,
+        towers=_towers(source.config),
+        sources=sources,
+        size_mb=_megabytes(source.checkpoint),
+        fingerprint=encoder.fingerprint,
+        directory=str(source.checkpoint.parent),
+    )
 
 
 def _describe_clap(spec: str) -> ModelInfo:
@@ -61,10 +77,18 @@ def _describe_clap(spec: str) -> ModelInfo:
     towers = {"audio": f"CLAP audio encoder, windows of {encoder.window_s:g} s", "text": "CLAP text encoder"}
     card = encoder.directory / "README.md"
     return ModelInfo(
-        encoder.spec, sorted(encoder.modalities), encoder.dim, "ready", _LICENCE, towers,
-        {"checkpoint": str(encoder.weights)}, _megabytes(encoder.weights), encoder.fingerprint, str(encoder.directory),
-        card if card.is_file() else None,
-    )  # fmt: skip
+        spec=encoder.spec,
+        modalities=sorted(encoder.modalities),
+        dim=encoder.dim,
+        state="ready",
+        licence=_LICENCE,
+        towers=towers,
+        sources={"checkpoint": str(encoder.weights)},
+        size_mb=_megabytes(encoder.weights),
+        fingerprint=encoder.fingerprint,
+        directory=str(encoder.directory),
+        card=card if card.is_file() else None,
+    )
 
 
 def _towers(config: dict[str, Any]) -> dict[str, str]:

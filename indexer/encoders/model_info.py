@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What ``models list`` and ``models show`` tell of a model."""
+    """What ``models list`` and ``models show`` print of a model."""
 
     spec: str
     modalities: list[str]

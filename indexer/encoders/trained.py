@@ -141,9 +141,11 @@ class TrainedDualEncoder:
         return self._with_tokens(Modality.AUDIO, prepared, lambda: self.audio_tower.with_grids(prepared))
 
     def _with_tokens(
-        self, modality: Modality, prepared: Sequence[NDArray[Any]],
+        self,
+        modality: Modality,
+        prepared: Sequence[NDArray[Any]],
         read: Callable[[], tuple[torch.Tensor, list[torch.Tensor]]],
-    ) -> tuple[Embeddings, TokenRows]:  # fmt: skip
+    ) -> tuple[Embeddings, TokenRows]:
         import torch
 
         assert self.reranker_config is not None

@@ -75,8 +75,7 @@ def _place() -> Path:
     """Beside the cache that ``TRIMODAL_CACHE`` names, else among the user's data, which nobody clears for space."""
     import platformdirs
 
-    asked = os.environ.get("TRIMODAL_CACHE")
-    return (cache_dir() if asked else platformdirs.user_data_path("trimodal")) / _FILE
+    return (cache_dir() if os.environ.get("TRIMODAL_CACHE") else platformdirs.user_data_path("trimodal")) / _FILE
 
 
 def _is_ours(spec: str) -> bool:

@@ -40,7 +40,7 @@ _SOUND_BYTES = round(KEPT_S * SAMPLE_RATE_HZ * 4) + 16_000_000
 _WINDOWS_AT_ONCE = 8
 #: Windows that are kept take half as much again: the memory between them is not given back.
 _KEPT = 1.5
-#: A byte of a text may become four of a string, which is there twice while it is cut.
+#: A byte of a text may become four of a string, and while it is cut there are two of that.
 _TEXT_FACTOR = 10
 
 

@@ -101,6 +101,11 @@ _AT_START: tuple[tuple[bytes, Kind], ...] = (
     (b"version https://git-lfs", LFS),
 )
 _BOMS = (codecs.BOM_UTF8, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_RIFF = {
+    b"WAVE": WAV,
+    b"WEBP": Kind("a WebP picture", Modality.IMAGE, ".webp"),
+    b"AVI ": Kind("an AVI film", None, "", MP4.remedy),
+}
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
 
@@ -126,39 +131,47 @@ def sniff(head: bytes) -> Kind:
 def _container(head: bytes) -> Kind:
     """Formats whose mark is not simply the first bytes."""
     inner = head[8:12]
-    if head[:4] in (b"RIFF", b"RIFX"):
-        if inner == b"WAVE":
-            return WAV
-        if inner == b"WEBP":
-            return Kind("a WebP picture", Modality.IMAGE, ".webp")
-        if inner == b"AVI ":
-            return Kind("an AVI film", None, "", MP4.remedy)
+    if head[:4] in (b"RIFF", b"RIFX") and inner in _RIFF:
+        return _RIFF[inner]
     if head[:4] == b"FORM" and inner in (b"AIFF", b"AIFC"):
         return AIFF
-    if head[4:8] == b"ftyp":
-        brands = {head[at : at + 4] for at in range(8, min(len(head), int.from_bytes(head[:4])), 4)}
-        if inner in (b"avif", b"avis") or b"avif" in brands:
-            return AVIF
-        if inner in _HEIF_BRANDS:
-            return HEIF
-        return MP4_SOUND if inner in (b"M4A ", b"M4B ", b"M4P ", b"F4A ") else MP4
+    return _iso_media(head) if head[4:8] == b"ftyp" else _unmarked(head)
+
+
+def _iso_media(head: bytes) -> Kind:
+    """The family of MPEG-4, by its brands: the main one is first."""
+    main = head[8:12]
+    brands = {head[at : at + 4] for at in range(8, min(len(head), int.from_bytes(head[:4])), 4)}
+    if main in (b"avif", b"avis") or b"avif" in brands:
+        return AVIF
+    if main in _HEIF_BRANDS:
+        return HEIF
+    return MP4_SOUND if main in (b"M4A ", b"M4B ", b"M4P ", b"F4A ") else MP4
+
+
+def _unmarked(head: bytes) -> Kind:
+    """Formats of a short mark or none, by the values of their first fields."""
     if head[:2] == b"BM" and len(head) >= 18 and int.from_bytes(head[14:18], "little") in range(12, 200):
         return Kind("a BMP picture", Modality.IMAGE, ".bmp")
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return Kind("a PNM picture", Modality.IMAGE, ".ppm")
     if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return Kind("an AAC sound", Modality.AUDIO, ".aac")
-    # MPEG sound: eleven bits of sync, then a layer that is II or III, a bit rate and a sample rate.
-    if (
+    if _is_mpeg_sound(head):
+        return Kind("an MP3 sound", Modality.AUDIO, ".mp3")
+    return UNKNOWN
+
+
+def _is_mpeg_sound(head: bytes) -> bool:
+    """Eleven bits of sync, then a layer that is II or III, a bit rate and a sample rate."""
+    return (
         len(head) >= 4
         and head[0] == 0xFF
         and head[1] & 0xE0 == 0xE0
         and head[1] & 0x06 in (0x02, 0x04)
         and head[2] >> 4 not in (0, 15)
         and head[2] & 0x0C != 0x0C
-    ):
-        return Kind("an MP3 sound", Modality.AUDIO, ".mp3")
-    return UNKNOWN
+    )
 
 
 def _words(head: bytes) -> Kind:

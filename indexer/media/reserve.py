@@ -12,4 +12,4 @@ class Reserve(Protocol):
 
 
 def no_reserve(n_bytes: int) -> None:
-    """For work that is done outside a read-ahead."""
+    """For work that is done outside a prefetch."""

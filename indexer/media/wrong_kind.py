@@ -1,4 +1,4 @@
-"""The one sentence said of a file whose content is not what its name or its manifest row promises."""
+"""The one sentence about a file whose content is not what its name or its manifest row promises."""
 
 from __future__ import annotations
 

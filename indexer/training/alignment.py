@@ -110,11 +110,13 @@ class Alignment:
     def __post_init__(self) -> None:
         self.samplers = [
             Sampler(
-                task.train, self.schedule.batch, first_caption=self.schedule.first_caption,
+                task.train,
+                self.schedule.batch,
+                first_caption=self.schedule.first_caption,
                 paraphrase=self.schedule.paraphrase,
             )
             for task in self.tasks
-        ]  # fmt: skip
+        ]
 
     def step(self, generator: torch.Generator) -> torch.Tensor:
         """Draw every task's batch, leave gradients in the parameters, return the loss ``()``."""

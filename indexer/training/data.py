@@ -21,7 +21,7 @@ from indexer.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Example:
-    """One picture or sound with the texts that tell of it."""
+    """One picture or sound with the texts that describe it."""
 
     item: Item
     key: str

@@ -2,7 +2,7 @@
 
 Locked towers run once (as in LiT): their features are cached by content, so a second run takes as long as what is
 trained. What a run writes is a directory that ``--model`` opens and everything needed to repeat it: the recipe,
-``run.json``, the curve. A killed run goes on where it was when it is started again.
+``run.json``, the curve. A killed run resumes where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from indexer.training.text_stage import Paraphrases, stage_directory, train_text
 from indexer.training.towers import RecipeTowers, unit
 
 OnPoint = Callable[[str, Point], None]
-"""Told the stage (``texts`` or ``alignment``) and the point of its curve."""
+"""Gets the stage (``texts`` or ``alignment``) and the point of its curve."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,17 @@ def train_dual(
         checkpoint = Checkpoint(out / "checkpoint.pt", digest)
         schedule = recipe.schedule
         loop = Loop(
-            built.modules, built.alignment.criterion.parameters,
-            Steps(schedule.steps, schedule.learning_rate, schedule.weight_decay, schedule.evaluate_every),
-            recipe.seed, built.alignment.step, built.alignment.evaluate, lambda point: on_point("alignment", point),
-            lambda step, total: on_progress("alignment", step, total), checkpoint, world,
-        )  # fmt: skip
+            modules=built.modules,
+            shared=built.alignment.criterion.parameters,
+            steps=Steps(schedule.steps, schedule.learning_rate, schedule.weight_decay, schedule.evaluate_every),
+            seed=recipe.seed,
+            step=built.alignment.step,
+            evaluate=built.alignment.evaluate,
+            on_point=lambda point: on_point("alignment", point),
+            on_step=lambda step, total: on_progress("alignment", step, total),
+            checkpoint=checkpoint,
+            world=world,
+        )
         curve = loop.run()
         best = max(curve, key=lambda point: point.score)
         heldout = best.heldout
@@ -156,7 +162,7 @@ def recipe_digest(recipe: Recipe) -> str:
     """What two runs must share to be one: the whole recipe, wherever its file lies."""
     content = asdict(replace(recipe, path=Path()))
     if not recipe.image.model:
-        del content["image"]["model"]  # a run that was begun before there was the key goes on
+        del content["image"]["model"]  # a run that was begun before there was the key resumes
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
@@ -296,11 +302,16 @@ def _adapt_texts(recipe: Recipe, data: TrainingData, world: World, on_progress: 
         if not (directory / "adapter.safetensors").is_file():
             teacher = data.towers.open_teacher(stage.teacher) if stage.teacher else None
             train_text_tower(
-                data.towers.open_text_tower(number), stage, texts, teacher, directory, world=world,
+                data.towers.open_text_tower(number),
+                stage,
+                texts,
+                teacher,
+                directory,
+                world=world,
                 autocast=data.towers.autocast(bool(recipe.text.unlocked_layers)),
                 on_point=lambda point: on_point("texts", point),
                 on_step=lambda step, total: on_progress("texts stage", step, total),
-            )  # fmt: skip
+            )
         data.towers.adapters[number] = directory / "adapter.safetensors"
 
 
@@ -338,9 +349,16 @@ class _Built:
             tie = tie_by_concept(tasks[1], tasks[0], names[0], names[1], recipe.audio.picture_weight)
             ties = [tie] if tie else []
         self.alignment = Alignment(
-            tasks, text, Criterion(recipe.schedule, where), recipe.schedule, where, ties, teacher,
-            self._lm_loss(data) if recipe.schedule.lm_weight else None, world,
-        )  # fmt: skip
+            tasks=tasks,
+            text=text,
+            criterion=Criterion(recipe.schedule, where),
+            schedule=recipe.schedule,
+            device=where,
+            ties=ties,
+            teacher=teacher,
+            lm_loss=self._lm_loss(data) if recipe.schedule.lm_weight else None,
+            world=world,
+        )
 
     def _compile(self) -> None:
         """Compile the models of live towers in place, for any batch and length; names of weights stay."""
@@ -479,23 +497,33 @@ def _adapter_name(number: int) -> str:
 
 def _write_towers(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
     """Copy or save the towers' weights; digests by file name, and of the language models by source."""
+    digests = _write_trunks(out, built)
+    audio = built.towers.files.audio
+    if "audio" in built.heads and audio is not None:
+        digests[audio.name] = _copied(audio, out / audio.name)
+    digests |= _write_texts(recipe, out, built)
+    if not digests:
+        raise ModelError(f"{out}: nothing to write")
+    return digests
+
+
+def _write_trunks(out: Path, built: _Built) -> dict[str, str]:
     from safetensors.torch import save_file
 
     digests: dict[str, str] = {}
-    files = built.towers.files
-    for number, path in enumerate(files.trunks):
+    for number, path in enumerate(built.towers.files.trunks):
         target = out / path.name
-        if built.live_images is not None:
+        if built.live_images is None:
+            digests[target.name] = _copied(path, target)
+        else:
             trunk: Any = built.live_images.trunks[number]
             save_file({k: v.half().contiguous().cpu() for k, v in trunk.model.state_dict().items()}, target)
-        elif path.resolve() != target.resolve():
-            shutil.copyfile(path, target)
-        digests[target.name] = sha256_of(target)
-    if "audio" in built.heads and files.audio is not None:
-        target = out / files.audio.name
-        if files.audio.resolve() != target.resolve():
-            shutil.copyfile(files.audio, target)
-        digests[target.name] = sha256_of(target)
+            digests[target.name] = sha256_of(target)
+    return digests
+
+
+def _write_texts(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
+    digests: dict[str, str] = {}
     for number, spec in enumerate(recipe.text.towers):
         digests[f"language model {spec.source}"] = model_digest(spec.source)
         target = out / _adapter_name(number)
@@ -504,10 +532,14 @@ def _write_towers(recipe: Recipe, out: Path, built: _Built) -> dict[str, str]:
             tower: Any = built.live_texts.towers[number]
             digests[target.name] = tower.save_adapter(target)
         elif adapter is not None:
-            shutil.copyfile(adapter, target)
-            digests[target.name] = sha256_of(target)
+            digests[target.name] = _copied(adapter, target)
         elif target.is_file():
             target.unlink()  # of an earlier recipe
-    if not digests:
-        raise ModelError(f"{out}: nothing to write")
     return digests
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file, unless it is there already. Returns its sha256."""
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+    return sha256_of(target)

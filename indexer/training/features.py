@@ -112,7 +112,7 @@ def fill(
             return key, error
 
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(missing), 4 * batch_size):  # bounds what is read ahead
+        for start in range(0, len(missing), 4 * batch_size):  # bounds what is read before it is encoded
             block = list(pool.map(read, missing[start : start + 4 * batch_size]))
             complaints += [str(value) for _, value in block if isinstance(value, MediaError)]
             good = [(key, value) for key, value in block if not isinstance(value, MediaError)]

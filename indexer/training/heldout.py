@@ -18,6 +18,6 @@ def hit_rates(similarity: torch.Tensor, relevant: torch.Tensor, ks: Sequence[int
     """
     best, place = similarity.masked_fill(~relevant, -torch.inf).max(dim=1)  # max gives the first of equals
     positions = torch.arange(similarity.shape[1])
-    ahead = (similarity > best[:, None]) | ((similarity == best[:, None]) & (positions[None, :] < place[:, None]))
-    rank = ahead.sum(dim=1)  # 0 is the top
+    before = (similarity > best[:, None]) | ((similarity == best[:, None]) & (positions[None, :] < place[:, None]))
+    rank = before.sum(dim=1)  # 0 is the top
     return {k: (rank < k).double().mean().item() for k in ks}

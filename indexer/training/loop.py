@@ -1,6 +1,6 @@
-"""The training loop: steps, learning-rate cycle, held-out points, the best state, and checkpoints to go on from.
+"""The training loop: steps, learning-rate cycle, held-out points, the best state, and checkpoints to resume from.
 
-A run that is killed goes on from its last checkpoint and ends with the same weights as one that was not: parameters,
+A run that is killed resumes from its last checkpoint and ends with the same weights as one that was not: parameters,
 optimiser, cycle, random states, the best state and the curve are all in it. Knows nothing of what is trained.
 """
 
@@ -47,7 +47,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run's checkpoint lies, and what it is of: one of another recipe is not gone on from."""
+    """Where a run's checkpoint lies, and what it is of: a run does not resume from one of another recipe."""
 
     path: Path
     digest: str
@@ -160,11 +160,16 @@ class Loop:
                 self.on_point(point)
                 if self.checkpoint is not None:
                     state = {
-                        "step": step, "modules": self._trained(), "shared": self.shared.state_dict(),
-                        "optimiser": optimiser.state_dict(), "cycle": cycle.state_dict(),
-                        "generator": generator.get_state(), "random": self._random_states(),
-                        "curve": [asdict(earlier) for earlier in curve], "best": best,
-                    }  # fmt: skip
+                        "step": step,
+                        "modules": self._trained(),
+                        "shared": self.shared.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "cycle": cycle.state_dict(),
+                        "generator": generator.get_state(),
+                        "random": self._random_states(),
+                        "curve": [asdict(earlier) for earlier in curve],
+                        "best": best,
+                    }
                     if self.world.leads:
                         self.checkpoint.save(state)
         self._take(best)

@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of one modality by number, with the texts that tell of each.
+    """Rows of one modality by number, with the texts that describe each.
 
     Row ``i`` has the texts ``texts[i]``, numbers of texts, the best caption first, and perhaps ``also[i]``, which say
     what its label means in other words. ``labels`` ``(n,)`` numbers what a row shows: rows of one label are positives.

@@ -25,7 +25,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and tells of progress."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def share(self, rows: torch.Tensor) -> torch.Tensor:

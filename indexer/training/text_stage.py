@@ -3,7 +3,7 @@
 Texts that say the same (two captions of one item, a word and its gloss) are drawn together, others apart, by InfoNCE
 on the read-out of the language model through a linear projection; optionally a teacher's similarities are distilled and
 the language-model loss kept beside it. What is trained (LoRA, last layers) is stored in the cache under a digest of all
-that made it, so a recipe that shares the stage does not run it again, and a killed run goes on. The order is that of
+that made it, so a recipe that shares the stage does not run it again, and a killed run resumes. The order is that of
 LLM2CLIP (Wu et al. 2024): first the texts, then, with the model locked, the media.
 """
 
@@ -76,11 +76,14 @@ def stage_directory(stage: CaptionContrastive, spec: TextSpec, unlocked_layers: 
     """Where what comes of a stage is kept: named by the digest of the stage, the tower and all texts."""
     content = json.dumps(
         {
-            "stage": asdict(stage), "tower": asdict(spec), "unlocked": unlocked_layers,
-            "model": model_digest(spec.source), "texts": [texts.captions, texts.pairs, texts.heldout],
+            "stage": asdict(stage),
+            "tower": asdict(spec),
+            "unlocked": unlocked_layers,
+            "model": model_digest(spec.source),
+            "texts": [texts.captions, texts.pairs, texts.heldout],
         },
         sort_keys=True,
-    )  # fmt: skip
+    )
     return cache_dir() / "stages" / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -148,9 +151,17 @@ def train_text_tower(
 
     checkpoint = Checkpoint(directory / "checkpoint.pt", f"{directory.name} {world.size}")
     loop = Loop(
-        modules, scale, Steps(stage.steps, stage.learning_rate, stage.weight_decay, stage.evaluate_every), stage.seed,
-        step, evaluate, on_point, on_step, checkpoint, world,
-    )  # fmt: skip
+        modules=modules,
+        shared=scale,
+        steps=Steps(stage.steps, stage.learning_rate, stage.weight_decay, stage.evaluate_every),
+        seed=stage.seed,
+        step=step,
+        evaluate=evaluate,
+        on_point=on_point,
+        on_step=on_step,
+        checkpoint=checkpoint,
+        world=world,
+    )
     curve = loop.run()
     if world.leads:
         directory.mkdir(parents=True, exist_ok=True)
@@ -185,7 +196,7 @@ class _Pool:
         return [self._texts[n] for n in numbers]
 
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Text numbers of both sides and the number of what they tell of, int64 ``(n,)`` each."""
+        """Text numbers of both sides and the number of what they describe, int64 ``(n,)`` each."""
         left, right, labels = [], [], []
         for source, count in zip(self._sources, self._counts, strict=True):
             if not count:

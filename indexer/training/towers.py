@@ -91,7 +91,7 @@ class RecipeTowers:
         """One language model with what is to be trained in it unlocked, on the device.
 
         A base that only gets adapters stays in the device's number format; unlocked layers are float32. Adapters that a
-        stage trained are gone on from.
+        stage trained are trained further.
         """
         spec, adapter = self.text_specs[number], self.adapters[number]
         layers = self.recipe.text.unlocked_layers
@@ -129,9 +129,13 @@ class RecipeTowers:
             _load(tower.trunks[0].model, load_weights(path, {}), path)  # type: ignore[arg-type]
             tower = tower.to(self.device, self.dtype)
             lines = fill(
-                self._images[number], wanted, _picture_reader(tower, limits), tower.features,
-                stage=f"pictures by {spec.arch}", on_progress=self.on_progress,
-            )  # fmt: skip
+                self._images[number],
+                wanted,
+                _picture_reader(tower, limits),
+                tower.features,
+                stage=f"pictures by {spec.arch}",
+                on_progress=self.on_progress,
+            )
             self.complaints += [line for line in lines if line not in self.complaints]
 
     def grids(self, number: int, examples: Sequence[Example]) -> NDArray[np.float16]:
@@ -145,9 +149,13 @@ class RecipeTowers:
         tower = tower.to(self.device, self.dtype)
         blank = tower.prepare(Image.new("RGB", (tower.size_px, tower.size_px), "white"))
         found = self._grids(
-            examples, {**asdict(spec), "weights": sha256_of(path)}, blank, _picture_reader(tower, MediaLimits()),
-            lambda prepared: tower.with_grids(prepared, [0])[1], f"patches by {spec.arch}",
-        )  # fmt: skip
+            examples,
+            {**asdict(spec), "weights": sha256_of(path)},
+            blank,
+            _picture_reader(tower, MediaLimits()),
+            lambda prepared: tower.with_grids(prepared, [0])[1],
+            f"patches by {spec.arch}",
+        )
         return found[0]
 
     def sound_grids(self, examples: Sequence[Example]) -> list[NDArray[np.float16]]:
@@ -160,15 +168,24 @@ class RecipeTowers:
         tower.load(load_weights(path, {}))
         running: AudioTower | ClapTower = tower.to(self.device, self.dtype)
         return self._grids(
-            examples, {**asdict(spec), "weights": sha256_of(path)}, running.prepare(np.zeros(1600, dtype=np.float32)),
-            self._sound_reader(running), lambda prepared: running.with_grids(prepared)[1], "frames of sounds",
-        )  # fmt: skip
+            examples,
+            {**asdict(spec), "weights": sha256_of(path)},
+            running.prepare(np.zeros(1600, dtype=np.float32)),
+            self._sound_reader(running),
+            lambda prepared: running.with_grids(prepared)[1],
+            "frames of sounds",
+        )
 
     def _grids(
-        self, examples: Sequence[Example], identity: dict[str, Any], blank: NDArray[Any],
-        read: Callable[[Path], Any], grids_of: Callable[[list[Any]], list[torch.Tensor]], stage: str,
-    ) -> list[NDArray[np.float16]]:  # fmt: skip
-        """The one grid that ``grids_of`` gives of each, or none; kept in the cache. ``blank`` tells its shape."""
+        self,
+        examples: Sequence[Example],
+        identity: dict[str, Any],
+        blank: NDArray[Any],
+        read: Callable[[Path], Any],
+        grids_of: Callable[[list[Any]], list[torch.Tensor]],
+        stage: str,
+    ) -> list[NDArray[np.float16]]:
+        """The one grid that ``grids_of`` gives of each, or none; kept in the cache. ``blank`` gives its shape."""
         shapes = [grid.shape[1:] for grid in grids_of([blank])]
         if not shapes:
             return []
@@ -177,10 +194,13 @@ class RecipeTowers:
         name = f"grid-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         cache = FeatureCache(cache_dir() / "features" / name, count * width, half=True)
         self.complaints += fill(
-            cache, {example.key: example.item.path for example in examples}, read,
+            cache,
+            {example.key: example.item.path for example in examples},
+            read,
             lambda prepared: np.asarray(grids_of(prepared)[0].flatten(1).cpu().numpy(), dtype=np.float32),
-            stage=stage, on_progress=self.on_progress,
-        )  # fmt: skip
+            stage=stage,
+            on_progress=self.on_progress,
+        )
         return [cache.raw([example.key for example in examples]).reshape(len(examples), count, width)]
 
     def sounds(self, examples: Sequence[Example]) -> None:
@@ -194,9 +214,14 @@ class RecipeTowers:
         tower.load(load_weights(path, {}))
         running: AudioTower | ClapTower = tower.to(self.device, self.dtype)
         self.complaints += fill(
-            self._audio, wanted, self._sound_reader(running), running.features,
-            stage="sounds", on_progress=self.on_progress, batch_size=16,
-        )  # fmt: skip
+            self._audio,
+            wanted,
+            self._sound_reader(running),
+            running.features,
+            stage="sounds",
+            on_progress=self.on_progress,
+            batch_size=16,
+        )
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Rows of texts, all towers joined, ``(n, width)``."""
@@ -239,7 +264,7 @@ class RecipeTowers:
         return weights.numpy()
 
     def of_first_trunk(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """What likeness of pictures is told by: the first trunk's class tokens, or its pooled rows; ``(n, width)``."""
+        """What pictures are compared by: the first trunk's class tokens, or its pooled rows; ``(n, width)``."""
         rows = self._images[0].get([example.key for example in examples])
         return rows[:, : rows.shape[1] // 2] if self.recipe.image.trunks[0].readout == "cls+mean" else rows
 
@@ -279,10 +304,14 @@ class RecipeTowers:
         if cache.missing(list(keys.values())):
             tower = open_tower()
             self.complaints += fill(
-                cache, {keys[text]: text for text in sorted(keys, key=len)},  # near lengths share a batch
-                lambda text: text, tower.features, stage=f"texts by {identity['source']}",
-                on_progress=self.on_progress, batch_size=64,
-            )  # fmt: skip
+                cache,
+                {keys[text]: text for text in sorted(keys, key=len)},  # near lengths share a batch
+                lambda text: text,
+                tower.features,
+                stage=f"texts by {identity['source']}",
+                on_progress=self.on_progress,
+                batch_size=64,
+            )
         return cache.get([keys[text] for text in texts])
 
     def _cache(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
-from indexer.build.prefetch import ReadAhead
+from indexer.build.prefetch import Prefetcher
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import MediaError, ModelError
@@ -154,11 +154,11 @@ class _Reading:
             items = self._take_from_cache(self.cache, items, spec)
         progress(self.modality.value, len(self.vectors), total)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
-        reading: ReadAhead[Item, Prepared | _Unread] = ReadAhead(
+        reading: Prefetcher[Item, Prepared | _Unread] = Prefetcher(
             self._read,
             workers=self.workers,
-            items_ahead=self.batch_size + 2 * self.workers,
-            bytes_ahead=RUN_BYTES,
+            limit_items=self.batch_size + 2 * self.workers,
+            limit_bytes=RUN_BYTES,
             size_bytes=_size_bytes,
         )
 

@@ -65,7 +65,7 @@ class ClapEncoder:
         self.weights = _weights(spec, self.directory)
         self.dim = int(self._config.get("projection_dim", 512))
         self.window_s = _window_s(self.directory, spec)
-        self._asked_device = device
+        self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
 
@@ -86,7 +86,7 @@ class ClapEncoder:
         """Where the towers run."""
         from indexer.encoders.devices import choose_device
 
-        return choose_device(self._asked_device)
+        return choose_device(self._device_option)
 
     @property
     def audio_tower(self) -> ClapTower:
@@ -191,9 +191,14 @@ def find_clap(spec: str, *, fetch: bool = True) -> tuple[Path, str]:
     remedy = f"put its {files} into a directory and use --model {PREFIX}DIR"
     what = f"model {spec}"
     directory = hub_snapshot(
-        name, revision, patterns=(*_SETTINGS, *TOKENIZER_FILES), what=what, remedy=remedy, fetch=fetch,
+        name,
+        revision,
+        patterns=(*_SETTINGS, *TOKENIZER_FILES),
+        what=what,
+        remedy=remedy,
+        fetch=fetch,
         whole=lambda found: (found / "config.json").is_file() and bool(_vocabulary(found)),
-    )  # fmt: skip
+    )
     hub_file(name, _WEIGHTS, revision, what=what, remedy=remedy, fetch=fetch)
     return directory, spec
 

@@ -42,9 +42,9 @@ def load_text_half(directory: Path, weights: Path) -> tuple[Any, Any]:
     try:
         model.load_state_dict(half)
     except RuntimeError as error:
-        said = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [first_line(error)]
+        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [first_line(error)]
         raise WeightsCorrupt(
-            f"{weights}: does not fit the text half of config.json beside it ({said[0][:200]}); fetch the model again"
+            f"{weights}: does not fit the text half of config.json beside it ({lines[0][:200]}); fetch the model again"
         ) from error
     positions = int(config.max_position_embeddings) - int(config.pad_token_id) - 1  # RoBERTa counts from its padding on
     tokenizer.model_max_length = min(int(tokenizer.model_max_length), positions)

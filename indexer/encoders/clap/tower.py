@@ -31,9 +31,18 @@ _RATE_HZ = 16_000  # what prepare_audio is given
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _HALF = ("audio_model.", "audio_projection.")
 _SETTINGS = (
-    "feature_size", "sampling_rate", "hop_length", "max_length_s", "fft_window_size", "padding_value", "frequency_min",
-    "frequency_max", "top_db", "truncation", "padding",
-)  # fmt: skip
+    "feature_size",
+    "sampling_rate",
+    "hop_length",
+    "max_length_s",
+    "fft_window_size",
+    "padding_value",
+    "frequency_min",
+    "frequency_max",
+    "top_db",
+    "truncation",
+    "padding",
+)
 
 
 class ClapTower(nn.Module):

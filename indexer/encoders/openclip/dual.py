@@ -1,6 +1,6 @@
 """A dual encoder of open_clip: any architecture and any checkpoint of it, read the way that it was trained to read.
 
-Pictures and texts; no sound. What a spec may be is told in :mod:`indexer.encoders.openclip.source`. The tokenizer is
+Pictures and texts; no sound. The forms of a spec are in :mod:`indexer.encoders.openclip.source`. The tokenizer is
 open_clip's own for the model, with its cleaning (SigLIP's takes capitals and punctuation away, CLIP's lower-cases) and
 its context length; longer texts are cut there. Weights are read when something is first encoded.
 """
@@ -46,7 +46,7 @@ class OpenClipEncoder:
         self.source: OpenClipSource = find_openclip(spec, fetch=fetch)
         self.spec = self.source.spec
         self.dim = self.source.dim
-        self._asked_device = device
+        self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
 
@@ -69,7 +69,7 @@ class OpenClipEncoder:
         """Where the towers run."""
         from indexer.encoders.devices import choose_device
 
-        return choose_device(self._asked_device)
+        return choose_device(self._device_option)
 
     @property
     def model(self) -> Any:

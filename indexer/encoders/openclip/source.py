@@ -29,16 +29,22 @@ CONFIG = "open_clip_config.json"
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"  # open_clip's own prefixes
 #: The names under which open_clip looks for weights in a directory, best first.
 _WEIGHTS = (
-    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
-)  # fmt: skip
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True)
 class OpenClipSource:
-    """A model that is there: everything that is needed to build it, without asking anyone."""
+    """A model that is on this machine: everything that is needed to build it, without a network."""
 
     spec: str
     """The spec with its path absolute, as a collection remembers it."""
@@ -102,9 +108,14 @@ def _from_hub(spec: str, name: str, fetch: bool) -> OpenClipSource:
     remedy = f"put its {CONFIG}, {_WEIGHTS[0]} and tokenizer files into a directory and use --model {PREFIX}DIR"
     what = f"model {spec}"
     directory = hub_snapshot(
-        repository, revision, patterns=(CONFIG, "config.json", *TOKENIZER_FILES), what=what, remedy=remedy, fetch=fetch,
+        repository,
+        revision,
+        patterns=(CONFIG, "config.json", *TOKENIZER_FILES),
+        what=what,
+        remedy=remedy,
+        fetch=fetch,
         whole=lambda found: (found / CONFIG).is_file(),
-    )  # fmt: skip
+    )
     document = _read_config(spec, directory)
     checkpoint = hub_file(repository, (_WEIGHTS[0], _WEIGHTS[2]), revision, what=what, remedy=remedy, fetch=fetch)
     return _described(spec, repository, document, directory, checkpoint, fetch)
@@ -126,9 +137,15 @@ def _described(
     overlay = document.get("preprocess_cfg") or {}
     tokenizer = _tokenizer(spec, config, directory, fetch)
     return OpenClipSource(
-        spec, arch, config, _preprocess(config, overlay), f"{directory / CONFIG}", checkpoint, tokenizer,
-        _vocabulary(tokenizer),
-    )  # fmt: skip
+        spec=spec,
+        arch=arch,
+        config=config,
+        preprocess=_preprocess(config, overlay),
+        preprocess_from=f"{directory / CONFIG}",
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        vocabulary=_vocabulary(tokenizer),
+    )
 
 
 def _from_path(spec: str, arch: str, tag: str, place: str, fetch: bool) -> OpenClipSource:
@@ -153,9 +170,15 @@ def _from_path(spec: str, arch: str, tag: str, place: str, fetch: bool) -> OpenC
     tokenizer = _tokenizer(spec, config, directory, fetch)
     named = f"{arch}/{tag}" if tag else arch
     return OpenClipSource(
-        f"{PREFIX}{named}@{path}", arch, config, _preprocess(config, overlay), whose, checkpoint, tokenizer,
-        _vocabulary(tokenizer),
-    )  # fmt: skip
+        spec=f"{PREFIX}{named}@{path}",
+        arch=arch,
+        config=config,
+        preprocess=_preprocess(config, overlay),
+        preprocess_from=whose,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        vocabulary=_vocabulary(tokenizer),
+    )
 
 
 def _published(spec: str, arch: str, tag: str, fetch: bool) -> OpenClipSource:
@@ -168,16 +191,25 @@ def _published(spec: str, arch: str, tag: str, fetch: bool) -> OpenClipSource:
     file = file or _WEIGHTS[2]
     safe = _WEIGHTS[0] if file == _WEIGHTS[2] else str(Path(file).with_suffix(".safetensors"))
     checkpoint = hub_file(
-        repository, tuple(dict.fromkeys((safe, file))), what=f"model {spec}", fetch=fetch,
+        repository,
+        tuple(dict.fromkeys((safe, file))),
+        what=f"model {spec}",
+        fetch=fetch,
         remedy=f"fetch the file elsewhere and use --model {PREFIX}{arch}/{tag}@FILE",
-    )  # fmt: skip
+    )
     config = _config(arch, published)
     tokenizer = _tokenizer(spec, config, None, fetch)
     whose = f"open_clip's {arch}/{tag}"
     return OpenClipSource(
-        f"{PREFIX}{arch}/{tag}", arch, config, _preprocess(config, published), whose, checkpoint, tokenizer,
-        _vocabulary(tokenizer),
-    )  # fmt: skip
+        spec=f"{PREFIX}{arch}/{tag}",
+        arch=arch,
+        config=config,
+        preprocess=_preprocess(config, published),
+        preprocess_from=whose,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        vocabulary=_vocabulary(tokenizer),
+    )
 
 
 # -- architectures and tags ------------------------------------------------------------------------------------------
@@ -239,7 +271,7 @@ def _agreed(arch: str, published: dict[str, dict[str, Any]]) -> tuple[dict[str, 
 
 
 def _preprocess(config: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's own merging: its defaults, what the weights ask for, the size that the tower has."""
+    """open_clip's own merging: its defaults, what the weights need, the size that the tower has."""
     from dataclasses import asdict
 
     ensure_torchvision()
@@ -301,10 +333,14 @@ def _tokenizer(spec: str, config: dict[str, Any], beside: Path | None, fetch: bo
         return beside
     where = f"beside the checkpoint, into {beside}" if beside else "beside a checkpoint, and name that with @"
     return other_repository(
-        spec, "tokenizer", name, patterns=("config.json", *TOKENIZER_FILES), fetch=fetch,
+        spec,
+        "tokenizer",
+        name,
+        patterns=("config.json", *TOKENIZER_FILES),
+        fetch=fetch,
         whole=lambda found: bool(_vocabulary(found)),
         remedy=f"put its tokenizer.json and tokenizer_config.json {where}",
-    )  # fmt: skip
+    )
 
 
 def other_repository(
@@ -318,9 +354,13 @@ def other_repository(
     listed = name in published_names()
     try:
         return hub_snapshot(
-            name, patterns=patterns, what=f"model {spec}: its {part}", whole=whole, remedy=remedy,
+            name,
+            patterns=patterns,
+            what=f"model {spec}: its {part}",
+            whole=whole,
+            remedy=remedy,
             fetch=fetch and listed,
-        )  # fmt: skip
+        )
     except WeightsMissing:
         if listed:
             raise

@@ -31,9 +31,12 @@ def open_tokenizer(source: OpenClipSource) -> Any:
             return SimpleTokenizer(context_length=context, **settings)
         with rust_panics_as_errors(), clean_folder(source.tokenizer) as folder:
             return HFTokenizer(
-                str(folder), context_length=context, tokenizer_mode=text.get("tokenizer_mode"), **settings,
+                str(folder),
+                context_length=context,
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **settings,
                 **NO_REMOTE_CODE,
-            )  # fmt: skip
+            )
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises bare Exception

@@ -30,11 +30,17 @@ def clip_spec(source: OpenClipSource, weights: str) -> ClipSpec:
     """The picture half of ``source`` as an encoder's directory describes it; ``weights`` names its file."""
     size: list[int] = source.preprocess["size"]
     return ClipSpec(
-        arch=source.arch, readout="pooled", weights=weights, size_px=max(size), library="open_clip",
-        mean=tuple(source.preprocess["mean"]), std=tuple(source.preprocess["std"]), fit="crop",
+        arch=source.arch,
+        readout="pooled",
+        weights=weights,
+        size_px=max(size),
+        library="open_clip",
+        mean=tuple(source.preprocess["mean"]),
+        std=tuple(source.preprocess["std"]),
+        fit="crop",
         config={name: value for name, value in source.config.items() if name not in ("text_cfg", "multimodal_cfg")},
         preprocess=source.preprocess,
-    )  # fmt: skip
+    )
 
 
 def visual_weights(source: OpenClipSource) -> dict[str, torch.Tensor]:

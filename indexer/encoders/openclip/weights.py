@@ -83,10 +83,14 @@ def _text_tower(source: OpenClipSource) -> Iterator[dict[str, Any]]:
     directory = Path(str(name))
     if not (directory.is_absolute() and directory.is_dir()):
         directory = other_repository(
-            source.spec, "text tower", str(name), patterns=("config.json",), fetch=True,
+            source.spec,
+            "text tower",
+            str(name),
+            patterns=("config.json",),
+            fetch=True,
             whole=lambda found: (found / "config.json").is_file(),
             remedy="put that model's config.json beside the checkpoint",
-        )  # fmt: skip
+        )
     with clean_folder(directory) as folder:
         yield {**source.config, "text_cfg": {**text, "hf_model_name": str(folder)}}
 
@@ -119,12 +123,12 @@ def _unread(error: Exception) -> str:
 
 
 #: Of an error of PyTorch: the first tensors that it names are enough.
-_SAID_CHARS = 20_000
+_MESSAGE_CHARS = 20_000
 
 
 def _misfit(error: Exception) -> str:
     """What PyTorch says of a state dict over many lines, in a few words."""
-    text = str(error)[:_SAID_CHARS]  # it names every tensor of a stranger's file
+    text = str(error)[:_MESSAGE_CHARS]  # it names every tensor of a stranger's file
     wrong = re.search(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)", text)
     missing = re.search(r'Missing key\(s\) in state_dict: "(.*?)"', text)
     surplus = re.search(r'Unexpected key\(s\) in state_dict: "(.*?)"', text)
@@ -151,7 +155,7 @@ def _advice(path: Path, source: OpenClipSource) -> str:
 def fitting_archs(weights: Mapping[str, torch.Tensor], configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The architectures with open_clip's own ViT whose widths, patches, depths and picture size those weights have.
 
-    Those that differ in nothing that weights show, as an activation, are all named; of timm's trunks nothing is told.
+    Those that differ in nothing that weights show, as an activation, are all named; timm's trunks are not recognised.
     """
     sizes = {name: tuple(value.shape) for name, value in weights.items()}
     patches, positions = sizes.get("visual.conv1.weight", ()), sizes.get("visual.positional_embedding", ())
@@ -173,9 +177,13 @@ def _measures(config: Mapping[str, Any]) -> tuple[Any, ...]:
     if "timm_model_name" in vision or "hf_model_name" in text:
         return ()
     return (
-        vision.get("width", 768), vision.get("patch_size", 16), vision.get("layers", 12), vision.get("image_size", 224),
-        (text.get("vocab_size", 49_408), text.get("width", 512)), text.get("layers", 12),
-    )  # fmt: skip
+        vision.get("width", 768),
+        vision.get("patch_size", 16),
+        vision.get("layers", 12),
+        vision.get("image_size", 224),
+        (text.get("vocab_size", 49_408), text.get("width", 512)),
+        text.get("layers", 12),
+    )
 
 
 def _depth(sizes: Mapping[str, Any], *prefixes: str) -> int:

@@ -26,9 +26,20 @@ LORA = "lora"
 FORMAT = 1
 #: What the parts of ``reranker.json`` may set.
 _READER = frozenset(("source", "layers", "lower", "prompt", "max_tokens"))
-_SCORER = frozenset((
-    "width", "layers", "media_width", "media_count", "inner", "heads", "joint", "interaction", "whitened", "hidden",
-))  # fmt: skip
+_SCORER = frozenset(
+    (
+        "width",
+        "layers",
+        "media_width",
+        "media_count",
+        "inner",
+        "heads",
+        "joint",
+        "interaction",
+        "whitened",
+        "hidden",
+    )
+)
 _COMPRESSOR = frozenset(("queries", "summary", "width", "heads", "whitened", "hidden"))
 _CALIBRATION = frozenset(("cosine_weight", "slope", "intercept"))
 _LORA = frozenset(("rank", "alpha", "dropout", "targets"))

@@ -28,7 +28,7 @@ KIND = "trimodal text adapter"
 def add_lora(model: nn.Module, stack: str, spec: LoraSpec) -> None:
     """Put low-rank adapters into the linear layers of ``stack`` (Hu et al. 2021), in place; they start as identity.
 
-    The adapters are float32 whatever the model's dtype (an optimiser's small steps vanish in bfloat16) and
+    The adapters are float32 whatever the model's dtype (an optimiser's small steps are lost in bfloat16) and
     trainable; everything else is locked. Raises :class:`ModelError` for a target that no linear layer is named by.
     """
     from peft import LoraConfig, inject_adapter_in_model
@@ -121,8 +121,8 @@ def put_trained(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path
         raise WeightsCorrupt(f"{path}: lacks {len(lacking)} tensors, as {lacking[0]}; train or fetch it again")
 
 
-def _targets(model: nn.Module, stack: str, asked: Sequence[str]) -> tuple[list[str], bool]:
-    """Full names of the linear layers asked for, and whether they are GPT-2's transposed ones (``Conv1D``)."""
+def _targets(model: nn.Module, stack: str, targets: Sequence[str]) -> tuple[list[str], bool]:
+    """Full names of the linear layers that ``targets`` name, and whether they are GPT-2's transposed ``Conv1D``."""
     from transformers.pytorch_utils import Conv1D
 
     linear = {
@@ -130,14 +130,14 @@ def _targets(model: nn.Module, stack: str, asked: Sequence[str]) -> tuple[list[s
         for name, module in model.named_modules()
         if name.startswith(f"{stack}.") and isinstance(module, nn.Linear | Conv1D)
     }
-    unknown = [target for target in asked if target != "all-linear" and not _named(linear, target)]
-    if unknown or not asked:
+    unknown = [target for target in targets if target != "all-linear" and not _named(linear, target)]
+    if unknown or not targets:
         short = sorted({name.rpartition(".")[2] for name in linear})
         raise ModelError(
             f"lora target {', '.join(unknown) or '(none)'}: this model's linear layers are {', '.join(short)}; "
             "name some of them, or all-linear"
         )
-    names = linear if "all-linear" in asked else {name for target in asked for name in _named(linear, target)}
+    names = linear if "all-linear" in targets else {name for target in targets for name in _named(linear, target)}
     return sorted(names), any(isinstance(linear[name], Conv1D) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""The picture tower: one or several trunks side by side, locked unless asked.
+"""The picture tower: one or several trunks side by side, locked unless the recipe trains them.
 
 Each trunk reads the same picture at its own size and with its own normalisation; their read-outs are concatenated to
 one feature row, which the head of the dual encoder projects. A picture is made a square once, at the largest size

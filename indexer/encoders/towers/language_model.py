@@ -1,6 +1,6 @@
 """Opens a pretrained language model of any Hugging Face architecture, decoder or BERT-family encoder, from a directory.
 
-Tells the two kinds apart, finds and cuts the stack of layers, finds the special tokens that the tokenizer puts around
+Recognises the two kinds, finds and cuts the stack of layers, finds the special tokens that the tokenizer puts around
 a text, and gives a decoder its language-model head back when someone wants it. Code of a model's directory is never
 run and pickled weights are never read. Knows nothing of prompts, read-outs or training.
 """
@@ -35,7 +35,7 @@ class LanguageModel:
     is_encoder: bool
     """BERT family: every token sees every other, and there is no next-token head."""
     stack: str
-    """Where the layers are, as ``encoder.layer``; empty where they can't be told."""
+    """Where the layers are, as ``encoder.layer``; empty where that is unknown."""
     prefix: list[int]
     """Special tokens that the tokenizer puts before a text (``[CLS]``, ``<s>``); often none for a decoder."""
     suffix: list[int]
@@ -48,7 +48,7 @@ class LanguageModel:
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The layers that are kept. Raises :class:`ModelError` where they can't be told."""
+        """The layers that are kept. Raises :class:`ModelError` where they are unknown."""
         if not self.stack:
             kind = type(self.model).__name__
             raise ModelError(f"language model {self.directory}: a {kind} shows no list of layers; use layers = 0")
@@ -102,9 +102,7 @@ class LanguageModel:
             raise ModelError(f"language model {self.directory}: a {kind} is an encoder, it has no next-token loss")
         from transformers import AutoModelForCausalLM
 
-        with (
-            stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder
-        ):  # fmt: skip
+        with stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
             )
@@ -129,7 +127,7 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
     """Open a directory in transformers' layout: ``config.json``, safetensors, tokenizer files; weights as ``dtype``.
 
     Raises :class:`ModelError` where something is missing, is pickled, needs code of its own, or is neither a causal
-    LM nor a BERT-family encoder; :class:`WeightsCorrupt` where weights are lacking or broken.
+    LM nor a BERT-family encoder; :class:`WeightsCorrupt` where weights are lacking or damaged.
     """
     if not (directory / "config.json").is_file():
         raise ModelError(
@@ -182,7 +180,7 @@ def _stack(model: nn.Module) -> str:
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts around a text, seen on one: there is no call that tells."""
+    """What the tokenizer puts around a text, seen on one: no call returns it."""
     whole: list[int] = tokenizer("a").input_ids
     bare: list[int] = tokenizer("a", add_special_tokens=False).input_ids
     for start in range(len(whole) - len(bare) + 1):

@@ -57,7 +57,7 @@ def language_model_directory(source: str, *, fetch: bool = True) -> Path:
 
 
 def model_digest(source: str) -> str:
-    """What tells one language model from another: sha256 of what it was converted from, or of its files."""
+    """The identity of a language model: sha256 of what it was converted from, or of its files."""
     if source in BASE_WEIGHTS:
         return BASE_WEIGHTS[source].sha256
     files = sorted(language_model_directory(source).glob("*.safetensors"))
@@ -165,9 +165,9 @@ def save_heads(directory: Path, heads: Mapping[str, torch.nn.Module]) -> str:
         for name, head in heads.items()
         for key, value in head.state_dict().items()
     }
-    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ModelError(f"{directory / HEADS}: {broken[0]} is not finite in float16; lower the learning rate")
+    not_finite = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if not_finite:
+        raise ModelError(f"{directory / HEADS}: {not_finite[0]} is not finite in float16; lower the learning rate")
     path = directory / HEADS
     save_file(weights, path)
     path.chmod(0o644)

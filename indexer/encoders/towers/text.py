@@ -1,6 +1,6 @@
 """The text tower: pretrained language models, each read out to one feature row a text.
 
-A causal LM never had a sentence-level objective, and the mean of its token states is poor; asked to say a text "in
+A causal LM never had a sentence-level objective, and the mean of its token states is poor; prompted to say a text "in
 one word", the state of the last token gathers its meaning (PromptEOL, Jiang et al. 2023). Without its causal mask and
 with some training the mean becomes good (LLM2Vec, BehnamGhader et al. 2024; LLM2CLIP). A sentence encoder of the BERT
 family is read by the mean of its tokens. Which of these a tower does is its spec and part of the fingerprint. Knows
@@ -172,7 +172,7 @@ class TextTower(nn.Module):
         language_model = self._language_model
         self.requires_grad_(False)
         if lora is not None:
-            _ = language_model.layers  # a stated error where they can't be told
+            _ = language_model.layers  # a stated error where they are unknown
             add_lora(self.model, language_model.stack, lora)
             self._lora = lora
         if last_layers:
@@ -201,7 +201,7 @@ class TextTower(nn.Module):
     def load_adapter(self, path: Path, *, merge: bool = True) -> None:
         """Put into the tower what :meth:`save_adapter` wrote, and fold LoRA (of ``spec.lora``) into the weights.
 
-        Afterwards all is locked. ``merge=False`` keeps the adapters and leaves what was trained trainable, to go on.
+        Afterwards all is locked. ``merge=False`` keeps the adapters and leaves what was trained trainable, to continue.
         Raises :class:`WeightsMissing`, or :class:`WeightsCorrupt` where the file is not of this tower.
         """
         lora = self.spec.lora
@@ -220,7 +220,7 @@ class TextTower(nn.Module):
                 parameter.requires_grad_(name in state)
 
     def train(self, mode: bool = True) -> TextTower:
-        """Switch LoRA's dropout on or off. The language model's own dropout stays off: it was never asked for."""
+        """Switch LoRA's dropout on or off. The language model's own dropout stays off: nothing enables it."""
         super().train(False)
         self.training = mode
         for _, layer in lora_layers(self.model):

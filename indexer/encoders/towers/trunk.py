@@ -71,9 +71,13 @@ class Trunk(nn.Module):
         if self.spec.library == "open_clip":
             normed = getattr(self.model, "attn_pool", None) is None  # CoCa's last norm is that of what it pooled
             layers = self.model.forward_intermediates(
-                pixels, indices=1, normalize_intermediates=normed, intermediates_only=True, output_fmt="NLC",
+                pixels,
+                indices=1,
+                normalize_intermediates=normed,
+                intermediates_only=True,
+                output_fmt="NLC",
                 output_extra_tokens=True,
-            )  # fmt: skip
+            )
             prefix = layers.get("image_intermediates_prefix", [])
             return torch.cat([*prefix, *layers["image_intermediates"]], dim=1)
         tokens: torch.Tensor = self.model.forward_features(pixels)
@@ -120,7 +124,7 @@ class Trunk(nn.Module):
 def _timm_model(spec: TrunkSpec) -> tuple[Any, int]:
     import timm
 
-    if not timm.is_model(spec.arch):  # also keeps timm from asking the hub for hf-hub: names
+    if not timm.is_model(spec.arch):  # also keeps timm from querying the hub for hf-hub: names
         raise ModelError(_unknown("timm", spec.arch, timm.list_models()))
     with_classes = "logits" in spec.readout
     options: dict[str, Any] = {"pretrained": False, **({} if with_classes else {"num_classes": 0})}
@@ -148,7 +152,7 @@ def _timm_model(spec: TrunkSpec) -> tuple[Any, int]:
 
 
 def _resized(spec: TrunkSpec, options: dict[str, Any]) -> Any:
-    """A model of timm for another side than it is published at: ViTs are told, convolutional ones take any."""
+    """A model of timm for another side than its published one; only a ViT needs to know it (``img_size``)."""
     import timm
 
     try:
@@ -174,10 +178,14 @@ def _open_clip_visual(spec: TrunkSpec) -> tuple[Any, int]:
     try:
         with quiet():
             visual = open_clip.create_model(
-                spec.arch, pretrained=None, load_weights=False, pretrained_text=False,
-                force_image_size=spec.size_px if resized else None, **small,
-            ).visual  # fmt: skip
-            if resized and hasattr(visual, "trunk"):  # a timm trunk is not told by the configuration
+                spec.arch,
+                pretrained=None,
+                load_weights=False,
+                pretrained_text=False,
+                force_image_size=spec.size_px if resized else None,
+                **small,
+            ).visual
+            if resized and hasattr(visual, "trunk"):  # the configuration does not reach a timm trunk
                 visual.set_input_size(spec.size_px)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise ModelError(

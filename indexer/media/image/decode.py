@@ -62,10 +62,15 @@ _TURNS = {
 }
 _ANIMATED = frozenset((".gif", ".png", ".webp"))
 _PILLOW_NAMES = {
-    ".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
-    ".tif": TiffImagePlugin.TiffImageFile.format, ".webp": WebPImagePlugin.WebPImageFile.format,
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".tif": TiffImagePlugin.TiffImageFile.format,
+    ".webp": WebPImagePlugin.WebPImageFile.format,
     ".ico": IcoImagePlugin.IcoImageFile.format,
-}  # fmt: skip
+}
 
 # A damaged EXIF block is no news to the user while the picture itself reads; Pillow would print it.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -108,28 +113,9 @@ def open_picture(path: Path, limits: MediaLimits, reserve: Reserve = no_reserve)
             kind = sniff(file.read(HEAD_BYTES))
             if kind.modality is not Modality.IMAGE:
                 raise wrong_kind(path, kind, Modality.IMAGE)
-            mended: Pieces | None = None
-            remarks: tuple[str, ...] = ()
-            if kind is PNG:
-                mended, remarks = check_png(path, file, limits, watch)
-            elif kind is ICO:
-                _check_icon(path, file, limits)
-            elif kind is JPEG:
-                check_scans(path, file, limits, watch)
-            file.seek(0)
             if kind is SVG:
-                source = file.read(MAX_SVG_BYTES + 1)
-                reserve(int(limits.max_decoded_mb * 1e6))
-                image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits), limits)
-                watch.check()
-                return Picture(image, *image.size, None)
-            try:
-                picture = _read(path, file, kind, limits, watch, reserve, mended)
-            except OSError as error:
-                if kind is not JPEG or "truncated" not in str(error):
-                    raise
-                picture, remarks = _without_end(path, file, limits, watch, reserve, error), (NO_END,)
-            return replace(picture, remarks=remarks)
+                return _drawing(path, file, limits, watch, reserve)
+            return _raster(path, file, kind, limits, watch, reserve)
         except MediaError:
             raise
         except MemoryError as error:
@@ -149,6 +135,36 @@ def check_pixels(path: str | os.PathLike[str], width_px: int, height_px: int, li
             f"{megapixels:,.0f} MP ({width_px:,} x {height_px:,}) is over the"
             f" {limits.max_megapixels:,g} MP limit; raise --max-megapixels",
         )
+
+
+def _drawing(path: Path, file: BinaryIO, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
+    """An SVG, drawn."""
+    file.seek(0)
+    source = file.read(MAX_SVG_BYTES + 1)
+    reserve(int(limits.max_decoded_mb * 1e6))
+    image = draw_svg(path, source, lambda raw: _check_embedded(path, raw, limits), limits)
+    watch.check()
+    return Picture(image, *image.size, None)
+
+
+def _raster(path: Path, file: BinaryIO, kind: Kind, limits: MediaLimits, watch: Stopwatch, reserve: Reserve) -> Picture:
+    """A picture of pixels, after the checks of its kind; with a remark where a lesser damage was mended."""
+    mended: Pieces | None = None
+    remarks: tuple[str, ...] = ()
+    if kind is PNG:
+        mended, remarks = check_png(path, file, limits, watch)
+    elif kind is ICO:
+        _check_icon(path, file, limits)
+    elif kind is JPEG:
+        check_scans(path, file, limits, watch)
+    file.seek(0)
+    try:
+        picture = _read(path, file, kind, limits, watch, reserve, mended)
+    except OSError as error:
+        if kind is not JPEG or "truncated" not in str(error):
+            raise
+        picture, remarks = _without_end(path, file, limits, watch, reserve, error), (NO_END,)
+    return replace(picture, remarks=remarks)
 
 
 def _check_embedded(path: Path, raw: bytes, limits: MediaLimits) -> None:
@@ -303,7 +319,7 @@ def _taken_at(exif: Image.Exif) -> str | None:
 def _damage(error: Exception, kind: Kind, path: Path) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return trouble(error, path)
-    said = one_line(error)
-    if "truncated" in said.lower() or "unexpected end" in said.lower():
+    message = one_line(error)
+    if "truncated" in message.lower() or "unexpected end" in message.lower():
         return _CUT_SHORT.format(kind.name)
-    return f"is {kind.name} that is damaged or cut short ({said}); copy it again or remove it"
+    return f"is {kind.name} that is damaged or cut short ({message}); copy it again or remove it"

@@ -1,6 +1,6 @@
 """How many scans a JPEG has. Decodes nothing.
 
-Each scan of a progressive JPEG goes over all of the picture, and may be told in some bytes: a small file can keep a
+Each scan of a progressive JPEG goes over all of the picture, and may take only some bytes: a small file can keep a
 decoder busy for minutes. Cameras and programs write about ten.
 """
 

@@ -42,8 +42,17 @@ _MAX_UNFOLDED_CHARS = 2_000_000
 _WORKER = Path(__file__).with_name("svg_worker.py")
 _LENGTH = re.compile(r"\s*((?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:\s*(px|pt|pc|mm|cm|in|em|ex))?\s*")
 _ENTITY_USE = re.compile(r"&([^&;\s]+);")
-_UNIT_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "em": 16.0,
-            "ex": 8.0}  # fmt: skip
+_UNIT_PX = {
+    "": 1.0,
+    "px": 1.0,
+    "pt": 4 / 3,
+    "pc": 16.0,
+    "mm": 96 / 25.4,
+    "cm": 96 / 2.54,
+    "in": 96.0,
+    "em": 16.0,
+    "ex": 8.0,
+}
 
 
 def draw_svg(path: Path, source: bytes, check_raster: Callable[[bytes], None], limits: MediaLimits) -> Image.Image:
@@ -76,8 +85,16 @@ def _drawn(
     path: Path, drawing: _Drawing, side: str, seconds: int, memory_bytes: int, too_much: str, ground: str
 ) -> Image.Image:
     """Drawn by the worker on a ground: a colour, or "none"."""
-    command = [sys.executable, str(_WORKER), side, str(DRAWN_SIDE_PX), "fonts" if drawing.has_words else "-",
-               str(seconds), str(memory_bytes), ground]  # fmt: skip
+    command = [
+        sys.executable,
+        str(_WORKER),
+        side,
+        str(DRAWN_SIDE_PX),
+        "fonts" if drawing.has_words else "-",
+        str(seconds),
+        str(memory_bytes),
+        ground,
+    ]
     try:
         done = subprocess.run(
             command, input=drawing.text.encode(), capture_output=True, timeout=2 * seconds, check=False
@@ -87,8 +104,8 @@ def _drawn(
     except OSError as error:
         raise media_error(path, f"could not be drawn ({one_line(error)}); export it as PNG") from error
     if done.returncode == 1 and done.stderr:
-        said = one_line(done.stderr.decode("utf-8", "replace"))
-        raise media_error(path, f"is an SVG that cannot be drawn ({said}); export it as PNG")
+        message = one_line(done.stderr.decode("utf-8", "replace"))
+        raise media_error(path, f"is an SVG that cannot be drawn ({message}); export it as PNG")
     if done.returncode != 0:
         raise media_error(path, too_much)
     with PngImagePlugin.PngImageFile(io.BytesIO(done.stdout), "") as png:
@@ -224,5 +241,5 @@ def _size(attributes: dict[str, str]) -> tuple[float, float]:
 
 
 def _end_of(address: str) -> str:
-    """The end of an address tells more than its beginning: the file's name is there."""
+    """The end of an address, which says more than its beginning: the file's name is there."""
     return one_line(address if len(address) <= 80 else f"...{address[-77:]}", 80)

@@ -1,7 +1,7 @@
 """How much of a text a model's text towers read, counted by their own tokenizers.
 
 A tower cuts what is longer than its limit of tokens, and a character of Russian or Chinese is more of them than one of
-English. Who cuts a text beforehand asks here how much of it is read. Knows nothing of passages, files or weights.
+English. Who cuts a text beforehand finds here how much of it is read. Knows nothing of passages, files or weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MeasuresTexts(Protocol):
 
 
 class TokenizerMeasure:
-    """By a tokenizer of transformers that was never told to cut or to pad, so that its backend does neither.
+    """By a tokenizer of transformers that was never set to cut or to pad, so that its backend does neither.
 
     The backend knows where in the text each token stands, and takes a tenth of the time of a call of the tokenizer.
     """

@@ -82,9 +82,7 @@ class _CutByTokens:
         return token_passages(text, self._rule, self._measure, watch)
 
 
-def token_passages(
-    text: str, rule: PassageRule, measure: TextMeasure, watch: Stopwatch | None = None
-) -> list[str]:  # fmt: skip
+def token_passages(text: str, rule: PassageRule, measure: TextMeasure, watch: Stopwatch | None = None) -> list[str]:
     """Passages in order, none of which the model cuts; [] for white space.
 
     White space becomes single spaces, and a line end between paragraphs. A passage ends where a paragraph does, if that

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from indexer.build import captioning
 from indexer.build.captioning import fill_captions, require_captionable
-from indexer.build.run import BuildReport, CaptionReport, build
+from indexer.build.report import BuildReport, CaptionReport
+from indexer.build.run import build
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry
 from indexer.collection.records import GENERATED_BY, ItemRow
@@ -194,7 +195,7 @@ def test_a_picture_of_which_nothing_is_said_stays_without(home: Path, media: Pat
 
 def test_a_teller_or_an_encoder_that_answers_otherwise_is_refused(home: Path, media: Path) -> None:
     index(home, media)
-    with pytest.raises(ModelError, match="told 1 captions for 8 pictures"):
+    with pytest.raises(ModelError, match="wrote 1 captions for 8 pictures"):
         fill(home, lambda tokens, vectors: ["one"])
 
     class Long(FakeEncoder):

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer.build.prefetch import ReadAhead
+from indexer.build.prefetch import Prefetcher
 from indexer.media.reserve import Reserve
 
 
 def ahead(
     work: Callable[[int], int], *, workers: int = 3, items: int = 8, n_bytes: int = 10**9, size: int = 1
-) -> ReadAhead[int, int]:
-    return ReadAhead(
+) -> Prefetcher[int, int]:
+    return Prefetcher(
         lambda item, _reserve: [work(item)],
         workers=workers,
-        items_ahead=items,
-        bytes_ahead=n_bytes,
+        limit_items=items,
+        limit_bytes=n_bytes,
         size_bytes=lambda _: size,
     )
 
@@ -37,8 +37,8 @@ def test_the_parts_of_an_item_come_together_and_in_order() -> None:
         for part in range(number % 4):
             yield number, part
 
-    reader: ReadAhead[int, tuple[int, int]] = ReadAhead(
-        work, workers=3, items_ahead=8, bytes_ahead=3, size_bytes=lambda _: 1
+    reader: Prefetcher[int, tuple[int, int]] = Prefetcher(
+        work, workers=3, limit_items=8, limit_bytes=3, size_bytes=lambda _: 1
     )
     assert list(reader.run(range(40))) == [(number, part) for number in range(40) for part in range(number % 4)]
     assert reader.used_bytes == 0
@@ -69,8 +69,8 @@ def test_parts_that_wait_and_what_is_reserved_stay_within_the_bytes_and_one_item
         reserve(10)
         yield number * 10 + 5
 
-    reader: ReadAhead[int, int] = ReadAhead(
-        work, workers=4, items_ahead=20, bytes_ahead=n_bytes, size_bytes=lambda _: 100
+    reader: Prefetcher[int, int] = Prefetcher(
+        work, workers=4, limit_items=20, limit_bytes=n_bytes, size_bytes=lambda _: 100
     )
     found = []
     for part in reader.run(range(20)):
@@ -88,8 +88,8 @@ def test_an_item_that_is_larger_than_all_that_may_wait_is_read_when_its_turn_com
         reserve(10_000)
         yield number
 
-    reader: ReadAhead[int, int] = ReadAhead(
-        work, workers=4, items_ahead=20, bytes_ahead=100, size_bytes=lambda _: 5_000
+    reader: Prefetcher[int, int] = Prefetcher(
+        work, workers=4, limit_items=20, limit_bytes=100, size_bytes=lambda _: 5_000
     )
     assert list(reader.run(range(20))) == list(range(20))
     assert reader.most_bytes <= 2 * 10_000 + 5_000

@@ -403,7 +403,7 @@ def test_a_raised_limit_has_a_bad_file_read_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_the_system_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import indexer.build.run as build_module
+    import indexer.build.item_reader as reader_module
     from indexer.errors import MediaError
 
     path = picture(tmp_path / "m" / "a.png", 1)
@@ -416,7 +416,7 @@ def test_a_file_that_the_system_refuses_is_tried_again(tmp_path: Path, monkeypat
 
     with new_collection(tmp_path / "c") as made:
         with monkeypatch.context() as patched:
-            patched.setattr(build_module, "content_hash", refused)
+            patched.setattr(reader_module, "content_hash", refused)
             assert [skip.reason for skip in run(made, path.parent).skipped] == ["permission denied"]
 
         assert run(made, path.parent).added == 1

@@ -19,7 +19,7 @@ import pytest
 from pyarrow import parquet
 from small_media import new_collection, picture
 
-from indexer.build import run as build_module
+from indexer.build.committer import Committer
 from indexer.build.run import build
 from indexer.collection.catalog import Catalog
 from indexer.collection.collection import Collection
@@ -27,7 +27,7 @@ from indexer.collection.records import Record, clean, describes_same
 from indexer.corpus.manifest import MAX_DEPTH, read_manifest
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
-from indexer.errors import IndexDamaged, RecipeError
+from indexer.errors import IndexDamaged, RecipeError, StorageError
 from indexer.files import mtime_ns
 from indexer.items import Item, Modality, Segment
 from indexer.training.recipe import read_recipe
@@ -378,12 +378,12 @@ def test_a_full_disk_is_still_told_as_one(
 
     def store(self: Any, pending: Any) -> None:
         calls.append(len(pending))
-        raise build_module.StorageError("full")
+        raise StorageError("full")
 
-    monkeypatch.setattr(build_module._Build, "_store", store)
+    monkeypatch.setattr(Committer, "_store", store)
     picture(tmp_path / "media" / "a.png", 0)
 
-    with pytest.raises(build_module.StorageError, match="full"):
+    with pytest.raises(StorageError, match="full"):
         run(collection, tmp_path / "media")
     assert len(calls) == 1
 

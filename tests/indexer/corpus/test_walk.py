@@ -77,7 +77,7 @@ def test_a_file_of_another_modality_that_is_asked_for_by_name_is_reported(tmp_pa
     touch(tmp_path, "a.jpg")
     corpus = find_items([tmp_path / "a.jpg"], modalities=frozenset((Modality.AUDIO,)))
     assert corpus.items == []
-    assert corpus.skipped[0].reason == "is a picture, and only audio is asked for"
+    assert corpus.skipped[0].reason == "is a picture, and only audio is wanted"
 
 
 def test_a_folder_without_media_is_reported_with_the_suffixes_that_count(tmp_path: Path) -> None:
