@@ -101,7 +101,7 @@ class Align:
 
 
 @dataclass(frozen=True)
-class Tell:
+class Captioning:
     """Second stage: cross-attention (and adapters) by captioning: pictures and their first captions, word by word."""
 
     steps: Annotated[int, Within(0, 1e7)] = 0
@@ -156,7 +156,7 @@ class RerankRecipe:
     lora: LoraRecipe | None = None
     """Without it the language model is locked."""
     align: Align = field(default_factory=Align)
-    tell: Tell = field(default_factory=Tell)
+    tell: Captioning = field(default_factory=Captioning)
     match: Match = field(default_factory=Match)
     captions: bool = True
     """Whether the result may caption; see ``docs/experiments.md`` for how long that takes to learn."""
