@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	@TRIMODAL="$(BIN)/trimodal" DEMO="$(DEMO)" bash data/demo/demo.sh
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not network"
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest
