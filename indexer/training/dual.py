@@ -35,7 +35,9 @@ from indexer.items import Modality
 from indexer.progress import Progress, silent
 from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
 from indexer.training.curve import plot_curve
-from indexer.training.data import (
+from indexer.training.data.pairs import Pairs
+from indexer.training.data.prototypes import class_means
+from indexer.training.data.rows import (
     ClassName,
     Example,
     Examples,
@@ -47,9 +49,7 @@ from indexer.training.data import (
     read_paraphrases,
 )
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
-from indexer.training.pairs import Pairs
 from indexer.training.parallel import World, join_world
-from indexer.training.prototypes import class_means
 from indexer.training.recipe import HeadRecipe, Recipe
 from indexer.training.sides import CachedSide, LiveSide, PartedSide, Side
 from indexer.training.text_stage import Paraphrases, stage_directory, train_text_tower
