@@ -37,9 +37,9 @@ bench: $(VENV)/.installed
 attack: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.attack.run
 
-# The --help blocks of docs/cli.md, from the program itself; a test compares them.
+# The --help texts in docs/cli.md, from the program itself; a test compares them.
 docs: $(VENV)/.installed
-	$(BIN)/python docs/help_blocks.py --write
+	$(BIN)/python -m cogapp -r -I docs docs/cli.md
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trimodal needs Python 3.11 or later; run make PYTHON=python3.11")'

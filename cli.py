@@ -474,7 +474,7 @@ def bench(
         output.warn(f"trimodal: {warning}")
     captioner = None
     if captions:
-        from retrieval.evaluation.caption_metrics import require_caption_metrics
+        from retrieval.evaluation.metrics.caption_metrics import require_caption_metrics
 
         require_caption_metrics()
         captioner = captioner_of(reranker, encoder) if reranker else require_captioner(encoder, device)

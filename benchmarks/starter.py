@@ -45,7 +45,7 @@ from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.directions import Comparison, comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark, encode_captions
 from retrieval.evaluation.measure import measure
-from retrieval.evaluation.ranks import Relevance
+from retrieval.evaluation.metrics.ranks import Relevance
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 32  # of `trimodal bench`: with bfloat16, other batches move a vector by a rounding

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from indexer.collection.catalog.records import ItemRow
 from indexer.collection.collection import Collection
-from indexer.collection.records import ItemRow
 from indexer.errors import UsageError
 from indexer.files import one_line
 from indexer.items import Modality, Scalar

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.collection.records import FilterColumn, ItemRow
+from indexer.collection.catalog.records import FilterColumn, ItemRow
 from indexer.files import one_line, printable
 from indexer.items import Modality
 from retrieval.columns import GAP, cut_end, cut_middle, ellipsis_of, encodable_in, joined, widest

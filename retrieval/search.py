@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ann.index import VectorIndex
+from indexer.collection.catalog.records import Row
 from indexer.collection.collection import Collection
-from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.identity import identity_of
 from indexer.errors import MediaError, UsageError

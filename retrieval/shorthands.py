@@ -1,6 +1,6 @@
 """``--since``, ``--until`` and ``--folder`` as conditions of ``--where``, joined with the user's own.
 
-Knows nothing of catalogs; what it gives is read by :mod:`indexer.collection.filters` like any other condition.
+Knows nothing of catalogs; what it gives is read by :mod:`indexer.collection.catalog.filters` like any other condition.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Captions for the pictures of a collection that have none, from the media tokens that it keeps: no file is opened.
 
 The captioner is passed in. A generated caption becomes the caption of the item, marked in its metadata
-(:data:`indexer.collection.records.GENERATED_BY`), and a second segment of it, a text with a vector of its own, by
+(``GENERATED_BY`` of the catalog's records), and a second segment of it, a text with a vector of its own, by
 which the picture is found as text. A caption that is empty (the model is unsure) or holds an unwanted word
 (:mod:`indexer.unwanted_words`) is not stored. Pictures of one content get one caption. Every commit leaves the
 collection whole, so a killed run is resumed by running it again. Knows nothing of rerankers, of how words are
@@ -18,9 +18,9 @@ import numpy as np
 from indexer.build.committer import COMMIT_EVERY_S
 from indexer.build.report import CaptionReport
 from indexer.build.tuning_queries import caption_queries_of
+from indexer.collection.catalog.records import GENERATED_BY, Uncaptioned
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry, of_unit_length
-from indexer.collection.records import GENERATED_BY, Uncaptioned
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.errors import CollectionError, ModelError

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from indexer.build.tally import Tally
+from indexer.collection.catalog.records import BadFile
 from indexer.collection.collection import Collection, Entry
-from indexer.collection.records import BadFile
 from indexer.errors import CatalogRefuses
 from indexer.files import display_path, one_line
 from indexer.items import Item, Skipped

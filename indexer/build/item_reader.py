@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from indexer.build.batches import Prepared, prepare
 from indexer.build.outcomes import Failed, Fatal, KnownContent, NewContent, Outcome, SameContent, ToRead
-from indexer.collection.catalog_reader import CatalogReader
+from indexer.collection.catalog.reader import CatalogReader
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ChangedWhileRead, MediaError, MissingExtra, TrimodalError
 from indexer.files import display_path, one_line

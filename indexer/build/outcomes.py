@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer.build.batches import Prepared
-from indexer.collection.records import ItemRow
+from indexer.collection.catalog.records import ItemRow
 from indexer.errors import TrimodalError
 from indexer.items import Item
 from indexer.media.held import Held

@@ -24,8 +24,8 @@ from indexer.build.report import BuildReport
 from indexer.build.selection import Selection, once_each
 from indexer.build.tally import Tally
 from indexer.build.tuning_queries import caption_queries_of
+from indexer.collection.catalog.records import BadFile, with_generated_caption_of, with_words_of
 from indexer.collection.collection import Collection, Entry
-from indexer.collection.records import BadFile, with_generated_caption_of, with_words_of
 from indexer.corpus.pruning import Gone, Kept, Roots, find_gone, is_gone
 from indexer.corpus.walk import Corpus
 from indexer.encoders.base import DualEncoder

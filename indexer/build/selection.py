@@ -12,8 +12,14 @@ from dataclasses import replace
 from indexer.build.committer import Committer
 from indexer.build.outcomes import ToRead
 from indexer.build.tally import Tally
+from indexer.collection.catalog.records import (
+    BadFile,
+    ItemRow,
+    describes_same,
+    with_generated_caption_of,
+    with_words_of,
+)
 from indexer.collection.collection import Collection
-from indexer.collection.records import BadFile, ItemRow, describes_same, with_generated_caption_of, with_words_of
 from indexer.corpus.keys import APART, is_apart, key_apart, row_key
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.errors import ModelError

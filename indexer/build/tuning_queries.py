@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from indexer.ann.tuning import TuningQueries
+from indexer.collection.catalog.records import Row
 from indexer.collection.collection import Collection
 from indexer.collection.index_file_manager import TuningQueriesOf, searched_most
-from indexer.collection.records import Row
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 from indexer.items import Modality

@@ -21,7 +21,8 @@ import numpy as np
 from indexer.ann.index import VectorIndex
 from indexer.ann.plan import IndexOptions
 from indexer.collection import layout
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
+from indexer.collection.catalog.records import BadFile, GeneratedCaption, Record
 from indexer.collection.compacting import copy_live_rows
 from indexer.collection.compatibility import require_same_encoder, require_same_tokens
 from indexer.collection.description import (
@@ -33,7 +34,6 @@ from indexer.collection.description import (
 from indexer.collection.entries import CaptionEntry, Entry
 from indexer.collection.index_file_manager import IndexFileManager, TuningQueriesOf
 from indexer.collection.places import keys_under
-from indexer.collection.records import BadFile, GeneratedCaption, Record
 from indexer.collection.repair import repair_rows
 from indexer.collection.row_store import RowStore, VectorStore, rows_per_shard
 from indexer.collection.stats import collection_stats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.row_store import VectorStore
 from indexer.collection.token_store import TokenStore
 from indexer.errors import StorageError

@@ -19,7 +19,7 @@ from indexer.ann.file import IndexFacts, Tuning
 from indexer.ann.index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
 from indexer.ann.plan import IndexOptions, IndexPlan, outgrown, plan_index, smallest_plan
 from indexer.ann.tuning import TuningQueries, own_vectors, tuned
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.row_store import VectorStore
 from indexer.errors import IndexDamaged, UsageError
 from indexer.items import Modality

@@ -20,7 +20,7 @@ from typing import Any
 
 import filelock
 
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.description import (
     DESCRIPTION_NAME,
     MEND_DESCRIPTION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.row_store import RowStore, VectorStore
 from indexer.collection.token_store import TokenStore
 from indexer.collection.verify import bad_vectors, without_tokens

@@ -8,7 +8,7 @@ from typing import Any
 
 from indexer.ann.file import IndexFacts
 from indexer.collection import layout
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.description import Description
 from indexer.collection.row_store import VectorStore
 from indexer.collection.token_store import TokenStore

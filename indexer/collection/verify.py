@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ann.index import load_index
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.entries import UNIT_TOLERANCE
 from indexer.collection.index_file_manager import rows_that_differ
 from indexer.collection.row_store import RowStore, VectorStore

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.collection.catalog.records import ItemRow, Row
 from indexer.collection.collection import Collection
-from indexer.collection.records import ItemRow, Row
 from indexer.duplicates.same_content import Contents, LeftOut
 from indexer.errors import UsageError
 from indexer.files import display_path

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.collection.records import ItemRow
+from indexer.collection.catalog.records import ItemRow
 from indexer.errors import TrimodalError
 from indexer.items import Modality
 from indexer.limits import SAMPLE_RATE_HZ, MediaLimits

@@ -15,9 +15,9 @@ from torch import nn
 
 from indexer.encoders.specs import HubnessSpec
 from indexer.encoders.towers.hubness import HubnessCorrection
+from indexer.training.data.pairs import Pairs, Sampler
 from indexer.training.heldout import hit_rates
 from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
-from indexer.training.pairs import Pairs, Sampler
 from indexer.training.parallel import ALONE, World
 from indexer.training.recipe import Schedule
 from indexer.training.sides import Side, backward

@@ -35,8 +35,8 @@ from indexer.limits import MediaLimits, limits_for
 from indexer.media.decode import open_sound, read_picture
 from indexer.progress import Progress
 from indexer.training.clip_space import clip_source
-from indexer.training.data import Example
-from indexer.training.features import FeatureCache, fill
+from indexer.training.data.features import FeatureCache, fill
+from indexer.training.data.rows import Example
 from indexer.training.recipe import Prototypes, Recipe
 
 

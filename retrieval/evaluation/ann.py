@@ -20,8 +20,15 @@ from indexer.ann.index import VectorIndex, index_of
 from indexer.ann.plan import DEFAULT_TARGET_RECALL
 from indexer.ann.tuning import own_vectors, tuned
 from indexer.items import Embeddings
-from retrieval.evaluation import metrics
-from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, ranks_of_ids, similarity_blocks
+from retrieval.evaluation.metrics import metrics
+from retrieval.evaluation.metrics.ranks import (
+    Ints,
+    Relevance,
+    RelevantRanks,
+    best_first,
+    ranks_of_ids,
+    similarity_blocks,
+)
 
 AT = (1, 5, 10)
 

@@ -18,14 +18,14 @@ from indexer.files import display_path
 from indexer.items import Embeddings, Modality
 from indexer.progress import Progress, silent
 from indexer.unwanted_words import is_unwanted
-from retrieval.evaluation.caption_metrics import (
+from retrieval.evaluation.encoding import EncodedBenchmark
+from retrieval.evaluation.metrics.caption_metrics import (
     TOKENS,
     CaptionScores,
     find_wordnet,
     require_caption_metrics,
     score_captions,
 )
-from retrieval.evaluation.encoding import EncodedBenchmark
 from retrieval.rerank.base import Captioner
 
 #: Examples in a report, spread evenly over the pictures.

@@ -17,9 +17,9 @@ from indexer.errors import UsageError
 from indexer.files import display_path, one_line
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.details import FOUND_AT
-from retrieval.evaluation.ranks import Floats
+from retrieval.evaluation.metrics.ranks import Floats
+from retrieval.evaluation.metrics.statistics import bootstrap_ci95, sign_flip_p_value
 from retrieval.evaluation.runs import Run
-from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from indexer.items import Embeddings
-from retrieval.evaluation import metrics
-from retrieval.evaluation.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
+from retrieval.evaluation.metrics import metrics
+from retrieval.evaluation.metrics.ranks import Floats, Ints, Relevance, RelevantRanks, similarity_blocks
 from retrieval.evaluation.shown_items import ShownItem
 
 #: The curves are drawn for k = 1 .. this.

@@ -30,7 +30,7 @@ import numpy as np
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.encoding import EncodedBenchmark
-from retrieval.evaluation.ranks import Ints, Relevance
+from retrieval.evaluation.metrics.ranks import Ints, Relevance
 from retrieval.evaluation.shown_items import ShownItem, shown_item
 from retrieval.evaluation.zero_shot import class_vectors
 

@@ -5,13 +5,13 @@ Knows nothing of models or files.
 
 from __future__ import annotations
 
-from retrieval.evaluation import metrics
 from retrieval.evaluation.details import DirectionDetails, examples_of, similarities_of
 from retrieval.evaluation.directions import Comparison
-from retrieval.evaluation.ranks import Floats, Ints, RelevantRanks, ranks_of_embeddings
+from retrieval.evaluation.metrics import metrics
+from retrieval.evaluation.metrics.ranks import Floats, Ints, RelevantRanks, ranks_of_embeddings
+from retrieval.evaluation.metrics.statistics import bootstrap_ci95
 from retrieval.evaluation.results import DirectionResult
 from retrieval.evaluation.shown_items import fingerprint
-from retrieval.evaluation.statistics import bootstrap_ci95
 from retrieval.evaluation.zero_shot import classification
 
 #: The k of the hit rates and recalls.

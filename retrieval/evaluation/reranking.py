@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from indexer.items import Embeddings, Modality
 from indexer.progress import Progress, silent
 from retrieval.evaluation.directions import RerankInput
-from retrieval.evaluation.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
+from retrieval.evaluation.metrics.ranks import Ints, Relevance, RelevantRanks, best_first, similarity_blocks
 from retrieval.rerank.base import Reranker
 from retrieval.rerank.stage import match_scores
 

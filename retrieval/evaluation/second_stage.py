@@ -15,11 +15,11 @@ from indexer.items import Modality
 from indexer.progress import Progress
 from retrieval.evaluation.directions import Comparison
 from retrieval.evaluation.measure import AT, detail, summarise
-from retrieval.evaluation.metrics import hits_at_k
-from retrieval.evaluation.ranks import RelevantRanks
+from retrieval.evaluation.metrics.metrics import hits_at_k
+from retrieval.evaluation.metrics.ranks import RelevantRanks
+from retrieval.evaluation.metrics.statistics import bootstrap_ci95, sign_flip_p_value
 from retrieval.evaluation.reranking import Judgement, judge_direction
 from retrieval.evaluation.results import DirectionResult, Gain, RerankerFacts
-from retrieval.evaluation.statistics import bootstrap_ci95, sign_flip_p_value
 from retrieval.rerank import calibration
 from retrieval.rerank.base import Reranker
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from indexer.collection.sqlite_errors import proves_damage
+from indexer.collection.catalog.sqlite_errors import proves_damage
 
 _KEYS_AT_ONCE = 500
 _PUTS_AT_ONCE = 256

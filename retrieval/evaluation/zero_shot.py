@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from indexer.errors import ModelError
 from indexer.items import Embeddings
 from retrieval.embed import mean_vector
-from retrieval.evaluation import metrics
-from retrieval.evaluation.ranks import Floats, RelevantRanks
+from retrieval.evaluation.metrics import metrics
+from retrieval.evaluation.metrics.ranks import Floats, RelevantRanks
 
 
 @dataclass(frozen=True, slots=True)

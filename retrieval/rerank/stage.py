@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.collection.records import Row
+from indexer.collection.catalog.records import Row
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.tokens.format import TokenRows, token_encoder
 from indexer.errors import CollectionError, ModelError, UsageError

@@ -21,7 +21,7 @@ from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, loa
 from retrieval.evaluation.directions import comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
 from retrieval.evaluation.measure import measure
-from retrieval.evaluation.ranks import ranks_of_embeddings
+from retrieval.evaluation.metrics.ranks import ranks_of_embeddings
 
 BENCH = ROOT / "docs" / "bench"
 CAPTIONS = ("A red dog.", "A green frog.", "A blue piano.", "A yellow cat.", "A red dog.", "A white bell.")

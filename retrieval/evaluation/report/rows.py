@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from indexer.files import display_path, one_line
-from retrieval.evaluation.caption_metrics import TOKENS
 from retrieval.evaluation.captioning import CaptionResult
+from retrieval.evaluation.metrics.caption_metrics import TOKENS
 from retrieval.evaluation.results import BenchmarkResult, DirectionResult
 
 _HIT_NOTE = "R@k: share of the queries with a relevant one in the top k (hit rate), % [95% interval]"

@@ -26,9 +26,10 @@ from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.progress import Progress
-from indexer.training.data import Example
-from indexer.training.dual import Clock, TrainingData
+from indexer.training.data.rows import Example
+from indexer.training.report import Clock
 from indexer.training.towers import RecipeTowers
+from indexer.training.training_data import TrainingData
 from retrieval.rerank.reader import Reader, TextStates, text_sources
 from retrieval.rerank.training.recipe import RerankRecipe
 

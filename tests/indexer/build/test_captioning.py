@@ -20,9 +20,9 @@ from indexer.build import captioning
 from indexer.build.captioning import fill_captions, require_captionable
 from indexer.build.report import BuildReport, CaptionReport
 from indexer.build.run import build
+from indexer.collection.catalog.records import GENERATED_BY, ItemRow
 from indexer.collection.collection import Collection
 from indexer.collection.entries import CaptionEntry
-from indexer.collection.records import GENERATED_BY, ItemRow
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.identity import EncoderIdentity

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from small_media import entry, index, new_collection, picture, pictures, unit_rows
 
-from indexer.collection.catalog import Catalog
-from indexer.collection.checksum import checksum_file
+from indexer.collection.catalog.catalog import Catalog
+from indexer.collection.catalog.checksum import checksum_file
 from indexer.collection.collection import Collection
 from indexer.collection.rebuild import rebuild
 from indexer.corpus.pruning import is_gone

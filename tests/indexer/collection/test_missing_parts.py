@@ -341,7 +341,7 @@ def test_the_command_refuses_a_collection_without_a_description_and_repairs_it(t
 
 
 def test_features_of_a_training_that_are_cut_under_their_reader_are_named(tmp_path: Path) -> None:
-    from indexer.training.features import FeatureCache
+    from indexer.training.data.features import FeatureCache
 
     keys, rows = [f"{n:040d}" for n in range(2_000)], unit_rows(2_000, 8)
     cache = FeatureCache(tmp_path, 8)

@@ -21,9 +21,9 @@ from small_media import new_collection, picture
 
 from indexer.build.committer import Committer
 from indexer.build.run import build
-from indexer.collection.catalog import Catalog
+from indexer.collection.catalog.catalog import Catalog
+from indexer.collection.catalog.records import Record, clean, describes_same
 from indexer.collection.collection import Collection
-from indexer.collection.records import Record, clean, describes_same
 from indexer.corpus.manifest import MAX_DEPTH, read_manifest
 from indexer.corpus.walk import find_items
 from indexer.encoders.fake import FakeEncoder

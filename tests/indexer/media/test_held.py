@@ -222,7 +222,7 @@ def test_a_benchmark_keeps_a_vector_by_what_was_decoded(tmp_path: Path, monkeypa
 
 
 def test_training_keeps_no_features_under_another_contents_key(tmp_path: Path) -> None:
-    from indexer.training.features import FeatureCache, fill
+    from indexer.training.data.features import FeatureCache, fill
 
     path = picture(tmp_path / "a.png", 1)
     key = content_hash(item_of(path))

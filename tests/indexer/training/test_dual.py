@@ -14,12 +14,12 @@ from indexer.encoders import open_encoder
 from indexer.encoders.specs import HeadSpec
 from indexer.encoders.towers.heads import ProjectionHead, whitening
 from indexer.errors import RecipeError
+from indexer.training.data.features import FeatureCache
 from indexer.training.dual import train_dual
-from indexer.training.features import FeatureCache
 from indexer.training.heldout import hit_rates
 from indexer.training.loading import load_recipe
-from retrieval.evaluation.metrics import hits_at_k
-from retrieval.evaluation.ranks import Relevance, ranks
+from retrieval.evaluation.metrics.metrics import hits_at_k
+from retrieval.evaluation.metrics.ranks import Relevance, ranks
 
 
 @pytest.fixture(autouse=True)

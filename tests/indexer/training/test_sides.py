@@ -8,9 +8,9 @@ from torch import nn
 
 from indexer.encoders.specs import HeadSpec
 from indexer.encoders.towers.heads import ProjectionHead
+from indexer.training.data.prototypes import class_means
 from indexer.training.losses import symmetric_info_nce
 from indexer.training.parallel import World
-from indexer.training.prototypes import class_means
 from indexer.training.sides import LiveSide, PartedSide, backward
 
 

@@ -16,7 +16,7 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.items import Embeddings
 from retrieval.evaluation.ann import measure_ann, recall_of_neighbours
 from retrieval.evaluation.datasets.benchmark import load_benchmark
-from retrieval.evaluation.ranks import Relevance, ranks_of_embeddings
+from retrieval.evaluation.metrics.ranks import Relevance, ranks_of_embeddings
 from retrieval.evaluation.runner import run_benchmark
 
 

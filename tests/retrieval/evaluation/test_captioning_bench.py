@@ -25,11 +25,11 @@ from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.errors import MissingExtra, ModelError, UsageError
 from indexer.items import Embeddings
-from retrieval.evaluation import caption_metrics
-from retrieval.evaluation.caption_metrics import find_wordnet, score_captions, tokenised
 from retrieval.evaluation.captioning import caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.encoding import encode_benchmark
+from retrieval.evaluation.metrics import caption_metrics
+from retrieval.evaluation.metrics.caption_metrics import find_wordnet, score_captions, tokenised
 from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.runner import run_benchmark
 from retrieval.rerank.fake import FakeReranker

@@ -15,8 +15,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from indexer.errors import UsageError
-from retrieval.evaluation import statistics
 from retrieval.evaluation.compare import RunComparison, compare_runs
+from retrieval.evaluation.metrics import statistics
 from retrieval.evaluation.report.comparison import as_csv, render, write_comparison
 from retrieval.evaluation.runs import load_runs
 

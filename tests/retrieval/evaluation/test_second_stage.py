@@ -17,10 +17,10 @@ from printed import as_text
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.items import Modality
-from retrieval.evaluation import statistics
 from retrieval.evaluation.datasets.benchmark import Benchmark, load_benchmark
 from retrieval.evaluation.directions import RerankInput
-from retrieval.evaluation.ranks import Relevance, RelevantRanks, best_first
+from retrieval.evaluation.metrics import statistics
+from retrieval.evaluation.metrics.ranks import Relevance, RelevantRanks, best_first
 from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.reranking import judge_direction
 from retrieval.evaluation.runner import run_benchmark

@@ -11,8 +11,8 @@ import numpy as np
 
 from retrieval.evaluation.compare import RunComparison
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.metrics.ranks import Floats
 from retrieval.evaluation.queries import queries_of
-from retrieval.evaluation.ranks import Floats
 from retrieval.evaluation.report.html.cases import Case, Cases, place, shown
 from retrieval.evaluation.report.html.examples import Media
 from retrieval.evaluation.report.html.words import named

@@ -21,12 +21,13 @@ from PIL import Image
 
 from indexer.encoders.fake import FakeEncoder
 from indexer.items import Item, Modality
-from retrieval.evaluation import details, metrics
+from retrieval.evaluation import details
 from retrieval.evaluation.compare import compare_runs
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
+from retrieval.evaluation.metrics import metrics
+from retrieval.evaluation.metrics.ranks import Relevance, RelevantRanks
 from retrieval.evaluation.provenance import command_line, short_spec
 from retrieval.evaluation.queries import queries_of
-from retrieval.evaluation.ranks import Relevance, RelevantRanks
 from retrieval.evaluation.report.folder import as_csv, as_document, as_html, json_text, write_report
 from retrieval.evaluation.report.html import plots
 from retrieval.evaluation.report.html.examples import Media, clip, files_of, thumbnail

@@ -16,7 +16,7 @@ from indexer.items import Skipped
 from retrieval.evaluation.ann import AnnResult
 from retrieval.evaluation.directions import Comparison
 from retrieval.evaluation.measure import measure
-from retrieval.evaluation.ranks import Relevance
+from retrieval.evaluation.metrics.ranks import Relevance
 from retrieval.evaluation.report.folder import as_csv, as_document, as_html, write_report
 from retrieval.evaluation.report.markdown import as_markdown
 from retrieval.evaluation.report.rows import more_notes

@@ -18,7 +18,7 @@ from urllib.parse import quote_from_bytes
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from indexer.collection.sqlite_errors import REBUILD, stated
+from indexer.collection.catalog.sqlite_errors import REBUILD, stated
 from indexer.errors import CatalogRefuses, CollectionError, IndexDamaged, StorageError
 from indexer.files import display_path, one_line
 from indexer.names import nfc

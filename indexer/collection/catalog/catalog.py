@@ -2,7 +2,7 @@
 
 A transaction here is the commit point of the whole collection. A reader holds one read transaction from
 :meth:`Catalog.open` until :meth:`Catalog.refresh`, so all that it sees belongs to one commit, whatever a
-writer does meanwhile. The tables are in :mod:`indexer.collection.schema`. Knows nothing of vectors, FAISS or models.
+writer does meanwhile. The tables are in ``schema.py``. Knows nothing of vectors, FAISS or models.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from indexer.collection import inconsistencies
-from indexer.collection.catalog_reader import CatalogReader, chunks
-from indexer.collection.checksum import checksum_file, checksum_is_damaged, is_corrupted, write_checksum
-from indexer.collection.records import GENERATED_BY, BadFile, GeneratedCaption, Record, clean, item_columns
-from indexer.collection.schema import (
+from indexer.collection.catalog import inconsistencies
+from indexer.collection.catalog.checksum import checksum_file, checksum_is_damaged, is_corrupted, write_checksum
+from indexer.collection.catalog.reader import CatalogReader, chunks
+from indexer.collection.catalog.records import GENERATED_BY, BadFile, GeneratedCaption, Record, clean, item_columns
+from indexer.collection.catalog.schema import (
     COUNT_COMMIT,
     FILE_IDS,
     ITEMS,
@@ -35,8 +35,8 @@ from indexer.collection.schema import (
     SEGMENTS,
     SKIPPED,
 )
-from indexer.collection.sqlite import USE_LOG, connect, connect_reader, is_unmade, stated_errors
-from indexer.collection.sqlite_errors import REBUILD
+from indexer.collection.catalog.sqlite import USE_LOG, connect, connect_reader, is_unmade, stated_errors
+from indexer.collection.catalog.sqlite_errors import REBUILD
 from indexer.durable import make_way
 from indexer.errors import CollectionError, IndexDamaged, StorageError, TrimodalError
 from indexer.files import FileId

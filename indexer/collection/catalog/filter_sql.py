@@ -1,4 +1,4 @@
-"""A tree of :mod:`indexer.collection.filters` -> a SQLAlchemy condition. Knows nothing of how the text was parsed.
+"""A tree of ``filters.py`` -> a SQLAlchemy condition. Knows nothing of how the text was parsed.
 
 Every value is bound as a parameter. Texts are compared in the composed form of Unicode where they have two forms.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from indexer.collection import filters
-from indexer.collection.schema import ITEMS, SEGMENTS
+from indexer.collection.catalog import filters
+from indexer.collection.catalog.schema import ITEMS, SEGMENTS
 from indexer.errors import FilterError
 from indexer.files import one_line
 from indexer.names import nfc

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.evaluation.ranks import NOT_FOUND, Floats, Ints, Relevance, RelevantRanks
+from retrieval.evaluation.metrics.ranks import NOT_FOUND, Floats, Ints, Relevance, RelevantRanks
 
 
 def hits_at_k(ranks: RelevantRanks, k: int) -> Floats:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from indexer.collection.schema import ITEMS, OF_ANOTHER_MODALITY, SEGMENTS
+from indexer.collection.catalog.schema import ITEMS, OF_ANOTHER_MODALITY, SEGMENTS
 
 #: Segments whose item is missing -> segment_id.
 ORPHAN_SEGMENTS: sa.Select[Any] = sa.select(SEGMENTS.c.segment_id).where(

@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from indexer.collection.records import encodable
+from indexer.collection.catalog.records import encodable
 from indexer.items import Modality
 
 #: Numbered, append-only: a released one is never edited. Each is run once, in order, in one transaction.
@@ -143,7 +143,7 @@ OF_ANOTHER_MODALITY = sa.and_(SEGMENTS.c.modality != ITEMS.c.modality, sa.not_(s
 
 
 def item_values(values: sa.RowMapping) -> dict[str, Any]:
-    """The arguments of :class:`indexer.collection.records.ItemRow`. May raise ``ValueError`` for a damaged row."""
+    """The arguments of :class:`ItemRow`. May raise ``ValueError`` for a damaged row."""
     item: dict[str, Any] = {column.name: values[column] for column in ITEMS.c}
     item["modality"] = Modality(item["modality"])
     item["path"] = Path(item["path"])

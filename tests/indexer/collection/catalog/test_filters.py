@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.collection.filters import (
+from indexer.collection.catalog.filters import (
     MAX_CHARACTERS,
     And,
     Between,

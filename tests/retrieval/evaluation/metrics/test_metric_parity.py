@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.evaluation.metrics import hit_rate_at_k, mrr, recall_at_k
-from retrieval.evaluation.ranks import Relevance, ranks, ranks_of_embeddings
+from retrieval.evaluation.metrics.metrics import hit_rate_at_k, mrr, recall_at_k
+from retrieval.evaluation.metrics.ranks import Relevance, ranks, ranks_of_embeddings
 from retrieval.evaluation.zero_shot import classification, mean_per_class_recall
 
 CASES = 1_000

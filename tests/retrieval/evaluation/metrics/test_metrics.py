@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from retrieval.evaluation import ranks as ranks_module
-from retrieval.evaluation.metrics import (
+from retrieval.evaluation.metrics import ranks as ranks_module
+from retrieval.evaluation.metrics.metrics import (
     chance_hit_rate_at_k,
     chance_recall_at_k,
     hit_rate_at_k,
@@ -20,8 +20,15 @@ from retrieval.evaluation.metrics import (
     recalls_at_k,
     reciprocal_ranks,
 )
-from retrieval.evaluation.ranks import NOT_FOUND, Relevance, RelevantRanks, ranks, ranks_of_embeddings, ranks_of_ids
-from retrieval.evaluation.statistics import bootstrap_ci95
+from retrieval.evaluation.metrics.ranks import (
+    NOT_FOUND,
+    Relevance,
+    RelevantRanks,
+    ranks,
+    ranks_of_embeddings,
+    ranks_of_ids,
+)
+from retrieval.evaluation.metrics.statistics import bootstrap_ci95
 
 
 def by_query(found: RelevantRanks) -> list[list[int]]:

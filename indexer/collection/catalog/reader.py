@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import exc
 
-from indexer.collection import filters
-from indexer.collection.filter_sql import FILTER_COLUMNS, Filter, compile_filter, name_in_filter
-from indexer.collection.records import BadFile, FilterColumn, ItemRow, Row, StoredSegment, Uncaptioned
-from indexer.collection.schema import FILE_IDS, IS_CAPTION, ITEMS, META, SEGMENTS, SKIPPED, item_values
-from indexer.collection.sqlite import Database
-from indexer.collection.sqlite_errors import REBUILD
+from indexer.collection.catalog import filters
+from indexer.collection.catalog.filter_sql import FILTER_COLUMNS, Filter, compile_filter, name_in_filter
+from indexer.collection.catalog.records import BadFile, FilterColumn, ItemRow, Row, StoredSegment, Uncaptioned
+from indexer.collection.catalog.schema import FILE_IDS, IS_CAPTION, ITEMS, META, SEGMENTS, SKIPPED, item_values
+from indexer.collection.catalog.sqlite import Database
+from indexer.collection.catalog.sqlite_errors import REBUILD
 from indexer.errors import CatalogRefuses, FilterError, IndexDamaged
 from indexer.files import FileId, one_line
 from indexer.items import Modality, Place, Segment, Skipped

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from indexer.collection import catalog as catalog_module
-from indexer.collection import schema
-from indexer.collection.catalog import Catalog
-from indexer.collection.filter_sql import Filter
-from indexer.collection.records import BadFile, Record
-from indexer.collection.schema import MIGRATIONS
+from indexer.collection.catalog import catalog as catalog_module
+from indexer.collection.catalog import schema
+from indexer.collection.catalog.catalog import Catalog
+from indexer.collection.catalog.filter_sql import Filter
+from indexer.collection.catalog.records import BadFile, Record
+from indexer.collection.catalog.schema import MIGRATIONS
 from indexer.errors import CollectionError, FilterError, IndexDamaged
 from indexer.items import Item, Modality, Scalar, Segment
 
@@ -226,7 +226,7 @@ def test_a_catalog_on_a_read_only_folder_is_read(tmp_path: Path) -> None:
         if temporary in path.parents:
             path.chmod(0o755)
     script = (
-        "import sys, os; from pathlib import Path; from indexer.collection.catalog import Catalog;"
+        "import sys, os; from pathlib import Path; from indexer.collection.catalog.catalog import Catalog;"
         "os.setgid(65534); os.setuid(65534); c = Catalog.open(Path(sys.argv[1])); print(c.keys()); c.close()"
     )
     command = [sys.executable, "-c", script, str(folder / "catalog.sqlite")]

@@ -2,7 +2,7 @@
 
 The text is read by sqlglot as one SQL condition, and only the shapes below are taken over, node by node;
 whatever else it may mean in SQL (sub-queries, other functions, casts, parameters, comments, statements) is
-refused. The user's text itself goes nowhere: :mod:`indexer.collection.filter_sql` binds the values as parameters.
+refused. The user's text itself goes nowhere: ``filter_sql.py`` binds the values as parameters.
 
     year >= 2020 and (folder like '%/cats%' or suffix = '.jpg') and camera is not null
     metadata."shot by" in ('Ann', 'Bo') and not duration_s between 10 and 60 and lower(name) like 'img%'

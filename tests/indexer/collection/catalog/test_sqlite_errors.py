@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.collection.catalog import Catalog
-from indexer.collection.filters import MAX_DEPTH
-from indexer.collection.records import Record
-from indexer.collection.sqlite_errors import proves_damage, stated
+from indexer.collection.catalog.catalog import Catalog
+from indexer.collection.catalog.filters import MAX_DEPTH
+from indexer.collection.catalog.records import Record
+from indexer.collection.catalog.sqlite_errors import proves_damage, stated
 from indexer.errors import (
     CatalogRefuses,
     CollectionError,

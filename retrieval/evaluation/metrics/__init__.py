@@ -1,0 +1,1 @@
+"""Numbers from ranks and captions: pure functions, and how sure their means are."""
