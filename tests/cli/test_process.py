@@ -13,15 +13,14 @@ import pytest
 import soundfile
 from paths import ROOT
 from PIL import Image
+from processes import run_program
 
 from retrieval import Searcher
 
 
 def trimodal(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does; the console script only calls ``app``."""
-    code = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
-    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    return run_program([str(argument) for argument in arguments], cwd)
 
 
 @pytest.fixture(scope="module")

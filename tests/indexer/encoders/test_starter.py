@@ -73,13 +73,13 @@ def test_bfloat16_keeps_the_nearest_pictures_of_float32(monkeypatch: pytest.Monk
 def test_words_find_the_pictures_that_show_them() -> None:
     encoder = open_encoder("starter")
     rows = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    pictures = [row for row in rows if "image" in row][::6]
+    pictures = [row for row in rows if "image" in row][::12]
     images = encoder.encode_images(
         [encoder.prepare_image(read_picture(DEMO / p["image"], MediaLimits())) for p in pictures]
     )
     queries = encoder.encode_queries([picture["captions"][0] for picture in pictures])
     ranks = (queries @ images.T > (queries * images).sum(axis=1, keepdims=True)).sum(axis=1)
-    assert (ranks < 5).mean() > 0.4  # chance is about one in ten
+    assert (ranks < 2).mean() > 0.6  # chance is about one in twelve
 
 
 @pytest.mark.network
