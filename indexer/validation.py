@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.files import one_line
+from indexer.nesting import is_deeper
 
+#: Deeper documents than this do not exist.
+_MAX_DEPTH = 20
 #: An error of pydantic -> what the value has to be.
 _KINDS = {
     "int_type": "must be int",
@@ -29,8 +32,6 @@ _KINDS = {
     "dict_type": "must be a table",
     "dataclass_type": "must be a table",
 }
-
-
 #: Before the kind of a union's dataclass, where pydantic names a place in a document.
 _TAG = "kind="
 
@@ -79,17 +80,44 @@ class ByKind:
         )
 
 
-def validated(kind: Any, document: Mapping[str, Any]) -> Any:
-    """The document as ``kind``, a dataclass. Numbers are not made of texts, nor texts of numbers.
+@dataclass(frozen=True)
+class NoKey:
+    """For ``Annotated[Path, NoKey()]``: a field with a default that no document sets."""
 
-    Raises :class:`Mistake` for the first value that does not fit.
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """As pydantic reads it."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(self._refused)
+
+    def _refused(self, value: Any) -> Any:
+        from pydantic_core import PydanticCustomError
+
+        raise PydanticCustomError("unexpected_keyword_argument", "is no key")
+
+
+def validated(kind: Any, document: Mapping[str, Any]) -> Any:
+    """The document as ``kind``, a dataclass. Numbers are not made of texts, nor texts of numbers or dates.
+
+    Raises :class:`Mistake` for the first unknown key, else for the first value that does not fit.
     """
     from pydantic import ValidationError
 
+    if is_deeper(document, _MAX_DEPTH):
+        raise Mistake(f"is nested deeper than {_MAX_DEPTH} levels")
     try:
-        return _adapter(kind).validate_json(json.dumps(document, default=str), strict=True)
+        text = json.dumps(document, default=_no_text)
+    except ValueError:
+        raise Mistake("holds an integer of thousands of digits") from None
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise Mistake(_first_mistake(kind, error.errors(include_url=False)[0])) from None
+        raise Mistake(_first_mistake(kind, error.errors(include_url=False))) from None
+
+
+def _no_text(value: Any) -> dict[str, str]:
+    """A date or time of TOML, so that it is not taken for a text."""
+    return {type(value).__name__: str(value)}
 
 
 @functools.cache
@@ -99,8 +127,12 @@ def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
-def _first_mistake(kind: Any, error: Any) -> str:
-    """An error of pydantic in one line: ``image.trunks.0.readout is 'max'; allowed are ...``."""
+def _first_mistake(kind: Any, errors: Sequence[Any]) -> str:
+    """An error of pydantic in one line: ``image.trunks.0.readout is 'max'; allowed are ...``.
+
+    An unknown key comes first: it may be a missing one, misspelled.
+    """
+    error = next((one for one in errors if one["type"] == "unexpected_keyword_argument"), errors[0])
     steps = [step for step in error["loc"] if not str(step).startswith(_TAG)]
     name, inside = ".".join(map(str, steps)), ".".join(map(str, steps[:-1])) or "top level"
     value = one_line(repr(error["input"]), 80)
@@ -110,7 +142,8 @@ def _first_mistake(kind: Any, error: Any) -> str:
         case "unexpected_keyword_argument":
             return f"{inside}: unknown key {steps[-1]}; allowed are {', '.join(_keys(kind, error['loc'][:-1]))}"
         case "missing":
-            return f"{inside}: lacks {steps[-1]}"
+            lacking = [one["loc"] for one in errors if one["type"] == "missing"]
+            return f"{inside}: lacks {', '.join(loc[-1] for loc in lacking if loc[:-1] == error['loc'][:-1])}"
         case "literal_error":
             return f"{name} is {value}; allowed are {error['ctx']['expected']}"
         case "union_tag_invalid":
@@ -130,7 +163,16 @@ def _keys(kind: Any, where: Sequence[Any]) -> list[str]:
             kind = next(part for part, of in hints if step.removeprefix(_TAG) in typing.get_args(of["kind"]))
         else:
             kind = next(of[step] for _, of in hints if step in of)
-    return [f.name for part in _parts(kind) if dataclasses.is_dataclass(part) for f in dataclasses.fields(part)]
+    keys = []
+    for part in _parts(kind):
+        if dataclasses.is_dataclass(part) and isinstance(part, type):
+            of = typing.get_type_hints(part, include_extras=True)
+            keys += [f.name for f in dataclasses.fields(part) if not _is_no_key(of[f.name])]
+    return keys
+
+
+def _is_no_key(hint: Any) -> bool:
+    return any(isinstance(one, NoKey) for one in typing.get_args(hint))
 
 
 def _parts(kind: Any) -> list[Any]:

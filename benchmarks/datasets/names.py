@@ -9,7 +9,7 @@ be seen, by the rule of `wordnet_visible.py`, and have no word of `indexer/unwan
 picture or of an evaluation set is read, though nouns name what those show, too.
 
 With `--model` nothing is written but a model's own `reranker/names.safetensors`, less the names that the same rule
-leaves out, and its digest; no row is computed again. `tests/visible_names.txt` lists those of the starter.
+leaves out, and its digest; no row is computed again. `tests/support/visible_names.txt` lists those of the starter.
 """
 
 from __future__ import annotations

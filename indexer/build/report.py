@@ -49,6 +49,6 @@ class CaptionReport:
 
     captioned: int
     without_words: int
-    """The model is unsure of them, or they have an unwanted word; the next run tries again."""
+    """The model is unsure of them, or their captions have an unwanted word; the next run tries again."""
     seconds: float
     interrupted: bool

@@ -19,9 +19,7 @@ import torch
 
 from indexer.encoders.devices import choose_device
 from indexer.progress import Progress, silent
-from indexer.training.data.rows import (
-    by_source,
-)
+from indexer.training.data.rows import by_source
 from indexer.training.loop import Checkpoint, Loop, Point, Steps
 from indexer.training.parallel import World, join_world
 from indexer.training.parts import AlignmentParts

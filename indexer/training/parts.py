@@ -19,9 +19,7 @@ from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.alignment import Alignment, Criterion, Task, tie_by_concept
 from indexer.training.data.prototypes import class_means
-from indexer.training.data.rows import (
-    Examples,
-)
+from indexer.training.data.rows import Examples
 from indexer.training.parallel import World
 from indexer.training.recipe import HeadRecipe, Recipe
 from indexer.training.sides import CachedSide, LiveSide, PartedSide, Side

@@ -17,7 +17,7 @@ from indexer.encoders.specs import AudioSpec, HubnessSpec, TextSpec, TrunkSpec
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.files import one_line
-from indexer.validation import Mistake, Within, validated
+from indexer.validation import Mistake, NoKey, Within, validated
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Recipe:
     seed: int = 0
     hubness: HubnessSpec | None = None
     schedule: Schedule = field(default_factory=Schedule)
-    path: Path = Path()
+    path: Annotated[Path, NoKey()] = Path()
 
     def resolve(self, path: str) -> Path:
         """A path of the recipe as an absolute path."""
@@ -229,8 +229,6 @@ def read_recipe_file(path: Path, kind: Any, *, example: str) -> Any:
     except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise RecipeError(f"{path}: can't be read as TOML ({one_line(error)})") from error
     try:
-        if "path" in document:  # a field that is no key
-            raise Mistake("top level: unknown key path")
         return validated(kind, document)
     except Mistake as mistake:
         raise RecipeError(f"{path}: {mistake}") from None

@@ -1,4 +1,4 @@
-"""Every bad file that the project promises to survive, made in a folder: ``python tests/bad_files.py FOLDER``.
+"""Every bad file that the project promises to survive, made in a folder: ``python tests/support/bad_files.py FOLDER``.
 
 Each comes with words that its message must hold. Beside them stand a few good files with awkward names
 (``GOOD_FILES``), which must come through as if alone. Takes about a second, and a few MB on a disk that

@@ -15,7 +15,7 @@ from indexer.errors import RecipeError
 from indexer.items import Modality
 from indexer.training.loading import load_recipe
 from indexer.training.recipe import Recipe, read_recipe_file, resolve_path
-from indexer.validation import Within
+from indexer.validation import NoKey, Within
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class RerankRecipe:
     depth: Annotated[int, Within(1, 4096)] = 32
     """How many of the dual encoder's candidates are reranked held out."""
     seed: int = 0
-    path: Path = Path()
+    path: Annotated[Path, NoKey()] = Path()
 
     @property
     def dual_recipe(self) -> Recipe:
