@@ -26,7 +26,7 @@ RETIRED = {
 }
 #: Keys of files that are a contract (the index file's, a benchmark report's, recipes'), and names of Python's own.
 KEYS = ('"wish"', '"asked"', '"tell"', "[tell]", "recipe.tell", "tell: Captioning", '"tell_gates"')
-PYTHONS = ("BrokenPipeError", ".tell()", "def tell(")
+PYTHONS = ("BrokenPipeError", ".tell()", "def tell(", "write-ahead log")
 _PATTERN = re.compile(rf"\b(?:{'|'.join(RETIRED)})\b", re.IGNORECASE)
 _ROOMS = ("indexer", "retrieval", "benchmarks", "docs", "data/recipes")
 _FILES = sorted(

@@ -188,7 +188,7 @@ class EncoderConfig:
                 f"{where}: format {found} is not {FORMAT}; this trimodal can't read it, update one of them"
             )
         require_types(cls, document, f"{where}: not an encoder.json of this version")
-        try:
+        try:  # by hand: pydantic would make 10.0 of 10, and the fingerprint is of the numbers as they are written
             config = cls(
                 name=document["name"],
                 dim=document["dim"],

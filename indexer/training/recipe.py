@@ -185,7 +185,7 @@ class Schedule:
 class Recipe:
     """The whole file."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     name: str
     data: DataRecipe

@@ -18,7 +18,10 @@ _TIMEOUT_S = 300
 
 
 def run_program(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``trimodal ARGUMENTS`` in ``cwd``, as :func:`subprocess.run` with captured output would."""
+    """Run ``trimodal ARGUMENTS`` in ``cwd``, as :func:`subprocess.run` with captured output would.
+
+    Environment variables are those of the server's start, at the first call.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A SQLite database: connections, transactions, the log (WAL), its errors as ours. Knows nothing of its tables.
+"""A SQLite database: connections, transactions, the write-ahead log, its errors as ours. Knows nothing of its tables.
 
 A reader holds one read transaction from opening until :meth:`Database.refresh`, so all that it sees belongs to one
 commit, whatever a writer does meanwhile.

@@ -144,7 +144,7 @@ class Shares:
 class RerankRecipe:
     """The whole file."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     dual: str
     """The dual encoder's recipe: its data, split and towers."""

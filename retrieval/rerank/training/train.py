@@ -49,7 +49,7 @@ def train_reranker(
     pool = Pool(recipe, encoder, where, on_progress)
     torch.manual_seed(recipe.seed)
     modules = RerankerModules(recipe, pool)
-    digest = hashlib.sha256(repr((replace(recipe, path=Path()), pool.digest)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((asdict(replace(recipe, path=Path())), pool.digest)).encode()).hexdigest()
     curves = {
         stage.name: train_stage(stage, modules, recipe.seed, out, digest, on_progress, on_point)
         for stage in stages_of(recipe, modules)
