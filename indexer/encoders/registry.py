@@ -10,6 +10,7 @@ from pathlib import Path
 
 from indexer.encoders import KINDS, starter_directory
 from indexer.encoders.model_info import ModelInfo
+from indexer.encoders.onnx.text_side import make_text_side
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.encoders.weights.hub import PREFIX, hub_directory
@@ -81,6 +82,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     for source in dict.fromkeys(tower.source for tower in config.text if tower.source.startswith(PREFIX)):
         on_stage(f"fetching {source}")
         found[source] = hub_directory(source)
+    make_text_side(directory, config, on_stage)
     return found
 
 

@@ -6,6 +6,7 @@ nothing new does not even import torch.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -23,6 +24,7 @@ from indexer.items import Embeddings, Modality, Samples
 if TYPE_CHECKING:
     import torch
 
+    from indexer.encoders.onnx.text_side import OnnxTextSide
     from indexer.encoders.tokens.compressor import Compressor
     from indexer.encoders.tokens.config import RerankerConfig
     from indexer.encoders.tokens.format import TokenRows, TokenSpec
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from indexer.encoders.towers.image import ImageTower
     from indexer.encoders.towers.text import TextTowers
     from indexer.media.text.measure import TextMeasure
+
+
+#: Texts that are read in ONNX Runtime without waiting for torch; for more of them torch is worth its import.
+_FEW = 64
 
 
 class TrainedDualEncoder:
@@ -114,12 +120,23 @@ class TrainedDualEncoder:
         return self._project(Modality.TEXT, self.text_tower.features(texts)) if len(texts) else self._none()
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """The same as passages: this tower reads both alike."""
+        """The same as passages: the towers read both alike. A few are read without torch, where there are graphs."""
+        if self._text_side is not None and len(texts) <= _FEW and Modality.TEXT not in self._loaded:
+            return self._text_side.encode(texts)
         return self.encode_passages(texts)
 
     def open_text_measure(self) -> TextMeasure:
-        """What the text towers read of a text; loads them."""
-        return self.text_tower.measure()
+        """What the text towers read of a text, by their tokenizers."""
+        return self.text_tower.measure() if self._text_side is None else self._text_side.measure()
+
+    @cached_property
+    def _text_side(self) -> OnnxTextSide | None:
+        """The text towers in ONNX Runtime; ``None`` without graphs, or where a GPU or torch is named."""
+        from indexer.encoders.onnx.text_side import open_text_side
+
+        if self._device_name not in ("auto", "cpu") or os.environ.get("TRIMODAL_RUNTIME", "auto") == "torch":
+            return None
+        return open_text_side(self.directory, self.config)
 
     @cached_property
     def token_spec(self) -> TokenSpec | None:

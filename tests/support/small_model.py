@@ -112,15 +112,18 @@ def save_towers(directory: Path, *, seed: int = 0) -> None:
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, directory / WHISPER.weights)
 
 
-def save_small_model(directory: Path, *, seed: int = 0) -> Path:
-    """The whole encoder directory; another ``seed`` gives another model of the same shape."""
+def save_small_model(directory: Path, *, seed: int = 0, text_width: int = 16) -> Path:
+    """The whole encoder directory; another ``seed`` gives another model of the same shape.
+
+    ``text_width``: features of the text towers that the caller puts in place of its own.
+    """
     save_towers(directory, seed=seed)
     language_model = save_language_model(directory / "lm", seed=seed)
     image_width, audio_width = ImageTower([TRUNK]).width, AudioTower(WHISPER).width
     specs = {
         "image": HeadSpec(image_width, 12, 8, DIM),
         "audio": HeadSpec(audio_width, 12, 8, DIM),
-        "text": HeadSpec(16, 12, 8, DIM),
+        "text": HeadSpec(text_width, 12, 8, DIM),
     }
     torch.manual_seed(seed)
     heads = {name: ProjectionHead(spec) for name, spec in specs.items()}

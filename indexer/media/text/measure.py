@@ -34,7 +34,7 @@ class MeasuresTexts(Protocol):
 
 
 class TokenizerMeasure:
-    """By a tokenizer of transformers that was never set to cut or to pad, so that its backend does neither.
+    """By a tokenizer of transformers or tokenizers that is not set to cut or to pad, so that its backend does neither.
 
     The backend knows where in the text each token stands, and takes a tenth of the time of a call of the tokenizer.
     """
@@ -42,7 +42,8 @@ class TokenizerMeasure:
     def __init__(self, tokenizer: Any, max_tokens: int, normalise: Callable[[str], str] = lambda text: text) -> None:
         """``normalise`` is what the tower does to a text before its tokenizer reads it."""
         self._tokenizer = tokenizer
-        self._backend: Any = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
+        own = tokenizer if hasattr(tokenizer, "no_truncation") else None
+        self._backend: Any = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else own
         self.max_tokens = max_tokens
         self._normalise = normalise
 

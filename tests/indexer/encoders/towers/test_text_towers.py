@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_gguf import save_gguf
 from small_model import save_language_model, save_small_model
 from torch import nn
 
@@ -543,53 +544,6 @@ def test_a_model_in_the_hubs_cache_needs_no_connection(
     directory = language_model_directory("hub:someone/tiny")
     assert directory == place / "snapshots" / commit
     assert TextTower(TextSpec("hub:someone/tiny"), directory).width == 16
-
-
-def save_gguf(path: Path, directory: Path) -> None:
-    """A small Llama of the directory as llama.cpp would write it: float32, its tokenizer inside."""
-    import gguf
-
-    config = json.loads((directory / "config.json").read_text())
-    vocabulary = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"]
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    tokens[-1] = "ab"  # llama.cpp's vocabularies have merges, and transformers wants one
-    writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * len(tokens))
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(2)
-    writer.add_eos_token_id(3)
-    heads = config["num_attention_heads"]
-    names = {
-        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down", "post_attention_layernorm": "ffn_norm", "input_layernorm": "attn_norm",
-        "model.layers": "blk",
-    }  # fmt: skip
-    for name, tensor in load_file(directory / "model.safetensors").items():
-        array = tensor.numpy()
-        if "q_proj" in name or "k_proj" in name:  # llama.cpp pairs the rotary halves in another order
-            rows, columns = array.shape
-            array = array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
-        for theirs, its in names.items():
-            name = name.replace(theirs, its)
-        writer.add_tensor(name, np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def test_a_gguf_file_is_converted_once_and_gives_the_rows_of_its_safetensors(

@@ -1,0 +1,150 @@
+"""A language model's read-out in ONNX Runtime: texts -> features, as :class:`indexer.encoders.towers.text.TextTower`.
+
+Imports no torch. Knows nothing of where the graph came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.encoders.specs import TextSpec
+from indexer.media.text.measure import TokenizerMeasure
+
+_BATCH_TOKENS = 4_096
+#: More threads are no help for a handful of texts.
+_MOST_THREADS = 8
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX Runtime session on the CPU; threads that have nothing to do sleep."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # the graphs are written as they are to be run: looking for more to fuse takes longer than it saves
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class OnnxTextTower:
+    """A text tower whose graph lies in ``folder``; its tokenizer is ``tokenizer.json`` of the model's directory.
+
+    Thread-safe after the first call. A text is cut, and its prompt put around it, as ``spec`` says.
+    """
+
+    def __init__(self, spec: TextSpec, folder: Path, tokenizer: Path) -> None:
+        self.spec = spec
+        self._folder = folder
+        self._tokenizer_file = tokenizer
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens that the model reads for a text, prompt and special tokens included."""
+        before, after = self._around
+        return [*before, *self._tokenize(self._words(text) or " ")[: self.spec.max_tokens], *after] or [0]
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts -> float32 ``(n, width)``, not normalised, in input order."""
+        sequences = [self.token_ids(text) for text in texts]
+        rows = np.zeros((len(texts), self._embeddings.shape[1]), dtype=np.float32)
+        by_length: dict[int, list[int]] = {}
+        for position, sequence in enumerate(sequences):
+            by_length.setdefault(len(sequence), []).append(position)
+        for length, positions in by_length.items():
+            step = max(1, _BATCH_TOKENS // length)
+            for start in range(0, len(positions), step):
+                chunk = positions[start : start + step]
+                states = self._states(np.array([sequences[position] for position in chunk]))
+                rows[chunk] = self._read(states)
+        return rows
+
+    def measure(self) -> TokenizerMeasure:
+        """What :meth:`token_ids` leaves of a text."""
+        return TokenizerMeasure(self._tokenizer, self.spec.max_tokens, self._words)
+
+    def _states(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Token ids ``(n, t)`` -> states ``(n, t, width)``."""
+        count, length = ids.shape
+        found = self._embeddings[ids].astype(np.float32)
+        inputs: dict[str, NDArray[Any]]
+        if self._positions is not None:
+            found += self._positions[:length]
+            inputs = {"embeddings": found}
+        else:
+            shape = [1 if not isinstance(size, int) else size for size in self._past_shape]
+            past = np.zeros((count, shape[1], 0, shape[3]), dtype=np.float32)
+            last, total = np.full(count, length - 1, np.int32), np.array([length], np.int32)
+            inputs = {"embeddings": found, "past": past, "last": last, "total": total}
+        (states,) = self._session.run(["out"], inputs)
+        return np.asarray(states, dtype=np.float32)
+
+    def _read(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """States ``(n, t, width)`` of texts of one length -> features ``(n, width)``."""
+        if self.spec.readout == "last":
+            return states[:, -1]
+        length = states.shape[1]
+        before, after = self._around
+        if self._positions is not None:  # of an encoder the special tokens are read, too
+            prefix, suffix = self._special
+            own = [*range(len(prefix)), *range(len(before), length - len(after)), *range(length - len(suffix), length)]
+        else:
+            own = list(range(len(before), length - len(after)))
+        return np.asarray(states[:, own or [length - 1]].mean(axis=1), dtype=np.float32)
+
+    def _words(self, text: str) -> str:
+        words = " ".join(text.split())
+        return words.lower().rstrip(".") if self.spec.lowercase else words
+
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        found = Tokenizer.from_file(str(self._tokenizer_file))
+        found.no_truncation()
+        found.no_padding()
+        return found
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        whole, bare = self._tokenizer.encode("a").ids, self._tokenize("a")
+        for start in range(len(whole) - len(bare) + 1):
+            if bare and whole[start : start + len(bare)] == bare:
+                return whole[:start], whole[start + len(bare) :]
+        return [], []
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """Tokens before and after the text: special ones and the prompt's."""
+        before, _, after = self.spec.prompt.partition("{text}")
+        prefix, suffix = self._special
+        return [*prefix, *self._tokenize(before)], [*self._tokenize(after), *suffix]
+
+    @cached_property
+    def _embeddings(self) -> NDArray[Any]:
+        found: NDArray[Any] = np.load(self._folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+        return found
+
+    @cached_property
+    def _positions(self) -> NDArray[np.float32] | None:
+        path = self._folder / "positions.npy"
+        return np.load(path, allow_pickle=False) if path.is_file() else None
+
+    @cached_property
+    def _session(self) -> Any:
+        return open_session(self._folder / "tower.onnx")
+
+    @cached_property
+    def _past_shape(self) -> list[Any]:
+        return next(list(one.shape) for one in self._session.get_inputs() if one.name == "past")
