@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from indexer.collection.catalog.filter_parser import parse_filter
 from indexer.collection.catalog.filters import (
     MAX_CHARACTERS,
     And,
@@ -18,7 +19,6 @@ from indexer.collection.catalog.filters import (
     OneOf,
     Or,
     Value,
-    parse_filter,
 )
 from indexer.errors import FilterError
 
