@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 FAISS := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 DEMO := .demo
 
-.PHONY: demo test test-all lint types bench attack docs clean
+.PHONY: demo test test-all lint types bench bench-speed attack docs clean
 
 demo: $(VENV)/.installed
 	@TRIMODAL="$(BIN)/trimodal" DEMO="$(DEMO)" bash data/demo/demo.sh
@@ -32,6 +32,12 @@ bench: $(VENV)/.installed
 	-@$(BIN)/python -c 'from indexer.encoders.weights.base_weights import cache_dir as c; exit(not (c() / "datasets/pool/manifest.jsonl").is_file())' \
 		|| $(BIN)/python benchmarks/datasets/pool.py
 	$(BIN)/python benchmarks/starter.py --write
+
+# A search from Enter to hits against `import torch`, and ONNX Runtime against torch: docs/bench/cold-search.md.
+bench-speed: $(VENV)/.installed
+	$(BIN)/trimodal models pull starter
+	$(BIN)/trimodal index data/demo/manifest.jsonl --collection $(DEMO)
+	$(BIN)/python benchmarks/cold_search.py $(DEMO) --captions data/demo/manifest.jsonl
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
 attack: $(VENV)/.installed
