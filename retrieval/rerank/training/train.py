@@ -21,7 +21,7 @@ from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.progress import Progress, silent
 from retrieval.rerank.naming import give_names, read_names, sayable
-from retrieval.rerank.trained import save_reranker
+from retrieval.rerank.pair_model import save_reranker
 from retrieval.rerank.training.evaluate import Evaluation
 from retrieval.rerank.training.modules import RerankerModules
 from retrieval.rerank.training.pool import Pool

@@ -349,7 +349,7 @@ def test_captions_choose_from_the_names_that_a_model_was_given(trained: Path, tm
     assert set(reranker.caption(tokens)) <= names and set(reranker.caption(tokens, vectors)) <= names
 
     # of equally near ones the likeliest to be told, of equally likely ones the nearest
-    parts, scorer = reranker._language
+    parts, scorer = reranker.pair_model.language
     media = torch.from_numpy(reranker.token_spec.unpack(tokens))[0]
     states = parts.states(["red", "red", "green"])
     with torch.inference_mode():
@@ -479,12 +479,12 @@ def test_adapters_in_the_upper_layers_are_trained_kept_and_folded_in(trained: Pa
     maker, reranker = token_encoder(encoder), open_reranker(encoder)
     assert maker is not None and isinstance(reranker, TrainedReranker) and reranker.config.lora is not None
     _, tokens = maker.encode_images_with_tokens([encoder.prepare_image(Image.open(place / "pool" / "red0.png"))])
-    merged, _ = reranker._language
+    merged, _ = reranker.pair_model.language
     assert not [name for name, _ in merged.named_parameters() if "lora" in name]
     adapted = reranker.score_media("red", tokens, Modality.IMAGE)
     locked = TrainedReranker(place / "dual", replace(reranker.config, lora=None))
     assert not np.allclose(adapted, locked.score_media("red", tokens, Modality.IMAGE), atol=1e-3)
-    beside = locked._language[0]
+    beside = locked.pair_model.language[0]
     beside.add_lora(LoraSpec(2, 16.0, 0.1, ("q_proj", "o_proj")))
     fill_part(place / "dual", reranker.config, "lora", beside.upper_layers)
     beside.eval()
