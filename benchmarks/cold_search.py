@@ -94,10 +94,13 @@ def page(found: dict[str, Any]) -> str:
     """The measurements as Markdown."""
     torch, rows = found["cold"]["import torch"], found["cold"].items()
     lines = [
-        "# A search from Enter to hits", "",
-        f"Medians of {found['rounds']} rounds in turn. Written by `python benchmarks/cold_search.py`.", "",
-        "| process | CPU s | wall s | peak MB | CPU, import torch = 1 |", "| --- | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
+        "# A search from Enter to hits",
+        "",
+        f"Medians of {found['rounds']} rounds in turn. Written by `python benchmarks/cold_search.py`.",
+        "",
+        "| process | CPU s | wall s | peak MB | CPU, import torch = 1 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for name, one in rows:
         ratio = one["cpu_s"] / torch["cpu_s"]
         lines.append(f"| {name} | {one['cpu_s']:.2f} | {one['wall_s']:.2f} | {one['peak_mb']:.0f} | {ratio:.2f} |")

@@ -158,6 +158,13 @@ class HubnessSpec:
     neighbours: _Size = 8
     weight: Annotated[float, Within(1e-3, 2)] = 0.5
 
+    @property
+    def coefficients(self) -> tuple[float, float, float]:
+        """Scale of the cosine, constant coordinate, slope of the hubness; :mod:`indexer.encoders.towers.hubness`."""
+        scale = 1.0 / (1.0 + 2.0 * math.sqrt(2.0) * self.weight)
+        constant = math.sqrt(self.weight * scale / math.sqrt(2.0))
+        return scale, constant, self.weight * scale / constant
+
 
 @dataclass(frozen=True)
 class EncoderConfig:

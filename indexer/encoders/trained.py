@@ -136,7 +136,7 @@ class TrainedDualEncoder:
 
         if self._device_name not in ("auto", "cpu") or os.environ.get("TRIMODAL_RUNTIME", "auto") == "torch":
             return None
-        return open_text_side(self.directory, self.config)
+        return open_text_side(self.config)
 
     @cached_property
     def token_spec(self) -> TokenSpec | None:

@@ -13,15 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.onnx.blocks import Blocks, read_blocks
-from indexer.encoders.onnx.graph import GraphBuilder
+from indexer.encoders.onnx.graph import GraphBuilder, NoOnnxForm
 
 _ARCHITECTURES = ("llama", "qwen2")
 #: Positions that the graph has rotations for; no tower reads longer texts.
 POSITIONS = 2_048
-
-
-class NoOnnxForm(ValueError):
-    """A model that cannot be written as a graph here; the text says why."""
 
 
 class _Gguf:

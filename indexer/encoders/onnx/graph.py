@@ -17,6 +17,10 @@ _OPSET, _IR = 20, 10
 _TYPES = {"float": TensorProto.FLOAT, "int32": TensorProto.INT32}
 
 
+class NoOnnxForm(ValueError):
+    """A model that cannot be written as a graph here; the text says why."""
+
+
 class GraphBuilder:
     """Nodes and weights; every method returns the name of what it adds."""
 

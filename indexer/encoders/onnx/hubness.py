@@ -7,17 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.specs import HubnessSpec
 
-def correct_hubness(
-    rows: NDArray[np.float32], bank: NDArray[np.float32], neighbours: int, weight: float
-) -> NDArray[np.float32]:
+
+def correct_hubness(rows: NDArray[np.float32], bank: NDArray[np.float32], spec: HubnessSpec) -> NDArray[np.float32]:
     """Unit rows ``(n, dim)`` of texts -> unit rows ``(n, dim + 6)``; ``bank``: unit rows of pictures."""
-    near = min(neighbours, len(bank))
+    near = min(spec.neighbours, len(bank))
     cosines = rows @ bank.T
     hubness = np.partition(cosines, -near, axis=1)[:, -near:].mean(axis=1).clip(-1.0, 1.0)
-    scale = 1.0 / (1.0 + 2.0 * math.sqrt(2.0) * weight)
-    constant = math.sqrt(weight * scale / math.sqrt(2.0))
-    slope = weight * scale / constant
+    scale, constant, slope = spec.coefficients
     extra = np.zeros((len(rows), 6), dtype=np.float32)
     extra[:, :3] = constant
     extra[:, 0] = -slope * hubness

@@ -22,7 +22,7 @@ from indexer.encoders.onnx.text_tower import OnnxTextTower, open_session
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, base_directory
 from indexer.encoders.weights.cache import cache_dir, install
-from indexer.encoders.weights.record import check_installed, is_installed, write_record
+from indexer.encoders.weights.record import check_installed, write_record
 from indexer.errors import WeightsCorrupt, WeightsMissing
 from indexer.items import Embeddings
 from indexer.media.text.measure import LeastMeasure, TextMeasure
@@ -47,7 +47,7 @@ class OnnxTextSide:
         hubness = self._config.hubness
         if hubness is None:
             return unit(rows)
-        return correct_hubness(unit(rows), self._bank, hubness.neighbours, hubness.weight)
+        return correct_hubness(unit(rows), self._bank, hubness)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The towers' features side by side, float32 ``(n, width)``."""
@@ -66,8 +66,8 @@ class OnnxTextSide:
         return np.asarray(np.load(self._head / "pictures.npy", allow_pickle=False), dtype=np.float32)
 
 
-def open_text_side(directory: Path, config: EncoderConfig) -> OnnxTextSide | None:
-    """The text side of the model in ``directory``, where its graphs are in the cache; ``None`` where they are not.
+def open_text_side(config: EncoderConfig) -> OnnxTextSide | None:
+    """The text side of a model, where its graphs are in the cache; ``None`` where they are not.
 
     Raises :class:`WeightsCorrupt` naming a damaged file of the cache, with the command that mends it.
     """
@@ -75,8 +75,6 @@ def open_text_side(directory: Path, config: EncoderConfig) -> OnnxTextSide | Non
         return None
     folders = [_tower_folder(spec) for spec in config.text]
     head = _head_folder(config)
-    if not all(map(is_installed, [*folders, head])):
-        return None
     try:
         for folder in (*folders, head):
             check_installed(folder, REMEDY, known={})
@@ -117,7 +115,7 @@ def make_text_side(
         _install(_head_folder(config), partial(make_head, directory, config), on_stage)
     except NoOnnxForm:
         return None
-    return open_text_side(directory, config)
+    return open_text_side(config)
 
 
 REMEDY = "make it again: trimodal models pull starter"

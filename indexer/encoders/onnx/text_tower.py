@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.specs import TextSpec
+from indexer.encoders.text_reading import equal_lengths, special_tokens, tower_words
 from indexer.media.text.measure import TokenizerMeasure
 
 _BATCH_TOKENS = 4_096
@@ -55,15 +56,8 @@ class OnnxTextTower:
         """Texts -> float32 ``(n, width)``, not normalised, in input order."""
         sequences = [self.token_ids(text) for text in texts]
         rows = np.zeros((len(texts), self._embeddings.shape[1]), dtype=np.float32)
-        by_length: dict[int, list[int]] = {}
-        for position, sequence in enumerate(sequences):
-            by_length.setdefault(len(sequence), []).append(position)
-        for length, positions in by_length.items():
-            step = max(1, _BATCH_TOKENS // length)
-            for start in range(0, len(positions), step):
-                chunk = positions[start : start + step]
-                states = self._states(np.array([sequences[position] for position in chunk]))
-                rows[chunk] = self._read(states)
+        for chunk in equal_lengths(sequences, _BATCH_TOKENS):
+            rows[chunk] = self._read(self._states(np.array([sequences[position] for position in chunk])))
         return rows
 
     def measure(self) -> TokenizerMeasure:
@@ -79,8 +73,8 @@ class OnnxTextTower:
             found += self._positions[:length]
             inputs = {"embeddings": found}
         else:
-            shape = [1 if not isinstance(size, int) else size for size in self._past_shape]
-            past = np.zeros((count, shape[1], 0, shape[3]), dtype=np.float32)
+            _, kv_heads, _, per_head = self._past_shape
+            past = np.zeros((count, kv_heads, 0, per_head), dtype=np.float32)
             last, total = np.full(count, length - 1, np.int32), np.array([length], np.int32)
             inputs = {"embeddings": found, "past": past, "last": last, "total": total}
         (states,) = self._session.run(["out"], inputs)
@@ -100,8 +94,7 @@ class OnnxTextTower:
         return np.asarray(states[:, own or [length - 1]].mean(axis=1), dtype=np.float32)
 
     def _words(self, text: str) -> str:
-        words = " ".join(text.split())
-        return words.lower().rstrip(".") if self.spec.lowercase else words
+        return tower_words(text, self.spec)
 
     def _tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
@@ -118,11 +111,7 @@ class OnnxTextTower:
     @cached_property
     def _special(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text."""
-        whole, bare = self._tokenizer.encode("a").ids, self._tokenize("a")
-        for start in range(len(whole) - len(bare) + 1):
-            if bare and whole[start : start + len(bare)] == bare:
-                return whole[:start], whole[start + len(bare) :]
-        return [], []
+        return special_tokens(self._tokenizer.encode("a").ids, self._tokenize("a"))
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:

@@ -49,10 +49,7 @@ class HubnessCorrection(nn.Module):
         return near.mean(dim=1).clamp(-1.0, 1.0)
 
     def forward(self, rows: torch.Tensor, modality: str) -> torch.Tensor:
-        weight = self.spec.weight
-        scale = 1.0 / (1.0 + 2.0 * math.sqrt(2.0) * weight)
-        constant = math.sqrt(weight * scale / math.sqrt(2.0))
-        slope = weight * scale / constant
+        scale, constant, slope = self.spec.coefficients
         hubness = self.hubness(rows, modality)
         extra = rows.new_zeros(len(rows), EXTRA)
         extra[:, : len(_ORDER)] = constant

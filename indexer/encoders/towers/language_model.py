@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from indexer.encoders.text_reading import special_tokens
 from indexer.encoders.weights.library_errors import quiet_transformers, stated_errors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, clean_folder
@@ -156,7 +157,8 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
         )
     model.eval().requires_grad_(False)
     tokenizer.model_max_length = 1 << 40  # texts are cut to the tower's own limit; no warnings of the tokenizer's
-    prefix, suffix = _special_tokens(tokenizer)
+    # what the tokenizer puts around a text is seen on one: no call returns it
+    prefix, suffix = special_tokens(tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids)
     return LanguageModel(directory, tokenizer, model, is_encoder, _stack(model), prefix, suffix)
 
 
@@ -177,13 +179,3 @@ def _is_encoder(config: Any, directory: Path) -> bool:
 def _stack(model: nn.Module) -> str:
     names = dict(model.named_modules())
     return next((name for name in _STACKS if isinstance(names.get(name), nn.ModuleList)), "")
-
-
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts around a text, seen on one: no call returns it."""
-    whole: list[int] = tokenizer("a").input_ids
-    bare: list[int] = tokenizer("a", add_special_tokens=False).input_ids
-    for start in range(len(whole) - len(bare) + 1):
-        if bare and whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    return [], []

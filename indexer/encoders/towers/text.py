@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from indexer.encoders.specs import LoraSpec, TextSpec
+from indexer.encoders.text_reading import equal_lengths, tower_words
 from indexer.encoders.towers.adapter import (
     add_lora,
     lora_facts,
@@ -96,8 +97,7 @@ class TextTower(nn.Module):
         return TokenizerMeasure(self.tokenizer, self.spec.max_tokens, self._words)
 
     def _words(self, text: str) -> str:
-        words = " ".join(text.split())
-        return words.lower().rstrip(".") if self.spec.lowercase else words
+        return tower_words(text, self.spec)
 
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> float32 ``(n, width)``, not normalised, in input order; differentiable in what is unlocked.
@@ -123,17 +123,13 @@ class TextTower(nn.Module):
         """
         rows = np.zeros((len(texts), self.width), dtype=np.float32)
         sequences = [self.token_ids(text) for text in texts]
-        by_length: dict[int, list[int]] = {}
-        for position, sequence in enumerate(sequences):
-            by_length.setdefault(len(sequence), []).append(position)
         was_training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                for length, positions in by_length.items():
-                    for chunk in _chunks(positions, max(1, _BATCH_TOKENS // length)):
-                        ids = torch.tensor([sequences[p] for p in chunk], device=self._device)
-                        rows[chunk] = self._read(self._states(ids, None), [length] * len(chunk)).cpu().numpy()
+                for chunk in equal_lengths(sequences, _BATCH_TOKENS):
+                    ids = torch.tensor([sequences[p] for p in chunk], device=self._device)
+                    rows[chunk] = self._read(self._states(ids, None), [ids.shape[1]] * len(chunk)).cpu().numpy()
         finally:
             self.train(was_training)
         return rows
@@ -350,7 +346,3 @@ def _near_lengths(rising: list[list[int]]) -> Iterator[list[list[int]]]:
         if end == len(rising) or len(rising[end]) > 1.25 * len(rising[start]) + 2:
             yield rising[start:end]
             start = end
-
-
-def _chunks(positions: list[int], size: int) -> Iterator[list[int]]:
-    return (positions[start : start + size] for start in range(0, len(positions), size))

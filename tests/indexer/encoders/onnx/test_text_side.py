@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
 from indexer.encoders.onnx import making, text_side
-from indexer.encoders.onnx.decoder_graph import NoOnnxForm, write_decoder
+from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
+from indexer.encoders.onnx.graph import NoOnnxForm
 from indexer.encoders.onnx.head_graph import write_head
 from indexer.encoders.onnx.hubness import correct_hubness
 from indexer.encoders.onnx.text_tower import OnnxTextTower
@@ -114,10 +115,11 @@ def test_the_head_and_the_correction_against_hubs_are_torchs(tmp_path: Path) -> 
     (rows,) = text_side.open_session(tmp_path / "head.onnx").run(["out"], {"features": features})
     unit = text_side.unit(rows)
     np.testing.assert_allclose(unit, expected, atol=1e-5)
-    correction = HubnessCorrection(HubnessSpec(bank=7, neighbours=3, weight=0.4), config.dim)
+    spec = HubnessSpec(bank=7, neighbours=3, weight=0.4)
+    correction = HubnessCorrection(spec, config.dim)
     bank = torch.nn.functional.normalize(torch.randn(7, config.dim), dim=1)
     correction.fill(bank, bank)
-    ours = correct_hubness(unit, bank.numpy(), 3, 0.4)
+    ours = correct_hubness(unit, bank.numpy(), spec)
     np.testing.assert_allclose(ours, correction(torch.from_numpy(unit), "text").numpy(), atol=1e-5)
 
 
@@ -151,7 +153,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_pulling_a_model_makes_its_graphs_once_and_they_give_its_embeddings(model: Path, tmp_path: Path) -> None:
-    assert text_side.open_text_side(model, read_config(model)) is None
+    assert text_side.open_text_side(read_config(model)) is None
     expected = TrainedDualEncoder(model).encode_queries(TEXTS)
     assert CliRunner().invoke(app, ["models", "pull", str(model)]).exit_code == 0
     files = sorted((tmp_path / "cache" / "onnx").rglob("*"))
