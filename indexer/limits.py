@@ -21,7 +21,8 @@ TABLE_S = 120
 #: Of how media are read; raised where other files become readable, or the same ones give other pixels or samples.
 #: 2: ground by lightness, flat pictures stretched, empty first frames passed over, damaged remarks let be; tags and
 #: joined sounds read, the loudest of channels that cancel each other.
-READING_RULES = 2
+#: 3: a large picture is decoded no finer than the model looks.
+READING_RULES = 3
 #: A sound may take ``max_seconds`` for every ten minutes of it.
 SOUND_SHARE_S = 600.0
 #: A text that is cut by a model's tokens may take ``max_seconds`` for every so many characters of it.
@@ -52,11 +53,18 @@ class MediaLimits:
     """From the start of one window to the start of the next; below ``window_s``, so that they overlap."""
     passage_chars: int = 600
     """Where the collection has no rule for passages, or the model can't say what it reads."""
+    picture_px: int | None = None
+    """The side of what the model sees: a large picture is decoded so that its shorter side keeps twice that or more.
+
+    ``None``: every picture is decoded whole."""
 
 
-def limits_for(window_s: float, limits: MediaLimits | None = None) -> MediaLimits:
-    """``limits`` with windows no longer than ``window_s``, what a sound tower hears; the overlap in proportion."""
-    limits = limits or MediaLimits()
+def limits_for(window_s: float, limits: MediaLimits | None = None, *, picture_px: int | None = None) -> MediaLimits:
+    """``limits`` with windows no longer than ``window_s``, what a sound tower hears; the overlap in proportion.
+
+    ``picture_px``: the side of what a picture tower sees.
+    """
+    limits = replace(limits or MediaLimits(), picture_px=picture_px)
     if limits.window_s <= window_s:
         return limits
     return replace(limits, window_s=window_s, hop_s=limits.hop_s * window_s / limits.window_s)

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.base import DualEncoder, require_tower
+from indexer.encoders.base import DualEncoder, media_limits, require_tower
 from indexer.encoders.tokens.format import TokenEncoder, TokenRows, token_encoder
 from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
-from indexer.limits import MediaLimits, limits_for
+from indexer.limits import MediaLimits
 from indexer.media.decode import open_sound, read_picture, sound_windows
 from indexer.media.text.measure import MeasuresTexts
 from indexer.media.text.token_passages import PassageRule, token_passages
@@ -59,7 +59,7 @@ def embed_query(
     or a sound and the model makes tokens. Raises ``MediaError`` for a file that cannot be read, ``ModelError`` for a
     missing tower, and ``UsageError`` when the parts cancel each other out.
     """
-    limits = limits_for(encoder.window_s, limits)
+    limits = media_limits(encoder, limits)
     total = np.zeros(encoder.dim, dtype=np.float64)
     parts = _embed_parts(query.parts, encoder, limits, token_encoder(encoder) if with_tokens else None)
     for part, embedded in zip(query.parts, parts, strict=True):

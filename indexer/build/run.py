@@ -28,13 +28,13 @@ from indexer.collection.catalog.records import BadFile, with_generated_caption_o
 from indexer.collection.collection import Collection, Entry
 from indexer.corpus.pruning import Gone, Kept, Roots, find_gone, is_gone
 from indexer.corpus.walk import Corpus
-from indexer.encoders.base import DualEncoder
+from indexer.encoders.base import DualEncoder, media_limits
 from indexer.encoders.identity import identity_of
 from indexer.encoders.tokens.format import token_encoder
 from indexer.encoders.trust import confirm_if_possible
 from indexer.errors import CollectionError, StorageError, TrimodalError
 from indexer.items import Modality, Place
-from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.limits import RUN_BYTES, MediaLimits
 from indexer.media.text.token_passages import cut_by
 from indexer.progress import Progress, silent
 
@@ -81,7 +81,7 @@ def build(
         collection,
         corpus,
         encoder,
-        limits_for(encoder.window_s, limits),
+        media_limits(encoder, limits),
         on_progress,
         verify_content=verify_content,
         prune_missing_roots=prune_missing_roots,

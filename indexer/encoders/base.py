@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality, Samples
+from indexer.limits import MediaLimits, limits_for
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,21 @@ class RunsOnTorch(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the towers run."""
+
+
+@runtime_checkable
+class KnowsPictureSize(Protocol):
+    """A dual encoder that says how large the pictures are that its tower sees, so that none is decoded much finer."""
+
+    @property
+    def picture_px(self) -> int | None:
+        """The longer side of what ``prepare_image`` makes, in pixels; ``None`` where it isn't known."""
+
+
+def media_limits(encoder: DualEncoder, limits: MediaLimits | None = None) -> MediaLimits:
+    """``limits`` with windows and picture sides as the encoder's towers read them."""
+    seen = encoder.picture_px if isinstance(encoder, KnowsPictureSize) else None
+    return limits_for(encoder.window_s, limits, picture_px=seen)
 
 
 def require_tower(encoder: DualEncoder, modality: Modality) -> None:

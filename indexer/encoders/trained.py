@@ -87,6 +87,11 @@ class TrainedDualEncoder:
         tower: TextTowers = self._tower(Modality.TEXT, lambda: load_text_towers(self.directory, self.config))
         return tower
 
+    @property
+    def picture_px(self) -> int | None:
+        """The longer side of what its picture tower sees."""
+        return max((spec.size_px for spec in self.config.image), default=None)
+
     def prepare_image(self, picture: Image) -> NDArray[Any]:
         """RGB picture -> uint8 ``(s, s, 3)``."""
         return self.image_tower.prepare(picture)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from indexer.build.batches import Batches, Encoded, Prepared, Refused, prepare
 from indexer.build.prefetch import Prefetcher
-from indexer.encoders.base import DualEncoder
+from indexer.encoders.base import DualEncoder, media_limits
 from indexer.encoders.tokens.format import TokenRows, TokenSpec, token_encoder
 from indexer.errors import MediaError, ModelError
 from indexer.files import display_path, one_line
 from indexer.items import Embeddings, Item, Modality, Skipped
-from indexer.limits import RUN_BYTES, MediaLimits, limits_for
+from indexer.limits import RUN_BYTES, MediaLimits
 from indexer.media.content_hash import content_hash
 from indexer.media.decode import decode_parts
 from indexer.media.held import Held
@@ -67,7 +67,7 @@ def encode_benchmark(
     With a ``cache``, only of those that it does not hold, which it then keeps. Stages of ``progress`` are image, audio,
     text and captions.
     """
-    limits = limits_for(encoder.window_s, limits)
+    limits = media_limits(encoder, limits)
     cut = cut_by(rule_of(encoder), encoder)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
     tokens: dict[Modality, Mapping[int, TokenRows]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders.base import DualEncoder, require_tower
+from indexer.encoders.base import DualEncoder, media_limits, require_tower
 from indexer.encoders.tokens.format import token_encoder
 from indexer.errors import MediaError, ModelError, TrimodalError
 from indexer.files import display_path, one_line
@@ -63,7 +63,7 @@ def caption_files(
     maker = token_encoder(encoder)
     if maker is None:
         raise ModelError(f"model {encoder.spec}: makes no media tokens, so it cannot caption; use one with a reranker")
-    limits = limits or MediaLimits()
+    limits = media_limits(encoder, limits)
     for path in paths:
         try:
             vectors, tokens = maker.encode_images_with_tokens([encoder.prepare_image(read_picture(path, limits))])

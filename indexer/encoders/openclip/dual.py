@@ -113,6 +113,11 @@ class OpenClipEncoder:
 
         return open_tokenizer(self.source)
 
+    @property
+    def picture_px(self) -> int:
+        """The longer side of what its tower sees."""
+        return int(max(self.source.preprocess["size"]))
+
     def prepare_image(self, picture: Image.Image) -> NDArray[Any]:
         """RGB picture -> uint8 ``(height, width, 3)``, open_clip's transform without its normalisation."""
         return self.pictures.prepare(picture)

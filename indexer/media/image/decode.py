@@ -38,7 +38,7 @@ from indexer.media.image.jpeg_scans import check_scans
 from indexer.media.image.pieces import Pieces
 from indexer.media.image.png_chunks import check_png
 from indexer.media.image.quiet_tiff import silence_libtiff
-from indexer.media.image.shrink import eight_bits
+from indexer.media.image.shrink import eight_bits, side_needed
 from indexer.media.image.svg import MAX_SVG_BYTES, draw_svg
 from indexer.media.reserve import Reserve, no_reserve
 from indexer.media.stopwatch import Stopwatch, TimedFile
@@ -46,6 +46,9 @@ from indexer.media.wrong_kind import wrong_kind
 
 #: A picture is given back with its long side at most this: no tower looks closer, and memory stays small.
 MAX_SIDE_PX = 2048
+
+#: A JPEG is decoded at least so many times finer than the tower sees.
+_FINENESS = 2
 
 _CUT_SHORT = "is {} that is cut short: its end is missing; copy it again or remove it"
 #: Looked at after a first frame of one colour.
@@ -72,6 +75,8 @@ _PILLOW_NAMES = {
     ".ico": IcoImagePlugin.IcoImageFile.format,
 }
 
+# Memory that Pillow keeps for the next picture, four times 16 MB at most: the system's pages cost as much as decoding.
+Image.core.set_blocks_max(4)  # type: ignore[attr-defined]
 # A damaged EXIF block is no news to the user while the picture itself reads; Pillow would print it.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -81,7 +86,7 @@ class Picture:
     """A picture and what its file says of it."""
 
     image: Image.Image
-    """RGB, upright, long side at most ``MAX_SIDE_PX``."""
+    """RGB, upright, long side at most ``MAX_SIDE_PX``; as fine as ``MediaLimits.picture_px`` needs."""
     width_px: int
     """Of the file, upright; of a drawing (SVG), as it was drawn."""
     height_px: int
@@ -206,10 +211,13 @@ def _read(
         _check_inside(path, source, limits)
         timed.allowed_bytes = None
         stated = source.size
-        if max(stated) > MAX_SIDE_PX:
-            source.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))  # JPEG decodes at 1/2, 1/4, 1/8; others ignore it
+        wanted = MAX_SIDE_PX if limits.picture_px is None else min(MAX_SIDE_PX, _FINENESS * limits.picture_px)
+        source.draft("RGB", (wanted, wanted))  # JPEG decodes at 1/2, 1/4, 1/8, no smaller than that; others ignore it
+        side = MAX_SIDE_PX
+        if max(source.size) > MAX_SIDE_PX:
+            side = side_needed(*source.size, limits.picture_px, MAX_SIDE_PX)
         is_draft = source.size != stated
-        taken = decoding_bytes(source, kind, stated, MAX_SIDE_PX, timed.bytes_read)
+        taken = decoding_bytes(source, kind, stated, side, timed.bytes_read)
         check_memory(path, taken, limits)
         reserve(taken)
         if isinstance(source, TiffImagePlugin.TiffImageFile):
@@ -225,24 +233,25 @@ def _read(
         width_px, height_px = stated if is_draft else source.size
         if turn in (5, 6, 7, 8):
             width_px, height_px = height_px, width_px
-        image = eight_bits(source, MAX_SIDE_PX)
+        image = eight_bits(source, side)
         if kind.suffix in _ANIMATED and is_blank(image):
-            image = _later_frame(source, watch) or image
+            image = _later_frame(source, side, watch) or image
     if image.mode == "RGBA":
         image = on_ground(image)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if turn in _TURNS:
         image = image.transpose(_TURNS[turn])
     return Picture(image, width_px, height_px, _taken_at(exif))
 
 
-def _later_frame(source: ImageFile.ImageFile, watch: Stopwatch) -> Image.Image | None:
+def _later_frame(source: ImageFile.ImageFile, side: int, watch: Stopwatch) -> Image.Image | None:
     """The first of the next frames that shows something: many animations begin with an empty one."""
     try:
         for number in range(1, _MORE_FRAMES + 1):
             watch.check()
             source.seek(number)
-            image = eight_bits(source, MAX_SIDE_PX)
+            image = eight_bits(source, side)
             if not is_blank(image):
                 return image
     except MediaError:

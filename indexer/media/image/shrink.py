@@ -29,7 +29,7 @@ _Box = tuple[int, int, int, int]
 
 
 def eight_bits(source: Image.Image, max_side_px: int) -> Image.Image:
-    """RGB, RGBA where something is transparent, or L; the long side at most ``max_side_px``.
+    """RGB, RGBA where something is transparent, or L; shrunk to ``max_side_px`` where the long side is over that.
 
     More than eight bits become eight: by the range that the type or the values show, black staying black.
     """
@@ -37,6 +37,16 @@ def eight_bits(source: Image.Image, max_side_px: int) -> Image.Image:
     if max(source.size) <= max_side_px:
         return convert(source)
     return _shrunk(source, convert, fitting(*source.size, max_side_px))
+
+
+def side_needed(width: int, height: int, picture_px: int | None, most_px: int) -> int:
+    """The long side that a picture of more than ``most_px`` is shrunk to for a tower that sees ``picture_px``.
+
+    At most ``most_px``, where the shorter side keeps three times ``picture_px`` also less.
+    """
+    if picture_px is None:
+        return most_px
+    return min(most_px, math.ceil(_REDUCING_GAP * picture_px * max(width, height) / min(width, height)))
 
 
 def fitting(width: int, height: int, side: int) -> tuple[int, int]:
@@ -71,7 +81,7 @@ class _Converter:
 
     def __call__(self, tile: Image.Image) -> Image.Image:
         if self._mode is not None:
-            return tile.convert(self._mode)
+            return tile.convert(self._mode)  # a copy, also where the mode is the same
         values = np.asarray(tile)
         if values.dtype.kind == "u" and not self._is_flat:
             return Image.fromarray(np.right_shift(values, 8).astype(np.uint8))

@@ -16,6 +16,7 @@ from paths import ROOT
 from PIL import Image, ImageCms
 
 import indexer.media.image.svg
+from indexer.encoders.fitting import fit_on_white
 from indexer.errors import MediaError
 from indexer.items import Item, Modality
 from indexer.limits import MediaLimits
@@ -49,6 +50,45 @@ def saved(folder: Path, name: str, picture: Image.Image, **options: object) -> P
     path = folder / name
     picture.save(path, **options)
     return path
+
+
+def photo(size: tuple[int, int]) -> Image.Image:
+    """Smooth colours with fine grain, as a camera gives them."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 8, (size[1], size[0], 1))
+    return Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "wanted"),
+    [
+        ("a.jpg", (2000, 1500), (1000, 750)),  # decoded at a half: a quarter would be coarser than 2 * 224
+        ("a.png", (2400, 1800), (896, 672)),
+        ("a.png", (1800, 2400), (672, 896)),
+        ("a.png", (2000, 1500), (2000, 1500)),
+        ("a.jpg", (640, 480), (640, 480)),
+        ("a.png", (1100, 800), (1100, 800)),
+        ("a.png", (5000, 500), (2048, 205)),  # a strip: its long side may not be longer
+    ],
+)
+def test_a_picture_is_decoded_as_finely_as_the_model_looks(
+    tmp_path: Path, name: str, size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    path = saved(tmp_path, name, photo(size))
+    picture = open_picture(path, MediaLimits(picture_px=224))
+    assert picture.image.size == wanted
+    assert (picture.width_px, picture.height_px) == size
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("a.jpg", 1.0), ("a.png", 1.0)])
+def test_what_the_tower_sees_is_the_same_as_of_the_whole_picture(tmp_path: Path, name: str, tolerance: float) -> None:
+    path = saved(tmp_path, name, photo((2000, 1500)))
+    seen, whole = (
+        fit_on_white(open_picture(path, limits).image, 224).astype(float)
+        for limits in (MediaLimits(picture_px=224), LIMITS)
+    )
+    assert np.abs(seen - whole).mean() < tolerance  # of 255
 
 
 @pytest.mark.parametrize(
