@@ -118,7 +118,7 @@ class ItemReader:
     def _claim(self, digest: str, modality: Modality) -> bool:
         """Whether this content is new to the collection and to this run, and so to be encoded here."""
         with self._lock:
-            if (digest, modality) in self._claimed or self.catalog.find_hash(digest, modality):
+            if (digest, modality) in self._claimed or self.catalog.has_hash(digest, modality):
                 return False
             self._claimed.add((digest, modality))
             return True

@@ -17,7 +17,7 @@ _LONGEST_STRIP = 16
 
 def fit_on_white(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     """Scale (bicubic, up or down) so that the longer side is ``size_px``, centre on white: ``(s, s, 3)`` uint8."""
-    fitted = ImageOps.pad(picture.convert("RGB"), (size_px, size_px), Image.Resampling.BICUBIC, color="white")
+    fitted = ImageOps.pad(_rgb(picture), (size_px, size_px), Image.Resampling.BICUBIC, color="white")
     return np.asarray(fitted, dtype=np.uint8)
 
 
@@ -27,7 +27,7 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     The same pixels as torchvision's ``Resize(size_px, BICUBIC)`` and ``CenterCrop(size_px)`` on a Pillow picture,
     which is open_clip's ``image_transform``; rounding of the long side and of the offset included.
     """
-    picture = without_ends(picture.convert("RGB"))
+    picture = without_ends(_rgb(picture))
     width, height = picture.size
     if width <= height:
         scaled = (size_px, max(size_px, int(size_px * height / width)))
@@ -37,6 +37,10 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     left = round((scaled[0] - size_px) / 2.0)
     top = round((scaled[1] - size_px) / 2.0)
     return np.asarray(picture.crop((left, top, left + size_px, top + size_px)), dtype=np.uint8)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def without_ends(picture: Image.Image) -> Image.Image:

@@ -28,6 +28,13 @@ _FILTERS_KEPT = 8
 _CHUNK = 1_000
 _T = TypeVar("_T")
 
+#: Made once: it runs for every item that is read.
+_HAS_HASH = (
+    sa.select(ITEMS.c.item_id)
+    .where(ITEMS.c.content_hash == sa.bindparam("content_hash"), ITEMS.c.modality == sa.bindparam("modality"))
+    .limit(1)
+)
+
 
 class CatalogReader(Database):
     """The queries of a catalog. A reader sees one commit until it is refreshed."""
@@ -167,6 +174,12 @@ class CatalogReader(Database):
             query = sa.select(ITEMS).where(ITEMS.c.key.in_(chunk))
             rows.update((row.key, row) for row in self._item_rows(query))
         return rows
+
+    def has_hash(self, content_hash: str, modality: Modality) -> bool:
+        """Whether an item has this content."""
+        with self._reading() as connection:
+            values = {"content_hash": content_hash, "modality": str(modality)}
+            return connection.execute(_HAS_HASH, values).first() is not None
 
     def find_hash(self, content_hash: str, modality: Modality) -> list[ItemRow]:
         """The items with this content, in the order of adding."""
