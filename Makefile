@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # faiss-cpu and faiss-gpu both provide `faiss`: one of them, by whether there is a GPU.
 FAISS := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 DEMO := .demo
+SPEED := .speed
 
 .PHONY: demo test test-all lint types bench bench-speed attack docs clean
 
@@ -33,11 +34,13 @@ bench: $(VENV)/.installed
 		|| $(BIN)/python benchmarks/datasets/pool.py
 	$(BIN)/python benchmarks/starter.py --write
 
-# A search from Enter to hits against `import torch`, and ONNX Runtime against torch: docs/bench/cold-search.md.
+# A search from Enter to hits against `import torch`, ONNX Runtime against torch, and how fast pictures and texts go in
+# beside other programs: docs/bench/cold-search.md and speed.md. An hour on two cores; $(SPEED) takes 3 GB.
 bench-speed: $(VENV)/.installed
 	$(BIN)/trimodal models pull starter
 	$(BIN)/trimodal index data/demo/manifest.jsonl --collection $(DEMO)
 	$(BIN)/python benchmarks/cold_search.py $(DEMO) --captions data/demo/manifest.jsonl
+	$(BIN)/python -m benchmarks.speed.run $(SPEED)
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
 attack: $(VENV)/.installed
@@ -55,4 +58,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(DEMO) $(SPEED) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,247 @@
+"""How fast pictures and texts go in, against the towers alone and against other programs: ``docs/bench/speed.md``.
+
+    python -m benchmarks.speed.run WORK [--part pictures|starter|texts|growth] [--pictures 256] [--rounds 3]
+
+``WORK`` takes about 3 GB: pictures, one model of random weights in the form of each program, and an environment for
+each peer (``peers/*.txt``, beside the packages of this one, so that torch, open_clip and ONNX Runtime are the same).
+Every program runs in a process of its own, in turn, on few inputs and on many: what an input takes is the difference,
+so that starting, importing and reading weights don't count. Processor seconds count only what this work took; wall
+seconds say what two cores gave, and are only good on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import provenance  # noqa: E402
+from benchmarks.speed.inputs import make_pictures, make_texts, some_of  # noqa: E402
+from benchmarks.speed.page import page  # noqa: E402
+from indexer.encoders import open_encoder, starter_directory  # noqa: E402
+
+OUT = ROOT / "docs" / "bench"
+HERE = Path(__file__).parent
+TRIMODAL = [sys.executable, "-c", "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"]
+#: Inputs of the small run.
+FEW = 32
+#: Sides of the pictures: of the web, and of a phone.
+SIZES = {"640 x 480": (640, 480), "4000 x 3000": (4000, 3000)}
+PARTS = ("pictures", "starter", "texts", "growth")
+GROWTH = (1_000, 10_000, 100_000)
+
+Run = Callable[[Path, int, Path], list[str]]
+"""Input, how many of it, a folder for what is made -> a command."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one process."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+
+def measured(command: list[str]) -> Measured:
+    """Run a command to its end; its output is shown where it fails."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {errors.decode(errors='replace')[-2000:]}")
+    return Measured(used.ru_utime + used.ru_stime, time.perf_counter() - started, used.ru_maxrss / 1024)
+
+
+def compared(programs: dict[str, Run], few: Path, many: Path, more: int, rounds: int, work: Path) -> dict[str, Any]:
+    """Of each program, in turn: milliseconds an input takes, and the most memory of the large run."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, command in programs.items():
+            both = []
+            for inputs, count in ((few, FEW), (many, FEW + more)):
+                output = work / "output"
+                shutil.rmtree(output, ignore_errors=True)
+                both.append(measured(command(inputs, count, output)))
+            small, large = both
+            found = {
+                "cpu_ms": 1e3 * (large.cpu_s - small.cpu_s) / more,
+                "wall_ms": 1e3 * (large.wall_s - small.wall_s) / more,
+                "start_cpu_s": small.cpu_s,
+                "peak_mb": large.peak_mb,
+            }
+            runs[name].append(found)
+            sys.stderr.write(f"{name}: {found}\n")
+    return {
+        name: {key: round(statistics.median(one[key] for one in each), 2) for key in each[0]}
+        for name, each in runs.items()
+    }
+
+
+def environment(name: str, work: Path) -> Path:
+    """The Python of a peer's environment, made where it is not there."""
+    folder = work / "environments" / name
+    python = folder / "bin" / "python"
+    if not (folder / "made").is_file():
+        venv.create(folder, with_pip=True)
+        packages = next((folder / "lib").glob("python*/site-packages"))
+        shared = next(path for path in sys.path if path.endswith("site-packages"))
+        (packages / "shared.pth").write_text(shared + "\n")
+        wanted = HERE / "peers" / f"{name}.txt"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", wanted], check=True)
+        (folder / "made").touch()
+    return python
+
+
+def peer(python: Path | str, what: str, model: str) -> Run:
+    """A program of ``peer.py``."""
+    return lambda inputs, count, output: [
+        str(python),
+        "-W",
+        "ignore",
+        str(HERE / "peer.py"),
+        what,
+        model,
+        str(inputs),
+        str(output),
+        str(count),
+    ]
+
+
+def trimodal(model: str) -> Run:
+    """``trimodal index``."""
+    return lambda inputs, count, output: [
+        *TRIMODAL,
+        "index",
+        str(inputs),
+        "--collection",
+        str(output),
+        "--model",
+        model,
+        "--json",
+    ]
+
+
+def pictures(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One open_clip model of random weights in every program, on pictures of two sizes."""
+    from benchmarks.speed.layouts import ARCH, make_layouts
+
+    models = work / "models"
+    make_layouts(models)
+    spec = f"{ARCH}@{models / 'model.pt'}"
+    programs = {
+        "the tower alone": peer(sys.executable, "forward", spec),
+        "trimodal index": trimodal(f"openclip:{spec}"),
+        "open_clip's loop": peer(sys.executable, "open_clip_loop", spec),
+        "sentence-transformers encode": peer(
+            environment("sentence_transformers", work), "sentence_transformers", str(models / "transformers")
+        ),
+        "clip-retrieval inference": peer(
+            environment("clip_retrieval", work), "clip_retrieval", f"open_clip:{ARCH}/{models / 'model.pt'}"
+        ),
+        "rclip": peer(environment("rclip", work), "rclip", str(models / "rclip")),
+    }
+    found = {}
+    for name, size in SIZES.items():
+        few, many = _pictures(work, name, size, options.pictures)
+        found[name] = compared(programs, few, many, options.pictures, options.rounds, work)
+        (models / "rclip" / "db.sqlite3").unlink(missing_ok=True)
+    return found
+
+
+def starter(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The starter, whole, with its media tokens."""
+    programs = {
+        "the towers alone": peer(sys.executable, "starter_forward", "starter"),
+        "trimodal index": trimodal("starter"),
+    }
+    found = {}
+    for name, size in SIZES.items():
+        few, many = _pictures(work, name, size, options.pictures)
+        found[name] = compared(programs, few, many, options.pictures, options.rounds, work)
+    return found
+
+
+def texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Passages of about sixty words with the starter's language models."""
+    from indexer.encoders.specs import read_config
+    from indexer.encoders.weights.base_weights import base_directory
+
+    towers = read_config(starter_directory()).text
+    sources = ",".join(str(base_directory(tower.source)) for tower in towers)
+    few, many = (make_texts(work / "texts", count) for count in (FEW, FEW + options.texts))
+    programs = {
+        "the towers alone": _of_lines(peer(sys.executable, "texts_forward", "starter")),
+        "trimodal index": trimodal("starter"),
+        "sentence-transformers encode": _of_lines(
+            peer(environment("sentence_transformers", work), "texts_sentence_transformers", sources)
+        ),
+    }
+    return {"passages": compared(programs, few, many, options.texts, options.rounds, work)}
+
+
+def growth(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """An index run by its size, with an encoder that costs next to nothing: what trimodal itself takes an item."""
+    found = {}
+    for count in GROWTH:
+        folder = make_pictures(work / "small pictures", count, (96, 72))
+        inputs = some_of(folder, work / f"small-{count}", count)
+        output = work / "output"
+        shutil.rmtree(output, ignore_errors=True)
+        one = measured(trimodal("fake")(inputs, count, output))
+        found[f"{count:,}"] = {"cpu_ms": round(1e3 * one.cpu_s / count, 3), "peak_mb": round(one.peak_mb)}
+        shutil.rmtree(output)
+    return found
+
+
+def _pictures(work: Path, name: str, size: tuple[int, int], more: int) -> tuple[Path, Path]:
+    folder = make_pictures(work / name.replace(" ", ""), FEW + more, size)
+    return some_of(folder, work / "few" / name.replace(" ", ""), FEW), folder
+
+
+def _of_lines(run: Run) -> Run:
+    """For programs that read the texts as lines of the file beside their folder."""
+    return lambda inputs, count, output: run(inputs.with_suffix(".txt"), count, output)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--texts", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    file = options.out / "speed.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    facts = provenance.facts(open_encoder("starter"))
+    for part in options.part or PARTS:
+        measure = {"pictures": pictures, "starter": starter, "texts": texts, "growth": growth}[part]
+        found[part] = {"facts": facts, "rounds": options.rounds, "found": measure(work, options)}
+        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (options.out / "speed.md").write_text(page(found), encoding="utf-8")
+    sys.stdout.write(page(found))
+
+
+if __name__ == "__main__":
+    main()
