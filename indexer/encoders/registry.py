@@ -72,7 +72,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
         from indexer.encoders import library_models
 
         on_stage(f"fetching {spec} from the hub")
-        return library_models.pull(spec)
+        return library_models.pull(spec, on_stage)
     directory = model_directory(spec)
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
