@@ -7,7 +7,7 @@ read differently. Knows nothing of files, collections or searching.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -73,6 +73,17 @@ class RunsOnTorch(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the towers run."""
+
+
+@runtime_checkable
+class PreparesQueries(Protocol):
+    """A dual encoder that can read a few queries without torch, once its graphs are made."""
+
+    def prepare_queries(self, on_stage: Callable[[str], None], *, loaded: bool = False, again: bool = False) -> None:
+        """Make the graphs that this machine lacks; with ``loaded`` of towers that are loaded only.
+
+        What had no graph before is tried ``again`` or left alone. Raises :class:`ModelError` and ``StorageError``.
+        """
 
 
 def require_tower(encoder: DualEncoder, modality: Modality) -> None:
