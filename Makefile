@@ -37,7 +37,7 @@ bench: $(VENV)/.installed
 bench-speed: $(VENV)/.installed
 	$(BIN)/trimodal models pull starter
 	$(BIN)/trimodal index data/demo/manifest.jsonl --collection $(DEMO)
-	$(BIN)/python benchmarks/cold_search.py $(DEMO) --captions data/demo/manifest.jsonl
+	$(BIN)/python benchmarks/cold_search.py $(DEMO) --items data/demo/manifest.jsonl --openclip
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
 attack: $(VENV)/.installed

@@ -29,7 +29,7 @@ TEXTS = (
     "Zwölf Boxkämpfer jagen Viktor's Sylter Deich, 2019!",
     "",
     "思い出の写真 & caf\u00e9 &amp; naïve “quotes” …",
-    "I'm sure they'd've said: it's 3,141.59_ok? <b>no</b>",
+    "I'm sure they'd've seen it: it's 3,141.59_ok? <b>no</b>",
     "two\nlines\t and  spaces ",
     "the sound of rain on a tin roof while somebody plays the piano next door, and a child laughs " * 12,
 )
