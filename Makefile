@@ -39,7 +39,7 @@ bench: $(VENV)/.installed
 bench-speed: $(VENV)/.installed
 	$(BIN)/trimodal models pull starter
 	$(BIN)/trimodal index data/demo/manifest.jsonl --collection $(DEMO)
-	$(BIN)/python benchmarks/cold_search.py $(DEMO) --captions data/demo/manifest.jsonl
+	$(BIN)/python benchmarks/cold_search.py $(DEMO) --items data/demo/manifest.jsonl --openclip
 	$(BIN)/python -m benchmarks.speed.run $(SPEED)
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.

@@ -1,12 +1,14 @@
 """A search from Enter to hits, against ``import torch``; and whether ONNX Runtime finds what torch finds.
 
-    python benchmarks/cold_search.py COLLECTION [--captions MANIFEST]      -> docs/bench/cold-search.{json,md}
+    python benchmarks/cold_search.py COLLECTION [--items MANIFEST] [--openclip]      -> docs/bench/cold-search.{json,md}
 
 ``COLLECTION`` was indexed with a model that has graphs (``trimodal models pull starter``). Processes of their own, in
-turn, so that a busy machine is busy for all of them: ``python -c "import torch"``; ``trimodal search WORDS
---no-rerank`` in ONNX Runtime; the same in torch. Medians of the processor's seconds, of wall time and of the most
-memory, and the ratio to ``import torch``. Then every row's first caption of ``--captions`` is embedded by both: the
-worst cosine, and how many top tens among the collection's vectors are equal.
+turn, so that a busy machine is busy for all of them: ``python -c "import torch"``; ``trimodal search --no-rerank`` with
+words, with a picture and with a sound of ``--items``, in ONNX Runtime and in torch; with ``--openclip`` also with words
+and a picture over a collection of an open_clip ViT-B-32 of random weights, made for this. Medians of the processor's
+seconds, of wall time and of the most memory, and the ratio to ``import torch``. Then the first caption, the picture or
+the sound of every row of ``--items`` is embedded by both: the worst cosine, and how many top tens among the
+collection's vectors are equal.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -29,18 +34,24 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import provenance  # noqa: E402
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders import open_encoder  # noqa: E402
+from indexer.limits import limits_for  # noqa: E402
+from indexer.media.decode import open_sound, read_picture  # noqa: E402
 
 OUT = ROOT / "docs" / "bench"
 WORDS = ("a red tool", "an animal in the water", "a musical instrument")
-_SEARCH = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
+ARCH = "ViT-B-32"
+#: Of each kind this many are embedded together: what runs in ONNX Runtime.
+_TEXTS_AT_ONCE, _MEDIA_AT_ONCE = 32, 8
+_TRIMODAL = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
 
 
-def measured(command: list[str], runtime: str) -> dict[str, float]:
+def measured(command: list[str], runtime: str, cache: Path | None = None) -> dict[str, float]:
     """CPU and wall seconds and the most memory (MB) of one process."""
+    environment = {**os.environ, "TRIMODAL_RUNTIME": runtime}
+    if cache is not None:
+        environment["TRIMODAL_CACHE"] = str(cache)
     started = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "TRIMODAL_RUNTIME": runtime}
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stderr is not None
         errors = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
@@ -51,43 +62,97 @@ def measured(command: list[str], runtime: str) -> dict[str, float]:
     return {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": seconds, "peak_mb": used.ru_maxrss / 1024}
 
 
-def cold(collection: Path, rounds: int) -> dict[str, Any]:
-    """Medians by what was run."""
-    found: dict[str, list[dict[str, float]]] = {"import torch": [], "search, ONNX Runtime": [], "search, torch": []}
+def cold(searches: dict[str, tuple[list[str], Path | None]], rounds: int) -> dict[str, dict[str, float]]:
+    """Medians by what was run: ``import torch``, and each search in ONNX Runtime and in torch.
+
+    ``searches``: by name the arguments of ``trimodal search``, the first perhaps empty (then it is words), and a cache.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
     for number in range(rounds):
-        words = WORDS[number % len(WORDS)]
-        search = [sys.executable, "-c", _SEARCH, "search", words, "-c", str(collection), "--no-rerank"]
-        found["import torch"].append(measured([sys.executable, "-c", "import torch"], "auto"))
-        found["search, ONNX Runtime"].append(measured(search, "auto"))
-        found["search, torch"].append(measured(search, "torch"))
+        found.setdefault("import torch", []).append(measured([sys.executable, "-c", "import torch"], "auto"))
+        for name, (arguments, cache) in searches.items():
+            query = [one or WORDS[number % len(WORDS)] for one in arguments]
+            command = [sys.executable, "-c", _TRIMODAL, "search", *query, "--no-rerank"]
+            for runtime, shown in (("auto", "ONNX Runtime"), ("torch", "torch")):
+                found.setdefault(f"{name}, {shown}", []).append(measured(command, runtime, cache))
     return {
         name: {key: round(statistics.median(one[key] for one in runs), 2) for key in runs[0]}
         for name, runs in found.items()
     }
 
 
-def parity(collection: Path, captions: list[str]) -> dict[str, Any]:
-    """How near embeddings of both runtimes are, and how many of their top tens are equal."""
+def parity(collection: Path, rows: dict[str, list[NDArray[np.float32]]]) -> dict[str, Any]:
+    """How near embeddings are in ONNX Runtime (``rows["auto"]``) and in torch, and how many top tens are equal."""
+    ours, torchs = (np.concatenate(rows[runtime]) for runtime in ("auto", "torch"))
     with Collection.open(collection) as opened:
-        spec, vectors = opened.encoder_spec, opened.vectors.get(opened.catalog.vector_ids())
-    rows = {}
+        vectors = opened.vectors.get(opened.catalog.vector_ids())
+    tens, others = (np.argsort(-(found @ vectors.T), axis=1, kind="stable")[:, :10] for found in (ours, torchs))
+    return {
+        "count": len(ours),
+        "vectors": len(vectors),
+        "worst_cosine": round(float((ours * torchs).sum(axis=1).min()), 6),
+        "equal_top_tens": int((tens == others).all(axis=1).sum()),
+        "same_of_ten": round(float(np.mean([len(set(a) & set(b)) for a, b in zip(tens, others, strict=True)])), 3),
+        "first_equal": int((tens[:, 0] == others[:, 0]).sum()),
+    }
+
+
+def embedded(collection: Path, items: Path) -> dict[str, dict[str, list[NDArray[np.float32]]]]:
+    """Rows of all captions, pictures and sounds of a manifest, by kind and runtime."""
+    with Collection.open(collection) as opened:
+        spec = opened.encoder_spec
+    found: dict[str, dict[str, list[NDArray[np.float32]]]] = {}
     for runtime in ("auto", "torch"):
         os.environ["TRIMODAL_RUNTIME"] = runtime
-        encoder = open_encoder(spec, device="cpu")
-        rows[runtime] = np.concatenate(
-            [encoder.encode_queries(captions[at : at + 32]) for at in range(0, len(captions), 32)]
-        )
-    tens = {runtime: np.argsort(-(found @ vectors.T), axis=1, kind="stable")[:, :10] for runtime, found in rows.items()}
-    equal = (tens["auto"] == tens["torch"]).all(axis=1)
-    same = [len(set(a) & set(b)) for a, b in zip(tens["auto"], tens["torch"], strict=True)]
-    return {
-        "captions": len(captions),
-        "vectors": len(vectors),
-        "worst_cosine": round(float((rows["auto"] * rows["torch"]).sum(axis=1).min()), 6),
-        "equal_top_tens": int(equal.sum()),
-        "same_of_ten": round(float(np.mean(same)), 3),
-        "first_equal": int((tens["auto"][:, 0] == tens["torch"][:, 0]).sum()),
-    }
+        for kind, parts in _embedded(open_encoder(spec, device="cpu"), items):
+            found.setdefault(kind, {})[runtime] = parts
+    os.environ.pop("TRIMODAL_RUNTIME")
+    return found
+
+
+def _embedded(encoder: Any, items: Path) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
+    """A few at once, as queries are; of a sound its first window."""
+    limits = limits_for(encoder.window_s, None)
+
+    def picture(path: str) -> Any:
+        return encoder.prepare_image(read_picture(items.parent / path, limits))
+
+    def sound(path: str) -> Any:
+        return encoder.prepare_audio(next(iter(open_sound(items.parent / path, limits).windows))[2])
+
+    kinds: tuple[tuple[str, str, Callable[[str], Any], Callable[[list[Any]], Any], int], ...] = (
+        ("captions", "captions", str, encoder.encode_queries, _TEXTS_AT_ONCE),
+        ("pictures", "image", picture, encoder.encode_images, _MEDIA_AT_ONCE),
+        ("sounds", "audio", sound, encoder.encode_audio, _MEDIA_AT_ONCE),
+    )
+    for kind, column, prepare, encode, at_once in kinds:
+        values = _column(items, column)
+        chunks = [values[start : start + at_once] for start in range(0, len(values), at_once)]
+        if chunks:
+            yield kind, [encode([prepare(one) for one in some]) for some in chunks]
+
+
+def _column(items: Path, column: str) -> list[str]:
+    rows = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]
+    values = [row[column] for row in rows if row.get(column)]
+    return [value[0] if isinstance(value, list) else value for value in values]
+
+
+def random_openclip(work: Path, items: Path) -> tuple[Path, Path, str]:
+    """A collection of 64 pictures of a ViT-B-32 of random weights, with its graphs; its cache; and one picture."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    model = work / "model"
+    model.mkdir()
+    config = {"model_cfg": open_clip.get_model_config(ARCH), "preprocess_cfg": {}}
+    (model / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(open_clip.create_model(ARCH).state_dict(), model / "open_clip_model.safetensors")
+    pictures = [str(items.parent / path) for path in _column(items, "image")[:64]]
+    spec, collection, cache = f"openclip:{model}", work / "collection", work / "cache"
+    for command in (["models", "pull", spec], ["index", *pictures, "-c", str(collection), "--model", spec]):
+        measured([sys.executable, "-c", _TRIMODAL, *command], "auto", cache)
+    return collection, cache, pictures[0]
 
 
 def page(found: dict[str, Any]) -> str:
@@ -105,13 +170,18 @@ def page(found: dict[str, Any]) -> str:
         ratio = one["cpu_s"] / torch["cpu_s"]
         lines.append(f"| {name} | {one['cpu_s']:.2f} | {one['wall_s']:.2f} | {one['peak_mb']:.0f} | {ratio:.2f} |")
     if "parity" in found:
-        both = found["parity"]
         lines += [
             "",
-            f"Of {both['captions']} captions and {both['vectors']} vectors: worst cosine of both runtimes "
-            f"{both['worst_cosine']}, {both['equal_top_tens']} equal top tens, {both['first_equal']} equal first hits, "
-            f"{both['same_of_ten']} of ten hits in common.",
+            "Queries in both runtimes, among all vectors of the collection:",
+            "",
+            "| queries | worst cosine | equal top tens | equal first hits | of ten in common |",
+            "| --- | ---: | ---: | ---: | ---: |",
         ]
+    for kind, both in found.get("parity", {}).items():
+        lines.append(
+            f"| {both['count']} {kind} | {both['worst_cosine']} | {both['equal_top_tens']} | {both['first_equal']} | "
+            f"{both['same_of_ten']} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -119,16 +189,30 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path)
-    parser.add_argument("--captions", type=Path)
+    parser.add_argument("--items", "--captions", type=Path, help="a manifest whose rows are queries")
+    parser.add_argument("--openclip", action="store_true", help="also with an open_clip model of random weights")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    if options.openclip and options.items is None:
+        parser.error("--openclip takes its pictures from --items MANIFEST")
     with Collection.open(options.collection) as opened:
         facts = provenance.facts(open_encoder(opened.encoder_spec, device="cpu"))
-    found: dict[str, Any] = {"rounds": options.rounds, "cold": cold(options.collection, options.rounds), "facts": facts}
-    if options.captions is not None:
-        rows = [json.loads(line) for line in options.captions.read_text(encoding="utf-8").splitlines()]
-        found["parity"] = parity(options.collection, [row["captions"][0] for row in rows if row.get("captions")])
+    place = ["-c", str(options.collection)]
+    searches: dict[str, tuple[list[str], Path | None]] = {"search": (["", *place], None)}
+    with tempfile.TemporaryDirectory() as work:
+        if options.items is not None:
+            picture, sound = (str(options.items.parent / _column(options.items, one)[0]) for one in ("image", "audio"))
+            searches["search by picture"] = (["--image", picture, *place], None)
+            searches["search by sound"] = (["--audio", sound, *place], None)
+        if options.openclip:
+            made, cache, one = random_openclip(Path(work), options.items)
+            searches[f"search, {ARCH}"] = (["", "-c", str(made)], cache)
+            searches[f"search by picture, {ARCH}"] = (["--image", one, "-c", str(made)], cache)
+        found: dict[str, Any] = {"rounds": options.rounds, "cold": cold(searches, options.rounds), "facts": facts}
+    if options.items is not None:
+        rows = embedded(options.collection, options.items)
+        found["parity"] = {kind: parity(options.collection, both) for kind, both in rows.items()}
     (options.out / "cold-search.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.out / "cold-search.md").write_text(page(found), encoding="utf-8")
     sys.stdout.write(page(found))

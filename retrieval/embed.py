@@ -23,7 +23,6 @@ from indexer.errors import ModelError, UsageError
 from indexer.files import one_line
 from indexer.items import Embeddings, Modality, Samples
 from indexer.limits import MediaLimits
-from indexer.media.decode import open_sound, read_picture, sound_windows
 from indexer.media.text.measure import MeasuresTexts
 from indexer.media.text.token_passages import PassageRule, token_passages
 from retrieval.query import Query, QueryPart
@@ -150,10 +149,14 @@ def _picture(part: QueryPart, limits: MediaLimits) -> Image.Image:
     if isinstance(part.value, Image.Image):
         return part.value.convert("RGB")
     assert isinstance(part.value, Path)
+    from indexer.media.decode import read_picture
+
     return read_picture(part.value, limits)
 
 
 def _embed_sound(part: QueryPart, encoder: DualEncoder, limits: MediaLimits, maker: TokenEncoder | None) -> Embedded:
+    from indexer.media.decode import open_sound, sound_windows
+
     found: Iterable[tuple[float, float, Samples]]
     if isinstance(part.value, Path):
         found = open_sound(part.value, limits).windows

@@ -19,11 +19,11 @@ from indexer.collection.collection import Collection
 from indexer.collection.rebuild import rebuild
 from indexer.corpus.walk import Corpus, find_items
 from indexer.encoders import absolute_spec, open_encoder
-from indexer.encoders.base import DualEncoder
+from indexer.encoders.base import DualEncoder, PreparesQueries
 from indexer.encoders.identity import identity_of
 from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.encoders.trust import require_confirmed
-from indexer.errors import UsageError
+from indexer.errors import ModelError, StorageError, UsageError
 from indexer.items import Embeddings, Modality
 from indexer.limits import MediaLimits
 from indexer.media.text.token_passages import rule_of
@@ -167,7 +167,24 @@ def index(
         report = rebuild(place, identity, run.into, passages)
     else:
         report = run.into(Collection.open_or_create(place, identity, passages))
-    return replace(report, found=len(found.items))
+    warnings = [] if report.interrupted else _prepare_queries(encoder, on_progress)
+    return replace(report, found=len(found.items), warnings=[*report.warnings, *warnings])
+
+
+def _prepare_queries(encoder: DualEncoder, on_progress: Progress) -> list[str]:
+    """Make the graphs that queries run in, of the towers that the run has loaded; a line where that fails.
+
+    The collection is whole without them: searches then run in torch.
+    """
+    if not isinstance(encoder, PreparesQueries):
+        return []
+    try:
+        encoder.prepare_queries(lambda stage: on_progress(stage, 0, 1), loaded=True)
+    except (ModelError, StorageError) as error:
+        return [f"searches will take longer to start: {error}"]
+    except KeyboardInterrupt:  # the collection is whole and committed
+        return ["searches will take longer to start: making their graphs was interrupted; the next run makes them"]
+    return []
 
 
 def _spec(place: Path, model: str | None, is_continued: bool) -> str:

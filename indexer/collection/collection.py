@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import filelock
 import numpy as np
 
 from indexer.ann.index import VectorIndex
@@ -52,6 +51,9 @@ from indexer.items import Item
 from indexer.media.text.token_passages import PassageRule
 from indexer.progress import Progress, silent
 from indexer.reading import misplaced
+
+if TYPE_CHECKING:
+    import filelock
 
 __all__ = ["CaptionEntry", "Collection", "Entry", "Problem"]
 

@@ -16,9 +16,7 @@ import contextlib
 import shutil
 import stat
 from pathlib import Path
-from typing import Any
-
-import filelock
+from typing import TYPE_CHECKING, Any
 
 from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.description import (
@@ -33,6 +31,9 @@ from indexer.collection.token_store import TokenStore
 from indexer.durable import make_way, replace_text, storage_error, storage_errors, sync_folder
 from indexer.errors import CollectionError, CollectionLocked, CollectionMissing, IndexDamaged
 from indexer.reading import lost_target, misplaced, read_errors, status
+
+if TYPE_CHECKING:
+    import filelock
 
 CATALOG_NAME = "catalog.sqlite"
 VECTORS_NAME = "vectors"
@@ -79,6 +80,8 @@ def size_bytes(path: Path) -> int:
 
 def take_lock(path: Path) -> filelock.BaseFileLock:
     """The writer's lock, held. Raises ``CollectionLocked`` where another process holds it, and ``StorageError``."""
+    import filelock  # brings asyncio: for who writes
+
     if (wrong := misplaced(path / LOCK_NAME)) not in (None, "is missing"):
         raise CollectionError(f"{path / LOCK_NAME}: {wrong}; remove it and run the same command again")
     lock = filelock.FileLock(path / LOCK_NAME, timeout=0, thread_local=False)

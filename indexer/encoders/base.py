@@ -7,7 +7,7 @@ read differently. Knows nothing of files, collections or searching.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -89,6 +89,17 @@ def media_limits(encoder: DualEncoder, limits: MediaLimits | None = None) -> Med
     """``limits`` with windows and picture sides as the encoder's towers read them."""
     seen = encoder.picture_px if isinstance(encoder, KnowsPictureSize) else None
     return limits_for(encoder.window_s, limits, picture_px=seen)
+
+
+@runtime_checkable
+class PreparesQueries(Protocol):
+    """A dual encoder that can read a few queries without torch, once its graphs are made."""
+
+    def prepare_queries(self, on_stage: Callable[[str], None], *, loaded: bool = False, again: bool = False) -> None:
+        """Make the graphs that this machine lacks; with ``loaded`` of towers that are loaded only.
+
+        What had no graph before is tried ``again`` or left alone. Raises :class:`ModelError` and ``StorageError``.
+        """
 
 
 def require_tower(encoder: DualEncoder, modality: Modality) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ def describe(spec: str) -> ModelInfo:
     return _describe_clap(spec) if spec.startswith("clap:") else _describe_openclip(spec)
 
 
-def pull(spec: str) -> dict[str, Path]:
-    """Fetch it from the hub into the hub's own cache, unless it is there; its directory by its spec."""
+def pull(spec: str, on_stage: Callable[[str], None] = lambda stage: None) -> dict[str, Path]:
+    """Fetch it from the hub into the hub's own cache, unless it is there; its directory by its spec.
+
+    The graphs that its queries run in without torch are made, too.
+    """
     from indexer.encoders import open_encoder
 
     encoder: Any = open_encoder(spec)
+    encoder.prepare_queries(on_stage, again=True)
     return {spec: encoder.directory if spec.startswith("clap:") else encoder.source.checkpoint.parent}
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from indexer.encoders import KINDS, starter_directory
 from indexer.encoders.model_info import ModelInfo
 from indexer.encoders.onnx.text_side import make_text_side
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
+from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.encoders.weights.hub import PREFIX, hub_directory
 from indexer.errors import ModelError
@@ -70,7 +72,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
         from indexer.encoders import library_models
 
         on_stage(f"fetching {spec} from the hub")
-        return library_models.pull(spec)
+        return library_models.pull(spec, on_stage)
     directory = model_directory(spec)
     config = read_config(directory)
     absent = [name for name in _files(config) if not (directory / name).is_file()]
@@ -82,8 +84,15 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     for source in dict.fromkeys(tower.source for tower in config.text if tower.source.startswith(PREFIX)):
         on_stage(f"fetching {source}")
         found[source] = hub_directory(source)
-    make_text_side(directory, config, on_stage)
+    make_text_side(directory, config, _torch_text_tower, on_stage)
+    TrainedDualEncoder(directory, spec=spec).prepare_queries(on_stage, again=True)
     return found
+
+
+def _torch_text_tower(tower: TextSpec, directory: Path) -> Any:
+    from indexer.encoders.towers.text import TextTower
+
+    return TextTower(tower, directory)
 
 
 def model_directory(spec: str) -> Path:

@@ -6,7 +6,6 @@ nothing new does not even import torch.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -24,6 +23,8 @@ from indexer.items import Embeddings, Modality, Samples
 if TYPE_CHECKING:
     import torch
 
+    from indexer.encoders.media_graphs import MediaGraphs
+    from indexer.encoders.onnx.media_side import OnnxMediaSide
     from indexer.encoders.onnx.text_side import OnnxTextSide
     from indexer.encoders.tokens.compressor import Compressor
     from indexer.encoders.tokens.config import RerankerConfig
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from indexer.media.text.measure import TextMeasure
 
 
-#: Texts that are read in ONNX Runtime without waiting for torch; for more of them torch is worth its import.
+#: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
 _FEW = 64
+_FEW_MEDIA = 8
 
 
 class TrainedDualEncoder:
@@ -55,6 +57,8 @@ class TrainedDualEncoder:
         self._device_name = device
         self._lock = threading.RLock()
         self._loaded: dict[str, Any] = {}
+        self._sides: dict[Modality, OnnxMediaSide | None] = {}
+        self._prepare: dict[Modality, Any] = {}
 
     @cached_property
     def device(self) -> torch.device:
@@ -94,14 +98,23 @@ class TrainedDualEncoder:
 
     def prepare_image(self, picture: Image) -> NDArray[Any]:
         """RGB picture -> uint8 ``(s, s, 3)``."""
-        return self.image_tower.prepare(picture)
+        if self._graph(Modality.IMAGE) is None:
+            return self.image_tower.prepare(picture)
+        prepared: NDArray[Any] = self._preparing(Modality.IMAGE).prepare(picture)
+        return prepared
 
     def prepare_audio(self, window: Samples) -> NDArray[Any]:
         """Mono float32 at 16 kHz -> log-mel with a row that marks where sound is."""
-        return self.audio_tower.prepare(window)
+        if self._graph(Modality.AUDIO) is None:
+            return self.audio_tower.prepare(window)
+        prepared: NDArray[Any] = self._preparing(Modality.AUDIO).prepare(window)
+        return prepared
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows."""
+        """float32 ``(n, dim)``, unit rows. A few are read without torch, where there is a graph."""
+        side = self._graph(Modality.IMAGE, prepared)
+        if side is not None:
+            return side.encode(prepared)
         return self._project(Modality.IMAGE, self.image_tower.features(prepared)) if len(prepared) else self._none()
 
     def project_images(self, features: NDArray[np.float32]) -> Embeddings:
@@ -117,7 +130,10 @@ class TrainedDualEncoder:
         return self._project(Modality.TEXT, features)
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows."""
+        """float32 ``(n, dim)``, unit rows. A few are read without torch, where there is a graph."""
+        side = self._graph(Modality.AUDIO, prepared)
+        if side is not None:
+            return side.encode(prepared)
         return self._project(Modality.AUDIO, self.audio_tower.features(prepared)) if len(prepared) else self._none()
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
@@ -137,11 +153,55 @@ class TrainedDualEncoder:
     @cached_property
     def _text_side(self) -> OnnxTextSide | None:
         """The text towers in ONNX Runtime; ``None`` without graphs, or where a GPU or torch is named."""
+        from indexer.encoders.onnx.store import graphs_are_wanted
         from indexer.encoders.onnx.text_side import open_text_side
 
-        if self._device_name not in ("auto", "cpu") or os.environ.get("TRIMODAL_RUNTIME", "auto") == "torch":
+        return open_text_side(self.config) if graphs_are_wanted(self._device_name) else None
+
+    def _graph(self, modality: Modality, prepared: Sequence[NDArray[Any]] = ()) -> OnnxMediaSide | None:
+        """The towers of pictures or sounds in ONNX Runtime; ``None`` where torch is to read what was ``prepared``.
+
+        That is: where its tower is loaded, or worth its import, there is no graph, or a GPU or torch is named.
+        """
+        if modality not in self.modalities or modality in self._loaded or len(prepared) > _FEW_MEDIA:
             return None
-        return open_text_side(self.config)
+        with self._lock:
+            if modality not in self._sides:
+                self._sides[modality] = self._open_graph(modality)
+            return self._sides[modality]
+
+    def _open_graph(self, modality: Modality) -> OnnxMediaSide | None:
+        from indexer.encoders.onnx.store import graphs_are_wanted
+
+        return self._media_graphs.open(modality) if graphs_are_wanted(self._device_name) else None
+
+    @property
+    def _media_graphs(self) -> MediaGraphs:
+        from indexer.encoders.media_graphs import MediaGraphs
+
+        return MediaGraphs(self.directory, self.config, self.reranker_config, self.spec)
+
+    def _preparing(self, modality: Modality) -> Any:
+        """What has ``prepare`` for the modality, without its tower."""
+        with self._lock:
+            if modality not in self._prepare:
+                self._prepare[modality] = self._media_graphs.preparing(modality)
+            return self._prepare[modality]
+
+    def prepare_queries(
+        self, on_stage: Callable[[str], None] = lambda stage: None, *, loaded: bool = False, again: bool = False
+    ) -> None:
+        """Make what the cache lacks of graphs of the picture and sound towers; with ``loaded`` of loaded towers only.
+
+        What had no graph before is tried ``again`` or left alone. Nothing is made where graphs are not wanted. Raises
+        as loading the towers does, and ``StorageError``.
+        """
+        from indexer.encoders.onnx.store import graphs_are_wanted
+
+        for modality in (Modality.IMAGE, Modality.AUDIO):
+            if graphs_are_wanted(self._device_name) and (modality in self._loaded or not loaded):
+                self._media_graphs.make(modality, on_stage, again=again)
+                self._sides.pop(modality, None)
 
     @cached_property
     def token_spec(self) -> TokenSpec | None:
@@ -168,12 +228,16 @@ class TrainedDualEncoder:
         prepared: Sequence[NDArray[Any]],
         read: Callable[[], tuple[torch.Tensor, list[torch.Tensor]]],
     ) -> tuple[Embeddings, TokenRows]:
-        import torch
-
         assert self.reranker_config is not None
         spec = self.reranker_config.token_spec
         if not len(prepared):
             return self._none(), spec.pack(np.zeros((0, spec.count, spec.width), np.float32))
+        side = self._graph(modality, prepared)
+        if side is not None and side.makes_tokens:
+            found, packed = side.encode_with_tokens(prepared)
+            return found, spec.pack(packed)
+        import torch
+
         rows, grids = read()
         with torch.inference_mode():
             tokens = self._compressor(modality)(self.reranker_config.sources[modality].split(rows, grids))

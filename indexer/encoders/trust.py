@@ -14,8 +14,6 @@ import json
 import os
 from pathlib import Path
 
-import filelock
-
 from indexer.durable import replace_text
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.weights.base_weights import cache_dir
@@ -45,6 +43,8 @@ def confirm(encoder: DualEncoder) -> None:
     spec, fingerprint = encoder.spec, encoder.fingerprint
     if spec in _BUILT_IN or fingerprint in confirmed().get(spec, ()):
         return
+    import filelock  # brings asyncio: for who writes
+
     place = _place()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

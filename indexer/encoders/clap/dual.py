@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.base import require_tower
+from indexer.encoders.clap.sounds import ClapSounds, settings_of
+from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts
+from indexer.encoders.onnx.store import graphs_are_wanted
 from indexer.encoders.weights.digests import cached_sha256
 from indexer.encoders.weights.hub import TOKENIZER_FILES, hub_file, hub_snapshot
 from indexer.encoders.weights.untrusted import read_json_object
@@ -39,6 +42,8 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
 # What a configuration says of the program that wrote it; it changes no embedding.
 _INCIDENTAL = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path", "_commit_hash")
 _SOUNDS_AT_ONCE, _TEXTS_AT_ONCE = 32, 256
+#: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
+_FEW_SOUNDS, _FEW_TEXTS = 8, 64
 
 
 class ClapEncoder:
@@ -68,6 +73,7 @@ class ClapEncoder:
         self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
+        self._graphs = LibraryGraphs(self.spec, lambda: self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,7 +137,17 @@ class ClapEncoder:
 
     def prepare_audio(self, window: Samples) -> NDArray[Any]:
         """Mono float32 at 16 kHz -> CLAP's log-mel, float32 ``(frames, bands)``."""
-        return self.audio_tower.prepare(window)
+        if self._graph(Modality.AUDIO) is None:
+            return self.audio_tower.prepare(window)
+        with self._lock:
+            sounds = self._sounds
+        return sounds.prepare(window)
+
+    @cached_property
+    def _sounds(self) -> ClapSounds:
+        audio = self._config.get("audio_config")
+        fuses = isinstance(audio, dict) and bool(audio.get("enable_fusion"))
+        return ClapSounds(settings_of(self.directory, fuses), self.window_s, f"CLAP {self.directory}")
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """Never: raises :class:`ModelError` naming a model that sees."""
@@ -139,21 +155,28 @@ class ClapEncoder:
         raise AssertionError("it has no picture tower")
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings."""
-        return self._rows(prepared, _SOUNDS_AT_ONCE, lambda part: self.audio_tower(part))
+        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. A few are read without torch, with a graph."""
+        found = encoded_media(self._graph(Modality.AUDIO), prepared, _FEW_SOUNDS)
+        return (
+            found if found is not None else self._rows(prepared, _SOUNDS_AT_ONCE, lambda part: self.audio_tower(part))
+        )
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows: CLAP's text embeddings."""
         return self._rows(texts, _TEXTS_AT_ONCE, self._read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """The same as passages: CLAP reads both alike."""
-        return self.encode_passages(texts)
+        """The same as passages: CLAP reads both alike. A few are read without torch, where there is a graph."""
+        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
+        return found if found is not None else self.encode_passages(texts)
 
     def open_text_measure(self) -> TextMeasure:
-        """What the text tower reads of a text; loads it."""
+        """What the text tower reads of a text; loads it, where there is no graph."""
         from indexer.media.text.measure import CountMeasure
 
+        graph = self._graph(Modality.TEXT)
+        if graph is not None:
+            return graph.texts.measure()
         tokenizer, _ = self.text_tower
 
         def count(text: str) -> int:
@@ -162,6 +185,44 @@ class ClapEncoder:
 
         special = int(tokenizer.num_special_tokens_to_add())
         return CountMeasure(count, max(1, int(tokenizer.model_max_length) - special))
+
+    def prepare_queries(
+        self, on_stage: Callable[[str], None] = lambda stage: None, *, loaded: bool = False, again: bool = False
+    ) -> None:
+        """Make the graphs that the cache lacks; with ``loaded`` of loaded halves only.
+
+        What had no graph before is tried ``again`` or left alone. Nothing is made where graphs are not wanted. Raises
+        as loading the halves does, and ``StorageError``.
+        """
+        if not graphs_are_wanted(self._device_option):
+            return
+        writers = {Modality.AUDIO: self._write_sounds, Modality.TEXT: self._write_texts}
+        wanted = {one: write for one, write in writers.items() if not loaded or self._is_loaded(one)}
+        self._graphs.make(wanted, on_stage, again=again)
+
+    def _write_sounds(self, folder: Path) -> None:
+        from indexer.encoders.clap.graphs import write_sounds
+        from indexer.encoders.clap.tower import ClapTower, clap_from_directory
+
+        published, weights = clap_from_directory(self.directory)
+        tower = ClapTower(published)
+        tower.load(weights)
+        write_sounds(tower, folder)
+
+    def _write_texts(self, folder: Path) -> None:
+        from indexer.encoders.clap.graphs import write_text_half
+        from indexer.encoders.clap.texts import load_text_half
+
+        write_text_half(*load_text_half(self.directory, self.weights), folder)
+
+    def _graph(self, modality: Modality) -> TowerGraph | None:
+        """The half in ONNX Runtime, unless torch has it loaded or is named, or there is no graph."""
+        if self._is_loaded(modality) or not graphs_are_wanted(self._device_option):
+            return None
+        return self._graphs.open(modality)
+
+    def _is_loaded(self, modality: Modality) -> bool:
+        return ("_audio_tower" if modality is Modality.AUDIO else "_text_tower") in self.__dict__
 
     def _read(self, texts: Sequence[str]) -> torch.Tensor:
         tokenizer, model = self.text_tower

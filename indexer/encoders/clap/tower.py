@@ -15,34 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from indexer.encoders.clap.sounds import ClapSounds, settings_of
 from indexer.encoders.specs import ClapSpec
 from indexer.encoders.weights.tensor_files import first_line, read_tensors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
-from indexer.encoders.weights.untrusted import clean_config, extractor_settings, read_json_object
+from indexer.encoders.weights.untrusted import clean_config, read_json_object
 from indexer.errors import ModelError, WeightsMissing
 from indexer.items import Samples
 
-_RATE_HZ = 16_000  # what prepare_audio is given
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _HALF = ("audio_model.", "audio_projection.")
-_SETTINGS = (
-    "feature_size",
-    "sampling_rate",
-    "hop_length",
-    "max_length_s",
-    "fft_window_size",
-    "padding_value",
-    "frequency_min",
-    "frequency_max",
-    "top_db",
-    "truncation",
-    "padding",
-)
 
 
 class ClapTower(nn.Module):
@@ -55,17 +41,12 @@ class ClapTower(nn.Module):
         super().__init__()
         ensure_torchvision()
         from huggingface_hub.errors import StrictDataclassError
-        from transformers import ClapAudioConfig, ClapAudioModelWithProjection, ClapFeatureExtractor
+        from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
         self.spec = spec
-        extractor: Any = ClapFeatureExtractor
+        self.sounds = ClapSounds(spec.extractor, spec.window_s, f"CLAP {spec.weights}")
         try:
-            self.extractor = extractor(**extractor_settings(spec.extractor, _SETTINGS))
             config = ClapAudioConfig(**clean_config(spec.config, Path(spec.weights), ClapAudioConfig))
-            # whole samples: the extractor pads to it, and its own product may be a float
-            self.limit = self.extractor.nb_max_samples = round(
-                self.extractor.max_length_s * self.extractor.sampling_rate
-            )
             self.model: Any = ClapAudioModelWithProjection(config)
         except (TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
             raise ModelError(f"CLAP {spec.weights}: its settings are no model ({first_line(error)})") from error
@@ -75,46 +56,38 @@ class ClapTower(nn.Module):
         self.eval().requires_grad_(False)
 
     def _check(self, config: Any) -> None:
-        name, extractor = f"CLAP {self.spec.weights}", self.extractor
-        if self.spec.window_s > extractor.max_length_s:
+        name, sounds = f"CLAP {self.spec.weights}", self.sounds
+        if self.spec.window_s > sounds.max_length_s:
             raise ModelError(
-                f"{name}: window_s {self.spec.window_s:g} is over the {extractor.max_length_s:g} s that the model "
+                f"{name}: window_s {self.spec.window_s:g} is over the {sounds.max_length_s:g} s that the model "
                 f"reads at once; lower window_s"
             )
-        if extractor.feature_size != config.num_mel_bins:
-            raise ModelError(f"{name}: the extractor gives {extractor.feature_size} bands, not {config.num_mel_bins}")
+        if sounds.bands != config.num_mel_bins:
+            raise ModelError(f"{name}: the extractor gives {sounds.bands} bands, not {config.num_mel_bins}")
         longest = config.spec_size * (config.spec_size // config.num_mel_bins)
-        if self.limit // extractor.hop_length + 1 > longest:
-            raise ModelError(f"{name}: {extractor.max_length_s:g} s are more than the model's {longest} frames")
+        if sounds.limit // sounds.hop + 1 > longest:
+            raise ModelError(f"{name}: {sounds.max_length_s:g} s are more than the model's {longest} frames")
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Take weights in the names of ``ClapAudioModelWithProjection``; ``RuntimeError`` where they don't fit."""
         self.model.load_state_dict(weights)
 
     def prepare(self, window: Samples) -> NDArray[np.float32]:
-        """Mono float32 at 16 kHz, cut to ``window_s`` -> log-mel in dB, float32 ``(frames, bands)``. Thread-safe.
-
-        The sound is brought to the model's rate (48 kHz in published ones); what was above 8 kHz is not in it.
-        """
-        samples = np.asarray(window[: round(self.spec.window_s * _RATE_HZ)], dtype=np.float32)
-        rate_hz = self.extractor.sampling_rate
-        if rate_hz != _RATE_HZ and len(samples):
-            samples = np.asarray(soxr.resample(samples, _RATE_HZ, rate_hz), dtype=np.float32)
-        samples = samples[: self.limit]  # never longer, or the extractor would crop at random
-        if not len(samples):
-            samples = np.zeros(1, dtype=np.float32)  # silence; the extractor can't repeat nothing
-        features = self.extractor(samples, sampling_rate=rate_hz, return_tensors="np").input_features[0]
-        return np.asarray(features[0], dtype=np.float32)  # for fusion there are four copies of the same
+        """Mono float32 at 16 kHz, cut to ``window_s`` -> log-mel in dB, float32 ``(frames, bands)``. Thread-safe."""
+        return self.sounds.prepare(window)
 
     def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         """Prepared windows -> float32 ``(n, width)``, not normalised, on the tower's device; differentiable."""
         parameter = next(self.parameters())
         if not len(prepared):
             return torch.zeros((0, self.width), device=parameter.device)
-        stacked = torch.from_numpy(np.stack(prepared)).to(parameter.device, parameter.dtype)
-        mel = stacked[:, None].expand(-1, self.channels, -1, -1)  # (n, frames, bands) -> (n, 1 or 4, frames, bands)
-        none_longer = torch.zeros((len(prepared), 1), dtype=torch.bool, device=parameter.device)
-        rows: torch.Tensor = self.model(input_features=mel, is_longer=none_longer).audio_embeds
+        return self.read(torch.from_numpy(np.stack(prepared)).to(parameter.device, parameter.dtype))
+
+    def read(self, mel: torch.Tensor) -> torch.Tensor:
+        """Stacked windows ``(n, frames, bands)`` -> float32 ``(n, width)``."""
+        pictures = mel[:, None].expand(-1, self.channels, -1, -1)  # (n, 1 or 4, frames, bands)
+        none_longer = torch.zeros((len(mel), 1), dtype=torch.bool, device=mel.device)
+        rows: torch.Tensor = self.model(input_features=pictures, is_longer=none_longer).audio_embeds
         return rows.float()
 
     @torch.inference_mode()
@@ -138,7 +111,7 @@ def clap_from_directory(directory: Path) -> tuple[ClapSpec, dict[str, torch.Tens
     """
     ensure_torchvision()
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor
+    from transformers import ClapAudioConfig, ClapConfig
 
     config_path = directory / "config.json"
     try:
@@ -151,16 +124,12 @@ def clap_from_directory(directory: Path) -> tuple[ClapSpec, dict[str, torch.Tens
     kind = document.get("model_type")
     if kind not in ("clap", "clap_audio_model"):
         raise ModelError(f"{config_path}: is a {kind}, not a CLAP model")
-    extractor: Any = ClapFeatureExtractor
     try:
         if kind == "clap":
             config: Any = ClapConfig(**clean_config(document, config_path, ClapConfig)).audio_config
         else:
             config = ClapAudioConfig(**clean_config(document, config_path, ClapAudioConfig))
-        settings_of_sound = _extractor_of(directory)
-        if settings_of_sound is None:
-            settings_of_sound = {"truncation": "fusion" if config.enable_fusion else "rand_trunc"}
-        published = extractor(**settings_of_sound)
+        sounds = settings_of(directory, bool(config.enable_fusion))
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise ModelError(f"{directory}: can't be read as a CLAP model ({first_line(error)})") from error
     settings = config.to_diff_dict()
@@ -172,20 +141,10 @@ def clap_from_directory(directory: Path) -> tuple[ClapSpec, dict[str, torch.Tens
         weights="audio-clap.safetensors",
         kind="clap",
         config=json.loads(json.dumps(settings)),
-        extractor={name: getattr(published, name) for name in _SETTINGS},
-        window_s=float(published.max_length_s),
+        extractor=sounds,
+        window_s=float(sounds["max_length_s"]),
     )
     return spec, _audio_half(directory)
-
-
-def _extractor_of(directory: Path) -> dict[str, Any] | None:
-    """The published settings of the feature extractor: the processor's if it has them, as transformers looks."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if (directory / name).is_file():
-            document = read_json_object(directory / name)
-            if name == "preprocessor_config.json" or "feature_extractor" in document:
-                return extractor_settings(document, _SETTINGS)
-    return None
 
 
 def _audio_half(directory: Path) -> dict[str, torch.Tensor]:

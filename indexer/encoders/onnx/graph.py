@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from indexer.encoders.onnx.blocks import BLOCK, Blocks
+from indexer.encoders.onnx.store import NoOnnxForm as NoOnnxForm
 
 _MICROSOFT = "com.microsoft"
 _OPSET, _IR = 20, 10
 _TYPES = {"float": TensorProto.FLOAT, "int32": TensorProto.INT32}
-
-
-class NoOnnxForm(ValueError):
-    """A model that cannot be written as a graph here; the text says why."""
 
 
 class GraphBuilder:

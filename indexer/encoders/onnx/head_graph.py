@@ -1,4 +1,4 @@
-"""The head over the text towers as an ONNX graph: the steps of :mod:`indexer.encoders.towers.heads`."""
+"""The head over a modality's towers as an ONNX graph: the steps of :mod:`indexer.encoders.towers.heads`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from pathlib import Path
 import numpy as np
 
 from indexer.encoders.onnx.graph import GraphBuilder
+from indexer.encoders.onnx.head import BANKS
 from indexer.encoders.specs import HEADS, EncoderConfig
 
 
-def write_head(directory: Path, config: EncoderConfig, folder: Path) -> None:
-    """Write ``head.onnx``: features ``(n, inputs)`` -> rows ``(n, dim)``, not yet of unit length; and ``pictures.npy``,
-    the bank of the correction against hubs, where there is one.
+def write_head(directory: Path, config: EncoderConfig, folder: Path, modality: str = "text") -> None:
+    """Write ``head.onnx``: features ``(n, inputs)`` -> rows ``(n, dim)``, not yet of unit length; and the bank of the
+    correction against hubs, where there is one.
     """
     from safetensors.numpy import load_file
 
     weights = {name: np.asarray(array, np.float32) for name, array in load_file(directory / HEADS).items()}
-    spec = config.heads["text"]
+    spec = config.heads[modality]
     graph = GraphBuilder()
-    x = graph.input("features", "float", ["texts", spec.inputs])
+    x = graph.input("features", "float", ["rows", spec.inputs])
 
     def linear(states: str, name: str) -> str:
-        return graph.linear(states, name, weights[f"text.{name}.weight"], weights[f"text.{name}.bias"])
+        return graph.linear(states, name, weights[f"{modality}.{name}.weight"], weights[f"{modality}.{name}.bias"])
 
     if spec.whitened:
-        x = graph.node("Sub", [x, graph.weight("mean", weights["text.mean"])])
-        x = graph.node("MatMul", [x, graph.weight("whiten", weights["text.whiten"])])
+        x = graph.node("Sub", [x, graph.weight("mean", weights[f"{modality}.mean"])])
+        x = graph.node("MatMul", [x, graph.weight("whiten", weights[f"{modality}.whiten"])])
         rows = linear(x, "linear")
         if spec.hidden:
             rows = graph.node("Add", [rows, linear(graph.node("Gelu", [linear(x, "mlp.0")]), "mlp.3")])
         x = rows
-    graph.save(folder / "head.onnx", x, ["texts", spec.dim])
+    graph.save(folder / "head.onnx", x, ["rows", spec.dim])
     if config.hubness is not None:
-        np.save(folder / "pictures.npy", weights["hubness.pictures"])
+        bank = BANKS[modality]
+        np.save(folder / f"{bank}.npy", weights[f"hubness.{bank}"])

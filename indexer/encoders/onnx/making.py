@@ -1,19 +1,21 @@
 """Makes the graphs of a model's text side from its weights, and checks them against the torch towers.
 
-The only part of this room that imports torch, ``onnx`` and ``gguf``.
+Imports ``onnx`` and ``gguf``; the torch tower that a graph is compared with is the caller's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
-from indexer.encoders.onnx.graph import NoOnnxForm
 from indexer.encoders.onnx.head_graph import write_head
+from indexer.encoders.onnx.store import NoOnnxForm
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory
@@ -32,8 +34,8 @@ _TEXTS = (
 )
 
 
-def make_tower(spec: TextSpec, folder: Path) -> None:
-    """Write the graph of a tower's language model and compare what it gives with the torch tower.
+def make_tower(spec: TextSpec, open_torch: Callable[[TextSpec, Path], Any], folder: Path) -> None:
+    """Write the graph of a tower's language model and compare what it gives with the tower of ``open_torch``.
 
     Raises :class:`NoOnnxForm` for a model that has no graph here, or whose graph gives something else.
     """
@@ -44,20 +46,17 @@ def make_tower(spec: TextSpec, folder: Path) -> None:
         write_decoder(directory / GGUF_NAME, folder, spec.layers)
     else:
         write_encoder(directory, folder, spec.layers)
-    _check(spec, folder, directory)
+    spec = replace(spec, adapter="", lora=None)
+    _check(spec, open_torch(spec, directory), folder, directory)
 
 
 def make_head(directory: Path, config: EncoderConfig, folder: Path) -> None:
     """Write the graph of the head over the text towers."""
-    write_head(directory, config, folder)
+    write_head(directory, config, folder, "text")
 
 
-def _check(spec: TextSpec, folder: Path, directory: Path) -> None:
-    from indexer.encoders.towers.text import TextTower
-
-    spec = replace(spec, adapter="", lora=None)
+def _check(spec: TextSpec, torchs: Any, folder: Path, directory: Path) -> None:
     ours = OnnxTextTower(spec, folder, directory / "tokenizer.json")
-    torchs = TextTower(spec, directory)
     if [ours.token_ids(text) for text in _TEXTS] != [torchs.token_ids(text) for text in _TEXTS]:
         raise NoOnnxForm(f"{directory}: its tokenizer reads texts otherwise than tokenizer.json says")
     rows = [np.asarray(tower.features(_TEXTS), dtype=np.float64) for tower in (ours, torchs)]

@@ -6,35 +6,32 @@ the cache, with a record of their sha256. Imports no torch but to make and check
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.hubness import correct_hubness, unit
-from indexer.encoders.onnx.text_tower import OnnxTextTower, open_session
-from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec
+from indexer.encoders.onnx.head import OnnxHead, head_folder
+from indexer.encoders.onnx.session import REMEDY
+from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.text_tower import OnnxTextTower
+from indexer.encoders.specs import EncoderConfig, TextSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, base_directory
-from indexer.encoders.weights.cache import cache_dir, install
-from indexer.encoders.weights.record import check_installed, write_record
-from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.errors import WeightsMissing
 from indexer.items import Embeddings
 from indexer.media.text.measure import LeastMeasure, TextMeasure
 
-#: Raised with every change of what the graphs compute.
-_VERSION = 1
+#: Opens the torch tower that a graph is compared with; it has ``token_ids`` and ``features``.
+OpenTorchTower = Callable[[TextSpec, Path], Any]
 
 
 class OnnxTextSide:
     """Text towers and head of a model, each in a folder of the cache. Opened on first use."""
 
-    def __init__(self, config: EncoderConfig, towers: Sequence[OnnxTextTower], head: Path) -> None:
+    def __init__(self, config: EncoderConfig, towers: Sequence[OnnxTextTower], head: OnnxHead) -> None:
         self._config = config
         self._towers = tuple(towers)
         self._head = head
@@ -43,11 +40,7 @@ class OnnxTextSide:
         """float32 ``(n, dim)``, unit rows, in input order."""
         if not len(texts):
             return np.zeros((0, self._config.dim), dtype=np.float32)
-        (rows,) = self._session.run(["out"], {"features": self.features(texts)})
-        hubness = self._config.hubness
-        if hubness is None:
-            return unit(rows)
-        return correct_hubness(unit(rows), self._bank, hubness)
+        return self._head.embeddings(self.features(texts))
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The towers' features side by side, float32 ``(n, width)``."""
@@ -56,14 +49,6 @@ class OnnxTextSide:
     def measure(self) -> TextMeasure:
         """What every tower reads of a text."""
         return LeastMeasure([tower.measure() for tower in self._towers])
-
-    @cached_property
-    def _session(self) -> Any:
-        return open_session(self._head / "head.onnx")
-
-    @cached_property
-    def _bank(self) -> NDArray[np.float32]:
-        return np.asarray(np.load(self._head / "pictures.npy", allow_pickle=False), dtype=np.float32)
 
 
 def open_text_side(config: EncoderConfig) -> OnnxTextSide | None:
@@ -74,17 +59,17 @@ def open_text_side(config: EncoderConfig) -> OnnxTextSide | None:
     if not has_onnx_form(config):
         return None
     folders = [_tower_folder(spec) for spec in config.text]
-    head = _head_folder(config)
+    head = head_folder(config, "text")
+    if not all(has_graph(folder, REMEDY) for folder in (*folders, head)):
+        return None
     try:
-        for folder in (*folders, head):
-            check_installed(folder, REMEDY, known={})
         towers = [
             OnnxTextTower(spec, folder, base_directory(spec.source) / "tokenizer.json")
             for spec, folder in zip(config.text, folders, strict=True)
         ]
     except WeightsMissing:
         return None
-    return OnnxTextSide(config, towers, head)
+    return OnnxTextSide(config, towers, OnnxHead(config, "text", head, REMEDY))
 
 
 def has_onnx_form(config: EncoderConfig) -> bool:
@@ -99,54 +84,26 @@ def has_onnx_form(config: EncoderConfig) -> bool:
 
 
 def make_text_side(
-    directory: Path, config: EncoderConfig, on_stage: Callable[[str], None] = lambda stage: None
+    directory: Path,
+    config: EncoderConfig,
+    open_torch: OpenTorchTower,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> OnnxTextSide | None:
     """Make the graphs that the cache lacks, check each against its torch tower, and open them.
 
-    ``None`` where a tower has no graph. Raises :class:`StorageError`, and :class:`WeightsMissing` without base weights.
+    ``open_torch``: a specification and its language model's directory -> the torch tower. ``None`` where a tower has no
+    graph. Raises :class:`StorageError`, and :class:`WeightsMissing` without base weights.
     """
-    from indexer.encoders.onnx.making import NoOnnxForm, make_head, make_tower
+    from indexer.encoders.onnx.making import make_head, make_tower
 
     if not has_onnx_form(config):
         return None
-    try:
-        for spec in config.text:
-            _install(_tower_folder(spec), partial(make_tower, spec), on_stage)
-        _install(_head_folder(config), partial(make_head, directory, config), on_stage)
-    except NoOnnxForm:
-        return None
+    for spec in config.text:
+        make_graph(_tower_folder(spec), partial(make_tower, spec, open_torch), REMEDY, on_stage, again=True)
+    make_graph(head_folder(config, "text"), partial(make_head, directory, config), REMEDY, on_stage, again=True)
     return open_text_side(config)
-
-
-REMEDY = "make it again: trimodal models pull starter"
-
-
-def _install(folder: Path, make: Callable[[Path], None], on_stage: Callable[[str], None]) -> None:
-    def is_whole() -> bool:
-        try:
-            check_installed(folder, REMEDY, known={}, whole=True)
-        except (WeightsMissing, WeightsCorrupt):
-            return False
-        return True
-
-    def fill(_: Path, target: Path) -> None:
-        on_stage("preparing text queries (once)")
-        target.mkdir()
-        make(target)
-        write_record(target, {"version": _VERSION})
-
-    install(folder, fill, is_whole, on_stage)
 
 
 def _tower_folder(spec: TextSpec) -> Path:
     """By everything that the graph depends on; prompts and read-outs are no part of it."""
-    return _folder("tower", [BASE_WEIGHTS[spec.source].sha256, spec.layers])
-
-
-def _head_folder(config: EncoderConfig) -> Path:
-    return _folder("head", [config.sha256[HEADS], asdict(config.heads["text"]), config.hubness is not None])
-
-
-def _folder(kind: str, content: list[object]) -> Path:
-    digest = hashlib.sha256(json.dumps([_VERSION, *content]).encode()).hexdigest()
-    return cache_dir() / "onnx" / f"{kind}-{digest[:16]}"
+    return graph_folder("tower", BASE_WEIGHTS[spec.source].sha256, spec.layers)

@@ -5,7 +5,6 @@ Imports no torch. Knows nothing of where the graph came from.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,26 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.onnx.session import open_session
 from indexer.encoders.specs import TextSpec
 from indexer.encoders.text_reading import equal_lengths, special_tokens, tower_words
 from indexer.media.text.measure import TokenizerMeasure
 
 _BATCH_TOKENS = 4_096
-#: More threads are no help for a handful of texts.
-_MOST_THREADS = 8
-
-
-def open_session(path: Path) -> Any:
-    """An ONNX Runtime session on the CPU; threads that have nothing to do sleep."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # the graphs are written as they are to be run: looking for more to fuse takes longer than it saves
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 class OnnxTextTower:

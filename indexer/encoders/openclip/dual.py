@@ -12,24 +12,30 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.base import require_tower
+from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts
+from indexer.encoders.onnx.store import graphs_are_wanted
+from indexer.encoders.openclip.pictures import Pictures
 from indexer.encoders.openclip.source import OpenClipSource, find_openclip
+from indexer.encoders.openclip.source_notes import noted_source, write_note
 from indexer.encoders.weights.digests import cached_sha256
 from indexer.items import Embeddings, Modality, Samples
 
 if TYPE_CHECKING:
     import torch
 
-    from indexer.encoders.openclip.pictures import Pictures
     from indexer.media.text.measure import TextMeasure
 
 #: Of what is given at once, this many go through the tower together.
 _PICTURES_AT_ONCE, _TEXTS_AT_ONCE = 128, 256
+#: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
+_FEW_PICTURES, _FEW_TEXTS = 8, 64
 
 
 class OpenClipEncoder:
@@ -43,12 +49,14 @@ class OpenClipEncoder:
 
         Raises as :func:`find_openclip` does.
         """
-        self.source: OpenClipSource = find_openclip(spec, fetch=fetch)
+        noted = noted_source(spec) if graphs_are_wanted(device) else None
+        self.source: OpenClipSource = noted or find_openclip(spec, fetch=fetch)
         self.spec = self.source.spec
         self.dim = self.source.dim
         self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
+        self._graphs = LibraryGraphs(self.spec, self._graph_key)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,6 +71,11 @@ class OpenClipEncoder:
             "tokenizer": [cached_sha256(file) for file in self.source.vocabulary],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _graph_key(self) -> str:
+        """The fingerprint, and what else a text tower of transformers is built from."""
+        tower = Path(str(self.source.config["text_cfg"].get("hf_model_name") or "")) / "config.json"
+        return f"{self.fingerprint} {cached_sha256(tower) if tower.is_absolute() and tower.is_file() else ''}"
 
     @cached_property
     def device(self) -> torch.device:
@@ -97,8 +110,6 @@ class OpenClipEncoder:
 
     @cached_property
     def _pictures(self) -> Pictures:
-        from indexer.encoders.openclip.pictures import Pictures
-
         return Pictures(self.source.preprocess)
 
     @property
@@ -128,8 +139,9 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model."""
-        return self._rows(prepared, _PICTURES_AT_ONCE, self._see)
+        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. A few run without torch, with a graph."""
+        found = encoded_media(self._graph(Modality.IMAGE), prepared, _FEW_PICTURES)
+        return found if found is not None else self._rows(prepared, _PICTURES_AT_ONCE, self._see)
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """Never: raises :class:`ModelError` naming a model that hears."""
@@ -141,14 +153,64 @@ class OpenClipEncoder:
         return self._rows(texts, _TEXTS_AT_ONCE, self._read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """The same as passages: CLIP models read both alike."""
-        return self.encode_passages(texts)
+        """The same as passages: CLIP models read both alike. A few are read without torch, where there is a graph."""
+        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
+        return found if found is not None else self.encode_passages(texts)
 
     def open_text_measure(self) -> TextMeasure:
         """What the text tower reads of a text."""
+        graph = self._graph(Modality.TEXT)
+        if graph is not None:
+            return graph.texts.measure()
         from indexer.encoders.openclip.texts import measure_of
 
         return measure_of(self.tokenizer, self._reading)
+
+    def prepare_queries(
+        self, on_stage: Callable[[str], None] = lambda stage: None, *, loaded: bool = False, again: bool = False
+    ) -> None:
+        """Make the graphs that the cache lacks; with ``loaded`` only where the model is loaded.
+
+        What had no graph before is tried ``again`` or left alone. Nothing is made where graphs are not wanted. Raises
+        as loading the model does, and ``StorageError``.
+        """
+        if not graphs_are_wanted(self._device_option) or (loaded and not self._is_loaded):
+            return
+        self._graphs.make(
+            {Modality.IMAGE: self._write_pictures, Modality.TEXT: self._write_texts}, on_stage, again=again
+        )
+        write_note(self.source)
+
+    def _write_pictures(self, folder: Path) -> None:
+        from indexer.encoders.openclip.graphs import write_pictures
+
+        write_pictures(self._exact_model(), self.pictures, folder)
+
+    def _write_texts(self, folder: Path) -> None:
+        from indexer.encoders.openclip.graphs import write_text_tower
+
+        write_text_tower(self._exact_model(), self.tokenizer, folder)
+
+    def _exact_model(self) -> Any:
+        """The model in float32 on the CPU: the loaded one where it is that."""
+        import torch
+
+        from indexer.encoders.openclip.weights import load_openclip
+
+        cpu = torch.device("cpu")
+        if self._is_loaded and self.device == cpu and self._dtype is torch.float32:
+            return self.model
+        return load_openclip(self.source, cpu, torch.float32)
+
+    def _graph(self, modality: Modality) -> TowerGraph | None:
+        """The tower in ONNX Runtime, unless torch has the model loaded or is named, or there is no graph."""
+        if self._is_loaded or not graphs_are_wanted(self._device_option):
+            return None
+        return self._graphs.open(modality)
+
+    @property
+    def _is_loaded(self) -> bool:
+        return "_model" in self.__dict__
 
     def _see(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         rows: torch.Tensor = self.model.encode_image(self.pictures.pixels(prepared, self.device, self._dtype))

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from indexer.encoders.specs import AudioSpec, ClapSpec, WhisperSpec
+from indexer.encoders.towers.preparing import WhisperPreparing
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.items import Samples
 
 if TYPE_CHECKING:
     from indexer.encoders.clap.tower import ClapTower
 
-_RATE_HZ = 16_000
-_HOP_SAMPLES = 160  # Whisper's: 100 mel frames a second, 50 encoder frames
 GRID_FRAMES = 50
 """Frames of a window that a reranker's compressor reads: of ten seconds, 0.2 s each."""
 
@@ -44,11 +43,12 @@ class AudioTower(nn.Module):
     def __init__(self, spec: WhisperSpec) -> None:
         super().__init__()
         ensure_torchvision()
-        from transformers import WhisperConfig, WhisperFeatureExtractor
+        from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         self.spec = spec
-        self.frames = round(spec.window_s * _RATE_HZ / _HOP_SAMPLES)  # mel frames; the encoder halves them
+        self.sounds = WhisperPreparing(spec)
+        self.frames = self.sounds.frames  # of mel; the encoder halves them
         config = WhisperConfig(
             d_model=spec.width,
             encoder_layers=spec.layers,
@@ -58,8 +58,6 @@ class AudioTower(nn.Module):
             max_source_positions=self.frames // 2,
         )
         self.encoder = WhisperEncoder(config)
-        extractor: Any = WhisperFeatureExtractor
-        self.extractor = extractor(feature_size=spec.mel_bins, chunk_length=round(spec.window_s))
         self.width = spec.width * (spec.layers + 1)
         self.eval().requires_grad_(False)
 
@@ -75,18 +73,13 @@ class AudioTower(nn.Module):
 
         Thread-safe.
         """
-        limit = round(self.spec.window_s * _RATE_HZ)
-        samples = np.asarray(window[:limit], dtype=np.float32)
-        mel = self.extractor(samples, sampling_rate=_RATE_HZ, return_tensors="np", device="cpu").input_features[0]
-        marks = np.zeros((1, self.frames), dtype=np.float32)
-        marks[0, : max(1, -(-len(samples) // _HOP_SAMPLES))] = 1.0
-        return np.concatenate([np.asarray(mel[:, : self.frames], dtype=np.float32), marks])
+        return self.sounds.prepare(window)
 
     def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         """Prepared windows -> float32 ``(n, width)``, not normalised, on the tower's device; differentiable."""
         if not len(prepared):
             return torch.zeros((0, self.width), device=next(self.parameters()).device)
-        return self._read(prepared)[0]
+        return self.read(self._stacked(prepared))[0]
 
     @torch.inference_mode()
     def with_grids(self, prepared: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -94,16 +87,19 @@ class AudioTower(nn.Module):
 
         Frames past the sound's end are zeros.
         """
-        rows, last, held = self._read(prepared)
+        rows, last, held = self.read(self._stacked(prepared))
         grid = nn.functional.adaptive_avg_pool1d((last * held).transpose(1, 2), GRID_FRAMES).transpose(1, 2)
         share = nn.functional.adaptive_avg_pool1d(held.transpose(1, 2), GRID_FRAMES).transpose(1, 2)
         return rows, [grid / share.clamp(min=1e-3)]
 
-    def _read(self, prepared: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Feature rows, the last layer's frames float32 ``(n, f, width)``, and where sound is ``(n, f, 1)``."""
-        parameter = next(self.parameters())
-        stacked = torch.from_numpy(np.stack(prepared)).to(parameter.device)
-        mel, marks = stacked[:, :-1].to(parameter.dtype), stacked[:, -1]
+    def _stacked(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(prepared)).to(next(self.parameters()).device)
+
+    def read(self, stacked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Stacked windows ``(n, mel_bins + 1, frames)`` -> feature rows ``(n, width)``, the last layer's frames
+        float32 ``(n, f, width)``, and where sound is ``(n, f, 1)``.
+        """
+        mel, marks = stacked[:, :-1].to(next(self.parameters()).dtype), stacked[:, -1]
         output = self.encoder(mel, output_hidden_states=True)
         held = nn.functional.max_pool1d(marks[:, None], 2)[:, 0][:, :, None]  # (n, frames / 2, 1)
         count = held.sum(dim=1).clamp(min=1.0)  # (n, 1)

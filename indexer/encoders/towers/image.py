@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from indexer.encoders.fitting import crop_square, fit_on_white
-from indexer.encoders.openclip.pictures import Pictures
-from indexer.encoders.specs import ClipSpec, TrunkSpec
+from indexer.encoders.specs import TrunkSpec
 from indexer.encoders.towers import locking
+from indexer.encoders.towers.preparing import PicturePreparing
 from indexer.encoders.towers.trunk import Trunk
-from indexer.errors import ModelError
-
-_FITS = {"pad": fit_on_white, "crop": crop_square}
 
 
 class ImageTower(nn.Module):
@@ -36,22 +32,10 @@ class ImageTower(nn.Module):
 
     def __init__(self, specs: Sequence[TrunkSpec]) -> None:
         super().__init__()
-        if not specs:
-            raise ModelError("picture tower: has no trunk; name at least one")
-        whole = [spec for spec in specs if isinstance(spec, ClipSpec)]
-        if whole and len(specs) > 1:
-            raise ModelError(f"picture tower: {whole[0].arch} is a whole CLIP model; leave the other trunks out")
-        fits = {spec.fit: spec.arch for spec in specs}
-        if len(fits) > 1:
-            named = " and ".join(f"{arch} (fit = {fit!r})" for fit, arch in fits.items())
-            raise ModelError(f"picture tower: {named} fit pictures differently; give all trunks the same fit")
-        if specs[0].fit not in _FITS:
-            raise ModelError(f"picture tower: fit {specs[0].fit} is none of {', '.join(_FITS)}")
+        self._preparing = PicturePreparing(specs)
         trunks = [Trunk(spec) for spec in specs]
         self.trunks = nn.ModuleList(trunks)
-        self.fit = specs[0].fit
-        self._own = Pictures(whole[0].preprocess) if whole else None
-        self.size_px = max(spec.size_px for spec in specs)
+        self.fit, self.size_px = self._preparing.fit, self._preparing.size_px
         self.width = sum(trunk.width for trunk in trunks)
         self.eval().requires_grad_(False)
 
@@ -60,9 +44,7 @@ class ImageTower(nn.Module):
 
         For a whole CLIP model as that prepares it, ``(height, width, 3)``.
         """
-        if self._own is not None:
-            return self._own.prepare(picture)
-        return _FITS[self.fit](picture, self.size_px)
+        return self._preparing.prepare(picture)
 
     def forward(self, prepared: Sequence[NDArray[Any]]) -> torch.Tensor:
         """Prepared pictures -> float32 ``(n, width)``, not normalised, on the tower's device.

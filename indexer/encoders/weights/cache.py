@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
-
 from indexer.errors import StorageError
 
 #: A pull that has written nothing for this long is dead.
@@ -57,6 +55,8 @@ def install(
 @contextlib.contextmanager
 def _alone(directory: Path, on_stage: Callable[[str], None]) -> Iterator[None]:
     """As the only process that fills ``directory``; what a killed one left of it is removed."""
+    import filelock  # brings asyncio: for who fetches
+
     locks = cache_dir() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(locks / f"{directory.name}.lock")

@@ -15,8 +15,8 @@ from small_model import DIM, TRUNK, save_small_model
 from indexer.encoders import open_encoder
 from indexer.encoders.base import DualEncoder, require_tower
 from indexer.encoders.fake import FakeEncoder
+from indexer.encoders.fitting import fit_on_white
 from indexer.encoders.registry import describe_model
-from indexer.encoders.towers.image import fit_on_white
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.errors import ModelError, UsageError, WeightsCorrupt, WeightsMissing
 from indexer.items import Modality

@@ -23,9 +23,10 @@ from indexer.encoders import open_encoder
 from indexer.encoders.onnx import making, text_side
 from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
-from indexer.encoders.onnx.graph import NoOnnxForm
 from indexer.encoders.onnx.head_graph import write_head
-from indexer.encoders.onnx.hubness import correct_hubness
+from indexer.encoders.onnx.hubness import correct_hubness, unit
+from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.store import NoOnnxForm
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import CONFIG, HubnessSpec, LoraSpec, TextSpec, read_config
 from indexer.encoders.towers.hubness import HubnessCorrection
@@ -104,23 +105,25 @@ def test_a_model_without_a_graph_is_named(kind: str, tmp_path: Path) -> None:
 # heads
 
 
-def test_the_head_and_the_correction_against_hubs_are_torchs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+def test_the_head_and_the_correction_against_hubs_are_torchs(modality: str, tmp_path: Path) -> None:
     directory = save_small_model(tmp_path / "model")
     config = read_config(directory)
-    write_head(directory, config, tmp_path)
-    features = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
+    write_head(directory, config, tmp_path, modality)
+    width = config.heads[modality].inputs
+    features = np.random.default_rng(0).normal(size=(9, width)).astype(np.float32)
     heads, _ = load_heads(directory, config)
     with torch.inference_mode():
-        expected = heads["text"](torch.from_numpy(features)).numpy()
-    (rows,) = text_side.open_session(tmp_path / "head.onnx").run(["out"], {"features": features})
-    unit = text_side.unit(rows)
-    np.testing.assert_allclose(unit, expected, atol=1e-5)
+        expected = heads[modality](torch.from_numpy(features)).numpy()
+    (rows,) = open_session(tmp_path / "head.onnx").run(["out"], {"features": features})
+    ours = unit(rows)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
     spec = HubnessSpec(bank=7, neighbours=3, weight=0.4)
     correction = HubnessCorrection(spec, config.dim)
     bank = torch.nn.functional.normalize(torch.randn(7, config.dim), dim=1)
     correction.fill(bank, bank)
-    ours = correct_hubness(unit, bank.numpy(), spec)
-    np.testing.assert_allclose(ours, correction(torch.from_numpy(unit), "text").numpy(), atol=1e-5)
+    corrected = correct_hubness(ours, bank.numpy(), spec, modality)
+    np.testing.assert_allclose(corrected, correction(torch.from_numpy(ours), modality).numpy(), atol=1e-5)
 
 
 # a whole model
@@ -200,7 +203,9 @@ def test_a_search_with_graphs_imports_no_torch_and_finds_what_torch_finds(model:
 def test_a_damaged_graph_is_named_and_pulling_makes_it_again(model: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["models", "pull", str(model)]).exit_code == 0
-    (file,) = [path for path in (tmp_path / "cache" / "onnx").rglob("tower.bin") if path.stat().st_size > 20_000][:1]
+    (file,) = [
+        path for path in (tmp_path / "cache" / "onnx").glob("tower-*/tower.bin") if path.stat().st_size > 20_000
+    ][:1]
     digest = sha256_of(file)
     with file.open("r+b") as damaged:
         damaged.seek(5_000)

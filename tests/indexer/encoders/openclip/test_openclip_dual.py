@@ -158,6 +158,25 @@ def test_a_picture_prepared_in_two_halves_has_the_pixels_of_open_clips_transform
         np.testing.assert_allclose(pixels.numpy(), whole(picture).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": (40, 56), "resize_mode": "shortest", "interpolation": "bilinear"},
+        {"size": (40, 56), "resize_mode": "longest", "fill_color": 127},
+        {"size": (40, 56), "resize_mode": "squash", "interpolation": "random"},
+        {"size": 24},
+    ],
+)
+def test_oblong_towers_and_grounds_of_a_colour_are_open_clips_too(settings: dict[str, Any]) -> None:
+    whole = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    halves = Pictures({name: list(one) if isinstance(one, tuple) else one for name, one in settings.items()})
+    rng = np.random.default_rng(2)
+    for height, width in ((300, 200), (40, 56), (17, 90), (90, 17), (7, 9)):
+        picture = Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+        pixels = halves.pixels([halves.prepare(picture)], torch.device("cpu"), torch.float32)[0]
+        np.testing.assert_allclose(pixels.numpy(), whole(picture).numpy(), atol=1e-6)
+
+
 def test_a_very_long_strip_is_no_gigapixel_on_its_way() -> None:
     halves = Pictures({"size": [224, 224], "resize_mode": "shortest", "interpolation": "bicubic"})
     assert halves.prepare(Image.new("RGB", (1, 60_000), "red")).shape == (224, 224, 3)
