@@ -138,13 +138,22 @@ class TrainedDualEncoder:
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows."""
+        side = self._graphs_for(texts)
+        if side is not None:
+            return side.encode(texts)
         return self._project(Modality.TEXT, self.text_tower.features(texts)) if len(texts) else self._none()
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """The same as passages: the towers read both alike. A few are read without torch, where there are graphs."""
-        if self._text_side is not None and len(texts) <= _FEW and Modality.TEXT not in self._loaded:
-            return self._text_side.encode(texts)
         return self.encode_passages(texts)
+
+    def _graphs_for(self, texts: Sequence[str]) -> OnnxTextSide | None:
+        """The text towers in ONNX Runtime; ``None`` where torch is to read these texts: see :meth:`_graph`."""
+        from indexer.encoders.onnx.store import graphs_take
+
+        if Modality.TEXT in self._loaded or not graphs_take(len(texts), _FEW):
+            return None
+        return self._text_side
 
     def open_text_measure(self) -> TextMeasure:
         """What the text towers read of a text, by their tokenizers."""
@@ -163,7 +172,9 @@ class TrainedDualEncoder:
 
         That is: where its tower is loaded, or worth its import, there is no graph, or a GPU or torch is named.
         """
-        if modality not in self.modalities or modality in self._loaded or len(prepared) > _FEW_MEDIA:
+        from indexer.encoders.onnx.store import graphs_take
+
+        if modality not in self.modalities or modality in self._loaded or not graphs_take(len(prepared), _FEW_MEDIA):
             return None
         with self._lock:
             if modality not in self._sides:

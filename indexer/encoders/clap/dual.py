@@ -155,20 +155,21 @@ class ClapEncoder:
         raise AssertionError("it has no picture tower")
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. A few are read without torch, with a graph."""
+        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. In ONNX Runtime, with a graph,
+        a few, and all where that is faster."""
         found = encoded_media(self._graph(Modality.AUDIO), prepared, _FEW_SOUNDS)
         return (
             found if found is not None else self._rows(prepared, _SOUNDS_AT_ONCE, lambda part: self.audio_tower(part))
         )
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: CLAP's text embeddings."""
-        return self._rows(texts, _TEXTS_AT_ONCE, self._read)
+        """float32 ``(n, dim)``, unit rows: CLAP's text embeddings. As for sounds, in ONNX Runtime."""
+        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
+        return found if found is not None else self._rows(texts, _TEXTS_AT_ONCE, self._read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """The same as passages: CLAP reads both alike. A few are read without torch, where there is a graph."""
-        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
-        return found if found is not None else self.encode_passages(texts)
+        """The same as passages: CLAP reads both alike."""
+        return self.encode_passages(texts)
 
     def open_text_measure(self) -> TextMeasure:
         """What the text tower reads of a text; loads it, where there is no graph."""

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.onnx.hubness import unit
-from indexer.encoders.onnx.session import open_session
-from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.session import GraphSession
+from indexer.encoders.onnx.store import graph_folder, graphs_take, has_graph, make_graph
 from indexer.encoders.onnx.texts import GraphTexts
 from indexer.items import Embeddings, Modality
 
@@ -27,20 +27,18 @@ class TowerGraph:
     """The tower of one modality; its graph lies in ``folder``. Opened on first use, thread-safe after that."""
 
     def __init__(self, folder: Path, remedy: str) -> None:
-        self._folder, self._remedy = folder, remedy
+        self._folder = folder
+        self._session = GraphSession(folder / TOWER, remedy)
 
     def encode(self, inputs: Sequence[NDArray[Any]]) -> Embeddings:
         """At least one input, each ``(1, …)`` -> float32 ``(n, dim)``, unit rows, in order."""
-        return unit(np.concatenate([self._session.run(["out"], {"x": one})[0] for one in inputs]))
+        found = self._session.run_each(["out"], [{"x": one} for one in inputs])
+        return unit(np.concatenate([row for (row,) in found]))
 
     @cached_property
     def texts(self) -> GraphTexts:
         """The tokenizer that lies beside a tower of texts."""
         return GraphTexts(self._folder)
-
-    @cached_property
-    def _session(self) -> Any:
-        return open_session(self._folder / TOWER, self._remedy)
 
 
 class LibraryGraphs:
@@ -80,14 +78,19 @@ class LibraryGraphs:
 
 
 def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> Embeddings | None:
-    """Texts through a graph; ``None`` where the library is to read them: without a graph, many, or odd ones."""
-    if graph is None or not 0 < len(texts) <= few or not all(graph.texts.reads(text) for text in texts):
+    """Texts through a graph; ``None`` where the library is to read them: without a graph, too many, or odd ones."""
+    if (
+        graph is None
+        or not texts
+        or not graphs_take(len(texts), few)
+        or not all(graph.texts.reads(text) for text in texts)
+    ):
         return None
     return graph.encode([graph.texts.ids(text) for text in texts])
 
 
 def encoded_media(graph: TowerGraph | None, prepared: Sequence[NDArray[Any]], few: int) -> Embeddings | None:
     """Prepared pictures or sounds through a graph; ``None`` where the library is to read them."""
-    if graph is None or not 0 < len(prepared) <= few:
+    if graph is None or not len(prepared) or not graphs_take(len(prepared), few):
         return None
     return graph.encode([one[None] for one in prepared])

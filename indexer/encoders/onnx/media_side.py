@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.onnx.head import OnnxHead, head_folder
-from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.session import GraphSession
 from indexer.encoders.onnx.store import graph_folder, has_graph
 from indexer.encoders.specs import HEADS, ClapSpec, EncoderConfig, TrunkSpec, WhisperSpec
 from indexer.items import Embeddings
@@ -30,43 +29,32 @@ class OnnxMediaSide:
     """Towers and head of one modality. Opened on first use; thread-safe after that."""
 
     def __init__(self, tower: Path, head: OnnxHead, tokens: Path | None, remedy: str, dim: int) -> None:
-        self._tower_folder, self._tokens_folder = tower, tokens
-        self._head, self._remedy, self._dim = head, remedy, dim
+        self._tower = GraphSession(tower / TOWER, remedy)
+        self._tokens = None if tokens is None else GraphSession(tokens / TOKENS, remedy)
+        self._head, self._dim = head, dim
 
     def encode(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows, in input order; one goes through the towers at a time."""
+        """float32 ``(n, dim)``, unit rows, in input order; each goes through the towers alone."""
         if not len(prepared):
             return np.zeros((0, self._dim), dtype=np.float32)
-        return self._head.embeddings(np.concatenate([self._run(one)[0] for one in prepared]))
+        return self._head.embeddings(np.concatenate([row for row, *_ in self._run(prepared)]))
 
     @property
     def makes_tokens(self) -> bool:
         """Whether there is a graph of media tokens."""
-        return self._tokens_folder is not None
+        return self._tokens is not None
 
     def encode_with_tokens(self, prepared: Sequence[NDArray[Any]]) -> tuple[Embeddings, NDArray[np.float32]]:
         """As :meth:`encode`, and media tokens float32 ``(n, count, width)``, of at least one input."""
-        rows, tokens = [], []
-        for one in prepared:
-            row, *grids = self._run(one)
-            inputs = {name: source for name, source in zip(SOURCES, (row, *grids), strict=False)}
-            rows.append(row)
-            tokens.append(self._tokens.run(["out"], inputs)[0])
-        return self._head.embeddings(np.concatenate(rows)), np.concatenate(tokens)
+        assert self._tokens is not None
+        read = self._run(prepared)
+        tokens = self._tokens.run_each(["out"], [dict(zip(SOURCES, sources, strict=False)) for sources in read])
+        rows = np.concatenate([row for row, *_ in read])
+        return self._head.embeddings(rows), np.concatenate([one for (one,) in tokens])
 
-    def _run(self, one: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Features ``(1, width)``, and the grids that the reranker reads, each ``(1, tokens, width)``."""
-        found: list[NDArray[np.float32]] = self._tower.run(None, {"x": one[None]})
-        return found
-
-    @cached_property
-    def _tower(self) -> Any:
-        return open_session(self._tower_folder / TOWER, self._remedy)
-
-    @cached_property
-    def _tokens(self) -> Any:
-        assert self._tokens_folder is not None
-        return open_session(self._tokens_folder / TOKENS, self._remedy)
+    def _run(self, prepared: Sequence[NDArray[Any]]) -> list[list[NDArray[np.float32]]]:
+        """Of each: features ``(1, width)``, and the grids that the reranker reads, each ``(1, tokens, width)``."""
+        return self._tower.run_each(None, [{"x": one[None]} for one in prepared])
 
 
 def open_media_side(

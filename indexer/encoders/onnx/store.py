@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from indexer.encoders.processor import favours_graphs
 from indexer.encoders.weights.cache import cache_dir, install
 from indexer.encoders.weights.record import check_installed, write_record
 from indexer.errors import WeightsCorrupt, WeightsMissing
@@ -84,3 +85,8 @@ def make_graph(
 def graphs_are_wanted(device: str) -> bool:
     """Whether queries may run in ONNX Runtime: not where a GPU is named, or torch (``TRIMODAL_RUNTIME=torch``)."""
     return device in ("auto", "cpu") and os.environ.get("TRIMODAL_RUNTIME", "auto") != "torch"
+
+
+def graphs_take(count: int, few: int) -> bool:
+    """Whether ``count`` inputs are for ONNX Runtime: a ``few`` always, more where it is the faster one here."""
+    return count <= few or favours_graphs()

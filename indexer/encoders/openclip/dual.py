@@ -139,7 +139,8 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. A few run without torch, with a graph."""
+        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. In ONNX Runtime, with a graph, a few,
+        and all where that is faster."""
         found = encoded_media(self._graph(Modality.IMAGE), prepared, _FEW_PICTURES)
         return found if found is not None else self._rows(prepared, _PICTURES_AT_ONCE, self._see)
 
@@ -149,13 +150,13 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_text`` of the model."""
-        return self._rows(texts, _TEXTS_AT_ONCE, self._read)
+        """float32 ``(n, dim)``, unit rows: ``encode_text`` of the model. As for pictures, in ONNX Runtime."""
+        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
+        return found if found is not None else self._rows(texts, _TEXTS_AT_ONCE, self._read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """The same as passages: CLIP models read both alike. A few are read without torch, where there is a graph."""
-        found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
-        return found if found is not None else self.encode_passages(texts)
+        """The same as passages: CLIP models read both alike."""
+        return self.encode_passages(texts)
 
     def open_text_measure(self) -> TextMeasure:
         """What the text tower reads of a text."""
