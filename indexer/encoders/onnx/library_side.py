@@ -40,7 +40,7 @@ class TowerGraph:
 
     @cached_property
     def _session(self) -> Any:
-        return open_session(self._folder / TOWER, self._remedy)
+        return open_session(self._folder / TOWER, self._remedy, prepack=False)
 
 
 class LibraryGraphs:

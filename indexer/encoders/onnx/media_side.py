@@ -61,12 +61,12 @@ class OnnxMediaSide:
 
     @cached_property
     def _tower(self) -> Any:
-        return open_session(self._tower_folder / TOWER, self._remedy)
+        return open_session(self._tower_folder / TOWER, self._remedy, prepack=False)
 
     @cached_property
     def _tokens(self) -> Any:
         assert self._tokens_folder is not None
-        return open_session(self._tokens_folder / TOKENS, self._remedy)
+        return open_session(self._tokens_folder / TOKENS, self._remedy, prepack=False)
 
 
 def open_media_side(

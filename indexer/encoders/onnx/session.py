@@ -13,8 +13,10 @@ _MOST_THREADS = 8
 REMEDY = "make it again: trimodal models pull starter"
 
 
-def open_session(path: Path, remedy: str = REMEDY) -> Any:
+def open_session(path: Path, remedy: str = REMEDY, *, prepack: bool = True) -> Any:
     """An ONNX Runtime session on the CPU; threads that have nothing to do sleep.
+
+    ``prepack``: weights are brought into the order in which they are multiplied; what runs once is quicker without.
 
     Raises :class:`WeightsCorrupt` for a file that is no graph for this ONNX Runtime.
     """
@@ -23,6 +25,7 @@ def open_session(path: Path, remedy: str = REMEDY) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     # the graphs are written as they are to be run: looking for more to fuse takes longer than it saves
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

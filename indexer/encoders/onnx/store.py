@@ -54,14 +54,15 @@ def make_graph(
 ) -> bool:
     """Let ``make`` fill the folder unless it is whole; whether there is a graph then.
 
-    ``make`` raises :class:`NoOnnxForm` where there can be none; that is remembered until ``again``.
+    ``make`` raises :class:`NoOnnxForm` where there can be none; that is remembered until ``again``, which also reads
+    every file that is there.
     """
 
     def is_whole() -> bool:
         if again and (folder / _REASON).is_file():
             return False
         try:
-            check_installed(folder, remedy, known={}, whole=True)
+            check_installed(folder, remedy, known={}, whole=again)
         except (WeightsMissing, WeightsCorrupt):
             return False
         return True
