@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.onnx.few import Few
 from indexer.encoders.onnx.hubness import unit
 from indexer.encoders.onnx.session import open_session
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
@@ -21,6 +22,8 @@ from indexer.encoders.onnx.texts import GraphTexts
 from indexer.items import Embeddings, Modality
 
 TOWER = "tower.onnx"
+#: Graphs of larger files of weights are made by ``trimodal models pull`` alone: tracing takes their memory again.
+LARGE_BYTES = 2_000_000_000
 
 
 class TowerGraph:
@@ -79,6 +82,11 @@ class LibraryGraphs:
         return graph_folder("library", self._fingerprint(), modality.value)
 
 
+def is_large(weights: Path) -> bool:
+    """Whether an index run does not make the graphs of these weights by itself."""
+    return weights.stat().st_size > LARGE_BYTES
+
+
 def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> Embeddings | None:
     """Texts through a graph; ``None`` where the library is to read them: without a graph, many, or odd ones."""
     if graph is None or not 0 < len(texts) <= few or not all(graph.texts.reads(text) for text in texts):
@@ -86,8 +94,8 @@ def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> E
     return graph.encode([graph.texts.ids(text) for text in texts])
 
 
-def encoded_media(graph: TowerGraph | None, prepared: Sequence[NDArray[Any]], few: int) -> Embeddings | None:
+def encoded_media(graph: TowerGraph | None, prepared: Sequence[NDArray[Any]], few: Few) -> Embeddings | None:
     """Prepared pictures or sounds through a graph; ``None`` where the library is to read them."""
-    if graph is None or not 0 < len(prepared) <= few:
+    if graph is None or not few.takes(len(prepared)):
         return None
     return graph.encode([one[None] for one in prepared])
