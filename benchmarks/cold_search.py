@@ -140,8 +140,12 @@ def _column(items: Path, column: str) -> list[str]:
 
 def random_openclip(work: Path, items: Path) -> tuple[Path, Path, str]:
     """A collection of 64 pictures of a ViT-B-32 of random weights, with its graphs; its cache; and one picture."""
-    import open_clip
     from safetensors.torch import save_file
+
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
 
     model = work / "model"
     model.mkdir()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from indexer.encoders.onnx.few import Few
 from indexer.encoders.specs import read_config
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality, Samples
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from indexer.media.text.measure import TextMeasure
 
 
-#: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
+#: Texts that are read in ONNX Runtime without waiting for torch; for more of them torch is worth its import.
 _FEW = 64
-_FEW_MEDIA = 8
 
 
 class TrainedDualEncoder:
@@ -59,6 +59,7 @@ class TrainedDualEncoder:
         self._loaded: dict[str, Any] = {}
         self._sides: dict[Modality, OnnxMediaSide | None] = {}
         self._prepare: dict[Modality, Any] = {}
+        self._few = {modality: Few() for modality in Modality}
 
     @cached_property
     def device(self) -> torch.device:
@@ -149,7 +150,7 @@ class TrainedDualEncoder:
 
     def _graphs_for(self, texts: Sequence[str]) -> OnnxTextSide | None:
         """The text towers in ONNX Runtime; ``None`` where torch is to read these texts: see :meth:`_graph`."""
-        from indexer.encoders.onnx.store import graphs_take
+        from indexer.encoders.onnx.few import graphs_take
 
         if Modality.TEXT in self._loaded or not graphs_take(len(texts), _FEW):
             return None
@@ -172,9 +173,9 @@ class TrainedDualEncoder:
 
         That is: where its tower is loaded, or worth its import, there is no graph, or a GPU or torch is named.
         """
-        from indexer.encoders.onnx.store import graphs_take
-
-        if modality not in self.modalities or modality in self._loaded or not graphs_take(len(prepared), _FEW_MEDIA):
+        if modality not in self.modalities or modality in self._loaded:
+            return None
+        if len(prepared) and not self._few[modality].takes(len(prepared)):
             return None
         with self._lock:
             if modality not in self._sides:

@@ -21,7 +21,8 @@ from PIL import Image
 
 from indexer.encoders.base import require_tower
 from indexer.encoders.clap.sounds import ClapSounds, settings_of
-from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts
+from indexer.encoders.onnx.few import Few
+from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts, is_large
 from indexer.encoders.onnx.store import graphs_are_wanted
 from indexer.encoders.weights.digests import cached_sha256
 from indexer.encoders.weights.hub import TOKENIZER_FILES, hub_file, hub_snapshot
@@ -43,7 +44,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
 _INCIDENTAL = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path", "_commit_hash")
 _SOUNDS_AT_ONCE, _TEXTS_AT_ONCE = 32, 256
 #: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
-_FEW_SOUNDS, _FEW_TEXTS = 8, 64
+_FEW_TEXTS = 64
 
 
 class ClapEncoder:
@@ -73,6 +74,7 @@ class ClapEncoder:
         self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
+        self._few = Few()
         self._graphs = LibraryGraphs(self.spec, lambda: self.fingerprint)
 
     @cached_property
@@ -157,7 +159,7 @@ class ClapEncoder:
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. In ONNX Runtime, with a graph,
         a few, and all where that is faster."""
-        found = encoded_media(self._graph(Modality.AUDIO), prepared, _FEW_SOUNDS)
+        found = encoded_media(self._graph(Modality.AUDIO), prepared, self._few)
         return (
             found if found is not None else self._rows(prepared, _SOUNDS_AT_ONCE, lambda part: self.audio_tower(part))
         )
@@ -190,12 +192,12 @@ class ClapEncoder:
     def prepare_queries(
         self, on_stage: Callable[[str], None] = lambda stage: None, *, loaded: bool = False, again: bool = False
     ) -> None:
-        """Make the graphs that the cache lacks; with ``loaded`` of loaded halves only.
+        """Make the graphs that the cache lacks; with ``loaded`` of loaded halves only, and of no large ones.
 
         What had no graph before is tried ``again`` or left alone. Nothing is made where graphs are not wanted. Raises
         as loading the halves does, and ``StorageError``.
         """
-        if not graphs_are_wanted(self._device_option):
+        if not graphs_are_wanted(self._device_option) or (loaded and is_large(self.weights)):
             return
         writers = {Modality.AUDIO: self._write_sounds, Modality.TEXT: self._write_texts}
         wanted = {one: write for one, write in writers.items() if not loaded or self._is_loaded(one)}

@@ -43,7 +43,7 @@ class OnnxHead:
 
     @cached_property
     def _session(self) -> Any:
-        return open_session(self._folder / "head.onnx", self._remedy)
+        return open_session(self._folder / "head.onnx", self._remedy, prepack=False)
 
     @cached_property
     def _bank(self) -> NDArray[np.float32]:

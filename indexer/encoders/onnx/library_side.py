@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.onnx.few import Few, graphs_take
 from indexer.encoders.onnx.hubness import unit
 from indexer.encoders.onnx.session import GraphSession
-from indexer.encoders.onnx.store import graph_folder, graphs_take, has_graph, make_graph
+from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
 from indexer.encoders.onnx.texts import GraphTexts
 from indexer.items import Embeddings, Modality
 
 TOWER = "tower.onnx"
+#: Graphs of larger files of weights are made by ``trimodal models pull`` alone: tracing takes their memory again.
+LARGE_BYTES = 2_000_000_000
 
 
 class TowerGraph:
@@ -77,6 +80,11 @@ class LibraryGraphs:
         return graph_folder("library", self._fingerprint(), modality.value)
 
 
+def is_large(weights: Path) -> bool:
+    """Whether an index run does not make the graphs of these weights by itself."""
+    return weights.stat().st_size > LARGE_BYTES
+
+
 def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> Embeddings | None:
     """Texts through a graph; ``None`` where the library is to read them: without a graph, too many, or odd ones."""
     if (
@@ -89,8 +97,8 @@ def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> E
     return graph.encode([graph.texts.ids(text) for text in texts])
 
 
-def encoded_media(graph: TowerGraph | None, prepared: Sequence[NDArray[Any]], few: int) -> Embeddings | None:
+def encoded_media(graph: TowerGraph | None, prepared: Sequence[NDArray[Any]], few: Few) -> Embeddings | None:
     """Prepared pictures or sounds through a graph; ``None`` where the library is to read them."""
-    if graph is None or not len(prepared) or not graphs_take(len(prepared), few):
+    if graph is None or not few.takes(len(prepared)):
         return None
     return graph.encode([one[None] for one in prepared])

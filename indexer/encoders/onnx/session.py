@@ -45,15 +45,17 @@ class GraphSession:
 
     @cached_property
     def _together(self) -> Any:
-        return open_session(self._path, self._remedy)
+        return open_session(self._path, self._remedy, prepack=False)
 
     @cached_property
     def _alone(self) -> Any:
         return open_session(self._path, self._remedy, threads=1)
 
 
-def open_session(path: Path, remedy: str = REMEDY, *, threads: int | None = None) -> Any:
+def open_session(path: Path, remedy: str = REMEDY, *, threads: int | None = None, prepack: bool = True) -> Any:
     """A session of ONNX Runtime; threads that have nothing to do sleep.
+
+    ``prepack``: weights are brought into the order in which they are multiplied; what runs once is quicker without.
 
     Raises :class:`WeightsCorrupt` for a file that is no graph for this ONNX Runtime.
     """
@@ -62,6 +64,7 @@ def open_session(path: Path, remedy: str = REMEDY, *, threads: int | None = None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     # the graphs are written as they are to be run: looking for more to fuse takes longer than it saves
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

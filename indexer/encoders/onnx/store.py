@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from indexer.encoders.processor import favours_graphs
 from indexer.encoders.weights.cache import cache_dir, install
 from indexer.encoders.weights.record import check_installed, write_record
 from indexer.errors import WeightsCorrupt, WeightsMissing
@@ -55,14 +54,15 @@ def make_graph(
 ) -> bool:
     """Let ``make`` fill the folder unless it is whole; whether there is a graph then.
 
-    ``make`` raises :class:`NoOnnxForm` where there can be none; that is remembered until ``again``.
+    ``make`` raises :class:`NoOnnxForm` where there can be none; that is remembered until ``again``, which also reads
+    every file that is there.
     """
 
     def is_whole() -> bool:
         if again and (folder / _REASON).is_file():
             return False
         try:
-            check_installed(folder, remedy, known={}, whole=True)
+            check_installed(folder, remedy, known={}, whole=again)
         except (WeightsMissing, WeightsCorrupt):
             return False
         return True
@@ -85,8 +85,3 @@ def make_graph(
 def graphs_are_wanted(device: str) -> bool:
     """Whether queries may run in ONNX Runtime: not where a GPU is named, or torch (``TRIMODAL_RUNTIME=torch``)."""
     return device in ("auto", "cpu") and os.environ.get("TRIMODAL_RUNTIME", "auto") != "torch"
-
-
-def graphs_take(count: int, few: int) -> bool:
-    """Whether ``count`` inputs are for ONNX Runtime: a ``few`` always, more where it is the faster one here."""
-    return count <= few or favours_graphs()

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.encoders.base import require_tower
-from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts
+from indexer.encoders.onnx.few import Few
+from indexer.encoders.onnx.library_side import LibraryGraphs, TowerGraph, encoded_media, encoded_texts, is_large
 from indexer.encoders.onnx.store import graphs_are_wanted
 from indexer.encoders.openclip.pictures import Pictures
 from indexer.encoders.openclip.source import OpenClipSource, find_openclip
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 #: Of what is given at once, this many go through the tower together.
 _PICTURES_AT_ONCE, _TEXTS_AT_ONCE = 128, 256
 #: What is read in ONNX Runtime without waiting for torch; for more torch is worth its import.
-_FEW_PICTURES, _FEW_TEXTS = 8, 64
+_FEW_TEXTS = 64
 
 
 class OpenClipEncoder:
@@ -56,6 +57,7 @@ class OpenClipEncoder:
         self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
+        self._few = Few()
         self._graphs = LibraryGraphs(self.spec, self._graph_key)
 
     @cached_property
@@ -141,7 +143,7 @@ class OpenClipEncoder:
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
         """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. In ONNX Runtime, with a graph, a few,
         and all where that is faster."""
-        found = encoded_media(self._graph(Modality.IMAGE), prepared, _FEW_PICTURES)
+        found = encoded_media(self._graph(Modality.IMAGE), prepared, self._few)
         return found if found is not None else self._rows(prepared, _PICTURES_AT_ONCE, self._see)
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
@@ -170,12 +172,14 @@ class OpenClipEncoder:
     def prepare_queries(
         self, on_stage: Callable[[str], None] = lambda stage: None, *, loaded: bool = False, again: bool = False
     ) -> None:
-        """Make the graphs that the cache lacks; with ``loaded`` only where the model is loaded.
+        """Make the graphs that the cache lacks; with ``loaded`` only where the model is loaded, and not large.
 
         What had no graph before is tried ``again`` or left alone. Nothing is made where graphs are not wanted. Raises
         as loading the model does, and ``StorageError``.
         """
-        if not graphs_are_wanted(self._device_option) or (loaded and not self._is_loaded):
+        if not graphs_are_wanted(self._device_option):
+            return
+        if loaded and (not self._is_loaded or is_large(self.source.checkpoint)):
             return
         self._graphs.make(
             {Modality.IMAGE: self._write_pictures, Modality.TEXT: self._write_texts}, on_stage, again=again

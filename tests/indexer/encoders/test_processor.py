@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.encoders import processor
-from indexer.encoders.onnx.store import graphs_take
+from indexer.encoders.onnx.few import graphs_take
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from trimodal.cli import app
 from typer.testing import CliRunner
 
 from indexer.encoders import open_encoder
+from indexer.encoders.onnx import library_side
 from indexer.encoders.onnx.cleaning import cleaning
 from indexer.encoders.onnx.exporting import least_cosine
 from indexer.encoders.onnx.store import NoOnnxForm
@@ -108,11 +109,25 @@ def test_a_search_imports_neither_torch_nor_the_library_and_finds_what_torch_fin
         np.testing.assert_allclose(*([hit["score"] for hit in hits] for hits in (ours, theirs)), atol=1e-3)
 
 
-def test_an_index_run_leaves_graphs_of_the_model_that_it_loaded(tmp_path: Path, cache: Path) -> None:
-    spec = saved("native", tmp_path / "model")
+@pytest.mark.parametrize("kind", ["native", "clap"])
+def test_an_index_run_leaves_graphs_of_the_model_that_it_loaded_unless_it_is_large(
+    kind: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = saved(kind, tmp_path / "model")
     pictures(tmp_path / "media", 3)
-    assert CliRunner().invoke(app, ["index", str(tmp_path / "media"), "-c", str(tmp_path / "c"), "--model", spec])
-    assert len(list((cache / "onnx").glob("library-*/tower.onnx"))) == 2
+    (tmp_path / "media" / "words.txt").write_text("a dog on the mat")
+    index = ["index", str(tmp_path / "media"), "--model", spec, "-c"]
+    monkeypatch.setattr(library_side, "LARGE_BYTES", 1_000)
+    assert CliRunner().invoke(app, [*index, str(tmp_path / "a")]).exit_code == 0
+    assert not (cache / "onnx").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIMODAL_CACHE", str(cache))
+    assert CliRunner().invoke(app, [*index, str(tmp_path / "b")]).exit_code == 0
+    made = len(list((cache / "onnx").glob("library-*/tower.onnx")))
+    if kind == "clap":
+        assert made == 1, "it has read a text, and heard nothing"
+        return
+    assert made == 2
     encoder = open_encoder(spec)
     encoder.encode_queries(["a dog"])
     assert "_model" not in encoder.__dict__

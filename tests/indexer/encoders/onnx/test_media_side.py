@@ -24,6 +24,7 @@ import indexer
 from indexer.encoders.clap.tower import clap_from_directory
 from indexer.encoders.onnx import exporting
 from indexer.encoders.onnx.exporting import export_module, least_cosine
+from indexer.encoders.onnx.few import Few
 from indexer.encoders.onnx.media_side import OnnxMediaSide, has_onnx_form
 from indexer.encoders.onnx.session import open_session
 from indexer.encoders.onnx.store import NoOnnxForm
@@ -123,6 +124,13 @@ def test_cosines_are_of_rows_and_zeros_agree_with_zeros_alone() -> None:
     assert least_cosine(rows, rows) == 1.0
     assert least_cosine(rows, np.array([[1.0, 0.0], [0.0, 1.0]])) == 0.0
     assert least_cosine(rows, np.array([[1.0, 1.0], [0.0, 0.0]])) == pytest.approx(0.5**0.5)
+
+
+def test_single_queries_are_always_few_and_batches_are_until_they_are_many() -> None:
+    few = Few(at_once=4, in_all=10)
+    assert [few.takes(count) for count in (0, 5, 4, 1, 4)] == [False, False, True, True, True]
+    assert all(few.takes(1) for _ in range(100))
+    assert not few.takes(4) and not few.takes(1), "an index run has begun"
 
 
 # a whole model
