@@ -18,7 +18,7 @@ def write_head(directory: Path, config: EncoderConfig, folder: Path) -> None:
 
     weights = {name: np.asarray(array, np.float32) for name, array in load_file(directory / HEADS).items()}
     spec = config.heads["text"]
-    graph = GraphBuilder()
+    graph = GraphBuilder(folder / "head.onnx")
     x = graph.input("features", "float", ["texts", spec.inputs])
 
     def linear(states: str, name: str) -> str:
@@ -31,6 +31,6 @@ def write_head(directory: Path, config: EncoderConfig, folder: Path) -> None:
         if spec.hidden:
             rows = graph.node("Add", [rows, linear(graph.node("Gelu", [linear(x, "mlp.0")]), "mlp.3")])
         x = rows
-    graph.save(folder / "head.onnx", x, ["texts", spec.dim])
+    graph.save({"out": (x, ["texts", spec.dim])})
     if config.hubness is not None:
         np.save(folder / "pictures.npy", weights["hubness.pictures"])
