@@ -31,7 +31,7 @@ class Blocks:
     @property
     def block(self) -> int:
         """Weights of a block."""
-        return 2 * self.packed.shape[2]
+        return 2 * int(self.packed.shape[2])
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.encoders.onnx.decoder_layers import POSITIONS, DecoderLayers
-from indexer.encoders.onnx.gguf_model import GgufModel, NoOnnxForm
-from indexer.encoders.onnx.graph import GraphBuilder
-
-__all__ = ["POSITIONS", "write_decoder"]
+from indexer.encoders.onnx.decoder_layers import DecoderLayers, open_gguf
+from indexer.encoders.onnx.graph import GraphBuilder, NoOnnxForm
 
 
 def write_decoder(gguf_file: Path, folder: Path, layers: int) -> None:
@@ -21,7 +18,7 @@ def write_decoder(gguf_file: Path, folder: Path, layers: int) -> None:
 
     Raises :class:`NoOnnxForm` for an architecture that is not known here.
     """
-    model = GgufModel(gguf_file)
+    model = open_gguf(gguf_file)
     if not layers <= model.layers:
         raise NoOnnxForm(f"{gguf_file.name}: has {model.layers} layers, not {layers}")
     graph = GraphBuilder(folder / "tower.onnx")

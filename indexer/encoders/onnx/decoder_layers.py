@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.gguf_model import GgufModel
-from indexer.encoders.onnx.graph import GraphBuilder
+from indexer.encoders.onnx.blocks import Blocks, read_blocks
+from indexer.encoders.onnx.graph import GraphBuilder, NoOnnxForm
+from indexer.encoders.weights.gguf_model import GgufModel, UnknownGguf
 
 #: Positions that the graph has rotations for; no tower reads longer texts.
 POSITIONS = 2_048
@@ -31,15 +33,21 @@ class Adapter:
     """``(n, rank)``, its scale multiplied in."""
 
 
+def open_gguf(path: Path) -> GgufModel:
+    """The language model of a file. Raises :class:`NoOnnxForm` where it has no graph here."""
+    try:
+        return GgufModel(path)
+    except UnknownGguf as error:
+        raise NoOnnxForm(str(error)) from error
+
+
 class DecoderLayers:
     """Writes layers one by one; ``adapters`` by the name of the weight, as ``blk.26.attn_q``."""
 
     def __init__(self, graph: GraphBuilder, model: GgufModel, adapters: Mapping[str, Adapter] | None = None) -> None:
         self._graph, self._model = graph, model
         self._adapters = adapters or {}
-        angles = np.arange(POSITIONS)[:, None] / model.rotary_base ** (
-            np.arange(0, model.per_head, 2) / model.per_head
-        )
+        angles = np.arange(POSITIONS)[:, None] / model.rotary_base ** (np.arange(0, model.per_head, 2) / model.per_head)
         cosines = graph.weight("cosines", np.cos(angles).astype(np.float32))
         self._rotations = [cosines, graph.weight("sines", np.sin(angles).astype(np.float32))]
 
@@ -58,9 +66,7 @@ class DecoderLayers:
     def norm(self, states: str, name: str) -> str:
         """Root-mean-square norm; the last one is ``output_norm``."""
         weight = self._graph.weight(name, self._model.array(f"{name}.weight"))
-        return self._graph.node(
-            "SimplifiedLayerNormalization", [states, weight], epsilon=self._model.epsilon, axis=-1
-        )
+        return self._graph.node("SimplifiedLayerNormalization", [states, weight], epsilon=self._model.epsilon, axis=-1)
 
     def attention(
         self, triple: Iterable[str], past: Iterable[str], last: str, total: str, places: Iterable[str] = ()
@@ -82,7 +88,10 @@ class DecoderLayers:
 
     def _linear(self, states: str, name: str) -> str:
         model = self._model
-        weight, bias = model.matrix(f"{name}.weight"), None
+        weight: Blocks | NDArray[np.float32] | None = read_blocks(model.tensor(f"{name}.weight"))
+        bias = None
+        if weight is None:
+            weight = model.array(f"{name}.weight")
         if model.has(f"{name}.bias"):
             bias = model.array(f"{name}.bias")
         order = model.halves_of_pairs(name)
@@ -103,9 +112,9 @@ def write_packed(
     """Layers of ``numbers`` over several texts one after another in a row, none of which sees the others.
 
     Inputs: ``states (1, tokens, width)``; ``past (2 * layers, kv_heads, before, per_head)``, keys and values of tokens
-    that stand before every text; ``positions`` int64 ``(1, tokens)``; ``bias (1, 1, tokens, before + tokens)``; ``last``
-    and ``total`` int32 ``(1,)``. Returns the states after the layers, keys and values as ``past`` with the tokens', and
-    the layers.
+    that stand before every text; ``positions`` int64 ``(1, tokens)``; ``bias (1, 1, tokens, before + tokens)``;
+    ``last`` and ``total tokens`` int32 ``(1,)``. Returns the states after the layers, keys and values as ``past`` with
+    the tokens', and the layers.
     """
     x = graph.input("states", "float", [1, "tokens", model.width])
     past = graph.input("past", "float", [2 * len(numbers), model.kv_heads, "before", model.per_head])

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.gguf_model import NoOnnxForm
-from indexer.encoders.onnx.graph import GraphBuilder
+from indexer.encoders.onnx.graph import GraphBuilder, NoOnnxForm
 
 
 def write_encoder(directory: Path, folder: Path, layers: int) -> None:

@@ -22,6 +22,10 @@ _LEAST_BYTES = 1024
 _PAGE = 4096
 
 
+class NoOnnxForm(ValueError):
+    """A model that cannot be written as a graph here; the text says why."""
+
+
 class GraphBuilder:
     """Nodes and weights; every method returns the name of what it adds.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
-from indexer.encoders.onnx.gguf_model import NoOnnxForm
+from indexer.encoders.onnx.graph import NoOnnxForm
 from indexer.encoders.onnx.head_graph import write_head
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec

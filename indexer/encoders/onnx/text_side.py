@@ -6,8 +6,6 @@ the cache, with a record of their sha256. Imports no torch but to make and check
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -17,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.onnx.graph_cache import check_graphs, graph_folder, install_graphs
 from indexer.encoders.onnx.hubness import correct_hubness, unit
 from indexer.encoders.onnx.text_tower import OnnxTextTower, open_session
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, base_directory
-from indexer.encoders.weights.cache import cache_dir, install
-from indexer.encoders.weights.record import check_installed, write_record
-from indexer.errors import WeightsCorrupt, WeightsMissing
+from indexer.errors import WeightsMissing
 from indexer.items import Embeddings
 from indexer.media.text.measure import LeastMeasure, TextMeasure
 
@@ -75,9 +72,9 @@ def open_text_side(config: EncoderConfig) -> OnnxTextSide | None:
         return None
     folders = [_tower_folder(spec) for spec in config.text]
     head = _head_folder(config)
+    if not all(check_graphs(folder, REMEDY) for folder in (*folders, head)):
+        return None
     try:
-        for folder in (*folders, head):
-            check_installed(folder, REMEDY, known={})
         towers = [
             OnnxTextTower(spec, folder, base_directory(spec.source) / "tokenizer.json")
             for spec, folder in zip(config.text, folders, strict=True)
@@ -111,42 +108,23 @@ def make_text_side(
         return None
     try:
         for spec in config.text:
-            _install(_tower_folder(spec), partial(make_tower, spec), on_stage)
-        _install(_head_folder(config), partial(make_head, directory, config), on_stage)
+            install_graphs(_tower_folder(spec), partial(make_tower, spec), _VERSION, _STAGE, on_stage)
+        install_graphs(_head_folder(config), partial(make_head, directory, config), _VERSION, _STAGE, on_stage)
     except NoOnnxForm:
         return None
     return open_text_side(config)
 
 
 REMEDY = "make it again: trimodal models pull starter"
-
-
-def _install(folder: Path, make: Callable[[Path], None], on_stage: Callable[[str], None]) -> None:
-    def is_whole() -> bool:
-        try:
-            check_installed(folder, REMEDY, known={}, whole=True)
-        except (WeightsMissing, WeightsCorrupt):
-            return False
-        return True
-
-    def fill(_: Path, target: Path) -> None:
-        on_stage("preparing text queries (once)")
-        target.mkdir()
-        make(target)
-        write_record(target, {"version": _VERSION})
-
-    install(folder, fill, is_whole, on_stage)
+_STAGE = "preparing text queries (once)"
 
 
 def _tower_folder(spec: TextSpec) -> Path:
     """By everything that the graph depends on; prompts and read-outs are no part of it."""
-    return _folder("tower", [BASE_WEIGHTS[spec.source].sha256, spec.layers])
+    return graph_folder("tower", _VERSION, [BASE_WEIGHTS[spec.source].sha256, spec.layers])
 
 
 def _head_folder(config: EncoderConfig) -> Path:
-    return _folder("head", [config.sha256[HEADS], asdict(config.heads["text"]), config.hubness is not None])
-
-
-def _folder(kind: str, content: list[object]) -> Path:
-    digest = hashlib.sha256(json.dumps([_VERSION, *content]).encode()).hexdigest()
-    return cache_dir() / "onnx" / f"{kind}-{digest[:16]}"
+    return graph_folder(
+        "head", _VERSION, [config.sha256[HEADS], asdict(config.heads["text"]), config.hubness is not None]
+    )

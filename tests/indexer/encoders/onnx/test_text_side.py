@@ -23,7 +23,7 @@ from indexer.encoders import open_encoder
 from indexer.encoders.onnx import making, text_side
 from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
-from indexer.encoders.onnx.gguf_model import NoOnnxForm
+from indexer.encoders.onnx.graph import NoOnnxForm
 from indexer.encoders.onnx.head_graph import write_head
 from indexer.encoders.onnx.hubness import correct_hubness
 from indexer.encoders.onnx.text_tower import OnnxTextTower

@@ -1,4 +1,4 @@
-"""Settings and tensors of a language model in a GGUF file (llama, qwen2). Knows nothing of graphs."""
+"""Settings and tensors of a language model in a GGUF file (llama, qwen2). Knows nothing of torch or of graphs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.blocks import Blocks, read_blocks
-
 _ARCHITECTURES = ("llama", "qwen2")
+_ROWS = 4096  # of a matrix that are dequantised together
 
 
-class NoOnnxForm(ValueError):
-    """A model that cannot be written as a graph here; the text says why."""
+class UnknownGguf(ValueError):
+    """A file that is not read here; the text says why."""
 
 
 class GgufModel:
-    """Settings and tensors of a GGUF file. Raises :class:`NoOnnxForm` for an architecture that is not known here."""
+    """Settings and tensors of a GGUF file, which is mapped.
+
+    Raises :class:`UnknownGguf` for a damaged file and for an architecture that is not known here.
+    """
 
     def __init__(self, path: Path) -> None:
         import gguf
@@ -26,16 +28,16 @@ class GgufModel:
         try:
             self._reader: Any = gguf.GGUFReader(str(path))
         except (ValueError, KeyError, IndexError) as error:
-            raise NoOnnxForm(f"{path.name}: can't be read as GGUF ({error})") from error
+            raise UnknownGguf(f"{path.name}: can't be read as GGUF ({error})") from error
         self.name = path.name
         self._dequantize = gguf.dequantize
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = str(self._reader.fields["general.architecture"].contents())
         if self.architecture not in _ARCHITECTURES:
-            raise NoOnnxForm(f"{path.name}: a {self.architecture} has no graph")
+            raise UnknownGguf(f"{path.name}: a {self.architecture} is not read here")
         scaling = self.value("rope.scaling.type", "none")
         if scaling != "none" or "rope_freqs.weight" in self._tensors:
-            raise NoOnnxForm(f"{path.name}: its positions are scaled")
+            raise UnknownGguf(f"{path.name}: its positions are scaled")
         self.width, self.layers = int(self.value("embedding_length")), int(self.value("block_count"))
         self.heads = int(self.value("attention.head_count"))
         self.kv_heads = int(self.value("attention.head_count_kv", self.heads))
@@ -59,12 +61,15 @@ class GgufModel:
     def array(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32, whatever its format."""
         tensor = self._tensors[name]
-        found = self._dequantize(np.asarray(tensor.data), tensor.tensor_type)
-        return np.asarray(found.reshape([int(size) for size in reversed(tensor.shape)]), dtype=np.float32)
-
-    def matrix(self, name: str) -> Blocks | NDArray[np.float32]:
-        """A weight ``(n, k)`` in its blocks where they are of 4 or 6 bits, else as float32."""
-        return read_blocks(self._tensors[name]) or self.array(name)
+        found = np.empty([int(size) for size in reversed(tensor.shape)], np.float32)
+        if found.ndim < 2:
+            found[...] = self._dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(found.shape)
+            return found
+        rows = np.asarray(tensor.data).reshape(len(found), -1)
+        for start in range(0, len(rows), _ROWS):  # a vocabulary's at once would take several gigabytes
+            part = self._dequantize(rows[start : start + _ROWS], tensor.tensor_type)
+            found[start : start + _ROWS] = part.reshape(-1, *found.shape[1:])
+        return found
 
     def halves_of_pairs(self, name: str) -> NDArray[np.int64] | None:
         """The order of a weight's rows in which transformers holds them, where that is another one.
