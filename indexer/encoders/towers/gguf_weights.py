@@ -1,6 +1,6 @@
 """A language model of a GGUF file in torch: its tensors are dequantised one by one into the model, never onto a disk.
 
-The numbers are float16's, as in a file that was converted once. Knows nothing of tokenizers or read-outs.
+Knows nothing of tokenizers or read-outs.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ def _fill(module: nn.Module, gguf: GgufModel, name: str, dtype: torch.dtype) -> 
         if not gguf.has(full):
             raise WeightsCorrupt(f"{gguf.name}: its weights lack {full}; fetch it again")
         array = gguf.array(full)
-        tensor = torch.from_numpy(array if order is None else array[order]).half().to(dtype)
+        tensor = torch.from_numpy(array if order is None else array[order]).to(dtype)
         setattr(module, part, nn.Parameter(tensor, requires_grad=False))
