@@ -493,6 +493,7 @@ def bench(
             ann=ann,
             cache=cache,
             progress=bar,
+            notify=lambda line: output.warn(f"trimodal: {line}"),
         )
     if as_json:
         output.print_json(result.to_json())

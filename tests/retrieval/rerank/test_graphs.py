@@ -39,7 +39,7 @@ def language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 _SEARCH = (
     "import sys; from trimodal.cli import app\n"
     "try: app()\n"
-    "finally: print([name for name in ('torch', 'transformers', 'onnx', 'gguf') if name in sys.modules], file=sys.stderr)"
+    "finally: print([one for one in ('torch', 'transformers', 'onnx', 'gguf') if one in sys.modules], file=sys.stderr)"
 )
 
 
