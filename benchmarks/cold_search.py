@@ -4,7 +4,8 @@
 
 ``COLLECTION`` was indexed with a model that has graphs (``trimodal models pull starter``). Processes of their own, in
 turn, so that a busy machine is busy for all of them: ``python -c "import torch"``; ``trimodal search WORDS
---no-rerank`` in ONNX Runtime; the same in torch. Medians of the processor's seconds, of wall time and of the most
+--no-rerank`` in ONNX Runtime; the same in torch; and, where the model's reranker is on this machine, ``trimodal search
+WORDS --rerank`` in ONNX Runtime. Medians of the processor's seconds, of wall time and of the most
 memory, and the ratio to ``import torch``. Then every row's first caption of ``--captions`` is embedded by both: the
 worst cosine, and how many top tens among the collection's vectors are equal.
 """
@@ -29,8 +30,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import provenance  # noqa: E402
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders import open_encoder  # noqa: E402
+from retrieval.rerank import open_reranker  # noqa: E402
 
 OUT = ROOT / "docs" / "bench"
+RERANKED = "search and rerank, ONNX Runtime"
 WORDS = ("a red tool", "an animal in the water", "a musical instrument")
 _SEARCH = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
 
@@ -51,15 +54,19 @@ def measured(command: list[str], runtime: str) -> dict[str, float]:
     return {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": seconds, "peak_mb": used.ru_maxrss / 1024}
 
 
-def cold(collection: Path, rounds: int) -> dict[str, Any]:
-    """Medians by what was run."""
+def cold(collection: Path, rounds: int, *, rerank: bool) -> dict[str, Any]:
+    """Medians by what was run; ``rerank``: also of a search whose hits are reranked."""
     found: dict[str, list[dict[str, float]]] = {"import torch": [], "search, ONNX Runtime": [], "search, torch": []}
+    if rerank:
+        found[RERANKED] = []
     for number in range(rounds):
         words = WORDS[number % len(WORDS)]
-        search = [sys.executable, "-c", _SEARCH, "search", words, "-c", str(collection), "--no-rerank"]
+        search = [sys.executable, "-c", _SEARCH, "search", words, "-c", str(collection)]
         found["import torch"].append(measured([sys.executable, "-c", "import torch"], "auto"))
-        found["search, ONNX Runtime"].append(measured(search, "auto"))
-        found["search, torch"].append(measured(search, "torch"))
+        found["search, ONNX Runtime"].append(measured([*search, "--no-rerank"], "auto"))
+        found["search, torch"].append(measured([*search, "--no-rerank"], "torch"))
+        if rerank:
+            found[RERANKED].append(measured([*search, "--rerank"], "auto"))
     return {
         name: {key: round(statistics.median(one[key] for one in runs), 2) for key in runs[0]}
         for name, runs in found.items()
@@ -124,8 +131,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     with Collection.open(options.collection) as opened:
-        facts = provenance.facts(open_encoder(opened.encoder_spec, device="cpu"))
-    found: dict[str, Any] = {"rounds": options.rounds, "cold": cold(options.collection, options.rounds), "facts": facts}
+        encoder = open_encoder(opened.encoder_spec, device="cpu")
+    reranker = open_reranker(encoder)
+    rerank = reranker is not None and reranker.missing() is None
+    figures = cold(options.collection, options.rounds, rerank=rerank)
+    found: dict[str, Any] = {"rounds": options.rounds, "cold": figures, "facts": provenance.facts(encoder)}
     if options.captions is not None:
         rows = [json.loads(line) for line in options.captions.read_text(encoding="utf-8").splitlines()]
         found["parity"] = parity(options.collection, [row["captions"][0] for row in rows if row.get("captions")])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from indexer.encoders.onnx.graph_cache import check_graphs, graph_folder, install_graphs
 from indexer.encoders.onnx.lower_reader import LowerReader
+from indexer.encoders.onnx.subwords import Subwords, has_subwords, write_subwords
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory, is_pulled
 from retrieval.rerank.onnx_pairs import OnnxPairModel
@@ -53,9 +54,12 @@ def make_graphs(
     def judge(folder: Path) -> None:
         make_judge(model, config, folder, _opened(config, lower, folder))
 
+    def language_model(folder: Path) -> None:
+        write_lower(gguf_file, folder, layers)
+        write_subwords(gguf_file.with_name("tokenizer.json"), folder)
+
     try:
-        stage = "preparing the reranker (once, some minutes)"
-        install_graphs(lower, lambda folder: write_lower(gguf_file, folder, layers), _VERSION, stage, on_stage)
+        install_graphs(lower, language_model, _VERSION, "preparing the reranker (once, some minutes)", on_stage)
         install_graphs(_judge_folder(config), judge, _VERSION, "checking the reranker (once, some minutes)", on_stage)
     except NoOnnxForm:
         return None
@@ -65,7 +69,8 @@ def make_graphs(
 def _opened(config: RerankerConfig, lower: Path, judge: Path) -> OnnxPairModel:
     settings = config.language_model
     tokenizer = base_directory(settings["source"]) / "tokenizer.json"
-    prompt = TextPrompt(tokenizer, settings["prompt"], int(settings["max_tokens"]))
+    subwords = Subwords(lower) if has_subwords(lower) else None
+    prompt = TextPrompt(tokenizer, settings["prompt"], int(settings["max_tokens"]), subwords)
     return OnnxPairModel(config, judge, LowerReader(lower, _gguf(config)), prompt)
 
 
