@@ -44,7 +44,8 @@ def forecast(
     ended = clock()
     seconds = (len(texts) - len(sample)) * (read - started) / max(1, len(sample) - 1)
     seconds += pairs * (ended - read) / max(1, judged)
-    return f"reranking {queries:,} × {min(depth, pairs // queries):,} pairs: about {_words(seconds)}"
+    most = min(depth, max(len(one.candidate_vectors) for one, _ in inputs))
+    return f"reranking {queries:,} × {most:,} pairs: about {_words(seconds)}"
 
 
 def _judge(reranker: Reranker, pairs: RerankInput, text: str, count: int) -> int:

@@ -109,11 +109,12 @@ class OnnxPairModel:
         for some, read in self._fresh(missing):
             found.update((missing[place], one) for place, one in zip(some, read, strict=True))
         self._read.update(found)  # these are the last to be dropped
-        tokens = sum(one.tokens for one in self._read.values())
+        tokens = sum(one.tokens for one in list(self._read.values()))
         for text in list(self._read):
             if tokens <= _KEPT_TOKENS:
                 break
-            tokens -= self._read.pop(text).tokens
+            dropped = self._read.pop(text, None)  # another thread may have been first
+            tokens -= 0 if dropped is None else dropped.tokens
         return [found[text] for text in texts]
 
     def _fresh(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[ReadText]]]:

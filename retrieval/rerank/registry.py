@@ -34,7 +34,8 @@ def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None
 def prepare_rerankers(spec: str, on_stage: Callable[[str], None] = lambda stage: None) -> None:
     """Make what judges pairs without torch, of the model ``spec`` or, for base weights, of the starter.
 
-    Nothing is done for a model without a reranker, or whose language model is not on this machine.
+    Nothing is done for a model without a reranker or with one that can't be used, which a search names, or whose
+    language model is not on this machine.
     """
     from indexer.encoders.registry import LIBRARIES, model_directory
     from indexer.encoders.specs import read_config
@@ -45,7 +46,10 @@ def prepare_rerankers(spec: str, on_stage: Callable[[str], None] = lambda stage:
     if spec.startswith(LIBRARIES):
         return
     directory = model_directory("starter" if spec in BASE_WEIGHTS else spec)
-    config = read_reranker(directory, read_config(directory).fingerprint)
+    try:
+        config = read_reranker(directory, read_config(directory).fingerprint)
+    except ModelError:
+        return
     if config is not None and (spec not in BASE_WEIGHTS or config.language_model["source"] == spec):
         make_graphs(directory, config, on_stage)
 
