@@ -493,6 +493,7 @@ def bench(
             ann=ann,
             cache=cache,
             progress=bar,
+            notify=lambda line: output.warn(f"trimodal: {line}"),
         )
     if as_json:
         output.print_json(result.to_json())
@@ -752,9 +753,11 @@ def models_show(spec: Annotated[str, typer.Argument(help="What --model takes.")]
 def models_pull(spec: Annotated[str, typer.Argument(help="What --model takes.")] = "starter") -> None:
     """Fetch what a model needs and this machine lacks."""
     from indexer.encoders.registry import pull_model
+    from retrieval.rerank.registry import prepare_rerankers
 
     with output.status() as show_stage:
         directories = pull_model(_absolute_spec(spec), show_stage)
+        prepare_rerankers(_absolute_spec(spec), show_stage)
     for name, directory in directories.items():
         output.line(f"{name}: {directory}")
 

@@ -4,7 +4,8 @@
 
 ``COLLECTION`` was indexed with a model that has graphs (``trimodal models pull starter``). Processes of their own, in
 turn, so that a busy machine is busy for all of them: ``python -c "import torch"``; ``trimodal search --no-rerank`` with
-words, with a picture and with a sound of ``--items``, in ONNX Runtime and in torch; with ``--openclip`` also with words
+words, with a picture and with a sound of ``--items``, in ONNX Runtime and in torch; with words and ``--rerank`` in ONNX
+Runtime, where the model's reranker is on this machine; with ``--openclip`` also with words
 and a picture over a collection of an open_clip ViT-B-32 of random weights, made for this. Medians of the processor's
 seconds, of wall time and of the most memory, and the ratio to ``import torch``. Then the first caption, the picture or
 the sound of every row of ``--items`` is embedded by both: the worst cosine, and how many top tens among the
@@ -36,8 +37,11 @@ from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders import open_encoder  # noqa: E402
 from indexer.limits import limits_for  # noqa: E402
 from indexer.media.decode import open_sound, read_picture  # noqa: E402
+from retrieval.rerank import open_reranker  # noqa: E402
 
 OUT = ROOT / "docs" / "bench"
+RERANKED = "search and rerank"
+RUNTIMES = (("auto", "ONNX Runtime"), ("torch", "torch"))
 WORDS = ("a red tool", "an animal in the water", "a musical instrument")
 ARCH = "ViT-B-32"
 #: Of each kind this many are embedded together: what runs in ONNX Runtime.
@@ -72,8 +76,9 @@ def cold(searches: dict[str, tuple[list[str], Path | None]], rounds: int) -> dic
         found.setdefault("import torch", []).append(measured([sys.executable, "-c", "import torch"], "auto"))
         for name, (arguments, cache) in searches.items():
             query = [one or WORDS[number % len(WORDS)] for one in arguments]
-            command = [sys.executable, "-c", _TRIMODAL, "search", *query, "--no-rerank"]
-            for runtime, shown in (("auto", "ONNX Runtime"), ("torch", "torch")):
+            is_reranked = name == RERANKED
+            command = [sys.executable, "-c", _TRIMODAL, "search", *query, "--rerank" if is_reranked else "--no-rerank"]
+            for runtime, shown in RUNTIMES[: 1 if is_reranked else 2]:
                 found.setdefault(f"{name}, {shown}", []).append(measured(command, runtime, cache))
     return {
         name: {key: round(statistics.median(one[key] for one in runs), 2) for key in runs[0]}
@@ -201,9 +206,12 @@ def main() -> None:
     if options.openclip and options.items is None:
         parser.error("--openclip takes its pictures from --items MANIFEST")
     with Collection.open(options.collection) as opened:
-        facts = provenance.facts(open_encoder(opened.encoder_spec, device="cpu"))
+        encoder = open_encoder(opened.encoder_spec, device="cpu")
+    facts, reranker = provenance.facts(encoder), open_reranker(encoder)
     place = ["-c", str(options.collection)]
     searches: dict[str, tuple[list[str], Path | None]] = {"search": (["", *place], None)}
+    if reranker is not None and reranker.missing() is None:
+        searches[RERANKED] = (["", *place], None)
     with tempfile.TemporaryDirectory() as work:
         if options.items is not None:
             picture, sound = (str(options.items.parent / _column(options.items, one)[0]) for one in ("image", "audio"))

@@ -7,7 +7,7 @@ keeps its own vector. Knows nothing of collections, FAISS or the terminal.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from indexer.encoders.base import DualEncoder, require_tower
@@ -46,6 +46,7 @@ def run_benchmark(
     details: bool = False,
     ann: bool = False,
     cache: BenchCache | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
 
@@ -54,7 +55,8 @@ def run_benchmark(
     every picture with captions is captioned by a search of ``caption_beams`` beams, and its caption is compared with
     them. ``details``: every direction has its ranks, similarities and examples. ``ann``: a collection's index is
     compared with exact search. ``workers``: threads that decode beside the encoding. ``seed``: of the bootstrap and of
-    the randomisation test. ``cache``: what it holds is not computed again.
+    the randomisation test. ``cache``: what it holds is not computed again. ``notify``: gets a line that says how long
+    reranking will take, before it begins.
 
     Directions whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
     ``MediaError`` naming the manifest when nothing of it could be read.
@@ -77,6 +79,9 @@ def run_benchmark(
     if cache is not None and reranker is not None:
         reranker = cache.reranker(reranker)
     second = None if reranker is None else SecondStage(reranker, rerank_depth, progress, pairs)
+    line = None if second is None else second.forecast()
+    if line is not None:
+        notify(line)
     results, compared = _measure_all(pairs, second, progress, seed=seed, details=details, ann=ann)
     scored_at = time.perf_counter()
     captions: CaptionResult | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from indexer.items import Modality
 from indexer.progress import Progress
 from retrieval.evaluation.directions import Comparison
+from retrieval.evaluation.forecast import forecast
 from retrieval.evaluation.measure import AT, detail, summarise
 from retrieval.evaluation.metrics.metrics import hits_at_k
 from retrieval.evaluation.metrics.ranks import RelevantRanks
@@ -32,7 +33,8 @@ class SecondStage:
         self._reranker = reranker
         self._depth = depth
         self._progress = progress
-        self._total = sum(one.relevance.n_queries for one in found if self.supports(one))
+        self._supported = [one for one in found if self.supports(one)]
+        self._total = sum(one.relevance.n_queries for one in self._supported)
         self._queries = 0
         self._n_scored = 0
         self.seconds = 0.0
@@ -42,6 +44,10 @@ class SecondStage:
         """Whether the reranker can score the pairs of this direction, and their media tokens were made."""
         pairs = comparison.rerank_input
         return pairs is not None and self._reranker.supports(pairs.query, pairs.candidate)
+
+    def forecast(self) -> str | None:
+        """How long it will take, as a line for people; ``None`` where that is not worth one."""
+        return forecast(self._reranker, self._supported, self._depth)
 
     def measure(
         self, comparison: Comparison, before: RelevantRanks, seed: int, *, details: bool = False

@@ -40,7 +40,9 @@ _NAMES_READ = 8
 class PairModel:
     """A reranker's language model, cross-attention and match head, of a model's directory."""
 
-    def __init__(self, model: Path, config: RerankerConfig, device: str = "auto") -> None:
+    def __init__(self, model: Path, config: RerankerConfig, device: str = "auto", *, exact: bool = False) -> None:
+        """``exact``: float32 whatever the hardware multiplies, with little memory and slowly."""
+        self._exact = exact
         self._model = model
         self.config = config
         self._device_name = device
@@ -94,7 +96,7 @@ class PairModel:
         """A text against texts -> float32 ``(n,)``: they read the first one's tokens as they read a picture's."""
         reader, _ = self.language
         states = self._states(reader, [text])
-        with mixed_precision(self._device):
+        with self._mixed():
             last = reader.last(states).float()
             tokens = self._text_compressor(text_sources(last, states)).float()
         return self.score_texts(self.token_spec.pack(tokens.cpu().numpy()), texts, Modality.TEXT)
@@ -109,7 +111,7 @@ class PairModel:
         order = sorted(range(len(texts)), key=lambda n: len(reader.token_ids(texts[n])))
         for start in range(0, len(order), 64):
             some = order[start : start + 64]
-            with mixed_precision(self._device):
+            with self._mixed():
                 rows = scorer.joint_texts(reader.last(reader.states([texts[n] for n in some])))
             found[some] = rows.float().cpu().numpy()
             on_progress(start + len(some))
@@ -134,10 +136,10 @@ class PairModel:
         for start in range(0, len(media), _CAPTIONED_AT_ONCE):
             some = media[start : start + _CAPTIONED_AT_ONCE]
             if names is None:
-                with mixed_precision(self._device):
+                with self._mixed():
                     found += [weighed(words) for words in beam_search(reader, scorer, some, beams, max_words)]
                 continue
-            with mixed_precision(self._device):
+            with self._mixed():
                 rows = scorer.joint_media(some).float().cpu().numpy()
             own = None if vectors is None else vectors[start : start + _CAPTIONED_AT_ONCE]
             candidates = names.nearest(rows, own, _NAMES_READ)
@@ -147,7 +149,7 @@ class PairModel:
                     found.append(Guess(""))
                     continue
                 states = self._states(reader, [name for name, _ in near])
-                with mixed_precision(self._device):
+                with self._mixed():
                     place = likeliest(reader, scorer, states, one, [cosine for _, cosine in near])
                 found.append(self._weighed(near, place))
         return found
@@ -181,7 +183,7 @@ class PairModel:
         return torch.from_numpy(self.token_spec.unpack(tokens)).to(self._device)
 
     def _judge(self, scorer: Scorer, reader: Reader, states: Any, media: torch.Tensor) -> NDArray[np.float32]:
-        with mixed_precision(self._device):
+        with self._mixed():
             return np.asarray(scorer(reader, states, media).float().cpu().numpy(), dtype=np.float32)
 
     @cached_property
@@ -206,13 +208,17 @@ class PairModel:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return choose_dtype(self._device)
+        return torch.float32 if self._exact else choose_dtype(self._device)
+
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self._device.type, enabled=False) if self._exact else mixed_precision(self._device)
 
     @cached_property
     def language(self) -> tuple[Reader, Scorer]:
         """The language model and the match head, loaded."""
         settings = dict(self.config.language_model)
-        reader = Reader(language_model_directory(settings.pop("source"), fetch=False), **settings, dtype=self._dtype)
+        directory = language_model_directory(settings.pop("source"), fetch=False)
+        reader = Reader(directory, **settings, dtype=self._dtype, streamed=self._exact)
         if self.config.lora is not None:
             reader.add_lora(LoraSpec(**{**self.config.lora, "targets": tuple(self.config.lora["targets"])}))
             fill_part(self._model, self.config, LORA, reader.upper_layers)

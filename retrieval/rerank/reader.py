@@ -72,10 +72,16 @@ class Reader(nn.Module):
         prompt: str,
         max_tokens: int = 32,
         dtype: torch.dtype = torch.float32,
+        streamed: bool = False,
     ) -> None:
-        """``dtype``: of the weights as they are read, so that a large model is never held twice."""
+        """``dtype``: of the weights as they are read, so that a large model is never held twice.
+
+        ``streamed``: the lower layers of a GGUF are read anew each time that they run: slow, and little memory.
+        """
         super().__init__()
-        language_model: LanguageModel = open_language_model(directory, dtype)
+        language_model: LanguageModel = open_language_model(
+            directory, dtype, layers=layers, streamed=lower if streamed else 0
+        )
         if language_model.is_encoder:
             raise ModelError(f"language model {directory}: is an encoder; a reranker needs a causal language model")
         language_model.keep_layers(layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from indexer.encoders.base import DualEncoder
 from indexer.encoders.fake import FAKE_TOKENS
 from indexer.encoders.tokens.config import HasReranker
@@ -27,6 +29,29 @@ def open_reranker(encoder: DualEncoder, device: str = "auto") -> Reranker | None
 
         return FakeReranker()
     return None
+
+
+def prepare_rerankers(spec: str, on_stage: Callable[[str], None] = lambda stage: None) -> None:
+    """Make what judges pairs without torch, of the model ``spec`` or, for base weights, of the starter.
+
+    Nothing is done for a model without a reranker or with one that can't be used, which a search names, or whose
+    language model is not on this machine.
+    """
+    from indexer.encoders.registry import LIBRARIES, model_directory
+    from indexer.encoders.specs import read_config
+    from indexer.encoders.tokens.config import read_reranker
+    from indexer.encoders.weights.base_weights import BASE_WEIGHTS
+    from retrieval.rerank.graph_cache import make_graphs
+
+    if spec.startswith(LIBRARIES):
+        return
+    directory = model_directory("starter" if spec in BASE_WEIGHTS else spec)
+    try:
+        config = read_reranker(directory, read_config(directory).fingerprint)
+    except ModelError:
+        return
+    if config is not None and (spec not in BASE_WEIGHTS or config.language_model["source"] == spec):
+        make_graphs(directory, config, on_stage)
 
 
 def captioner_of(reranker: Reranker, encoder: DualEncoder) -> Captioner:

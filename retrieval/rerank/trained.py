@@ -1,8 +1,14 @@
-"""A trained reranker as search sees it: settings, and the model of pairs behind them. Imports no torch by itself."""
+"""A trained reranker as search sees it: settings, and the model of pairs behind them. Imports no torch by itself.
+
+Pairs are judged in ONNX Runtime where the reranker's graphs are in the cache and no GPU or torch is named, and else in
+torch; captions are written in torch.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +26,7 @@ from retrieval.rerank.calibration import sigmoid
 from retrieval.rerank.guesses import Guess
 
 if TYPE_CHECKING:
+    from retrieval.rerank.onnx_pairs import OnnxPairModel
     from retrieval.rerank.pair_model import PairModel
 
 
@@ -66,21 +73,21 @@ class TrainedReranker:
 
     def read(self, texts: Sequence[str]) -> None:
         """Keep the states of texts, up to 4,096 of them."""
-        self.pair_model.read(texts)
+        self._judging.read(texts)
 
     def score_media(self, text: str, tokens: TokenRows, modality: Modality = Modality.IMAGE) -> NDArray[np.float32]:
         """One text against ``(n, row_bytes)`` -> float32 ``(n,)``."""
-        return self.pair_model.score_media(text, tokens, modality)
+        return self._judging.score_media(text, tokens, modality)
 
     def score_texts(
         self, tokens: TokenRows, texts: Sequence[str], modality: Modality = Modality.IMAGE
     ) -> NDArray[np.float32]:
         """One picture ``(1, row_bytes)`` against texts -> float32 ``(n,)``."""
-        return self.pair_model.score_texts(tokens, texts, modality)
+        return self._judging.score_texts(tokens, texts, modality)
 
     def score_pairs(self, text: str, texts: Sequence[str]) -> NDArray[np.float32]:
         """A text against texts -> float32 ``(n,)``."""
-        return self.pair_model.score_pairs(text, texts)
+        return self._judging.score_pairs(text, texts)
 
     def probability(self, scores: NDArray[np.float32], modality: Modality) -> NDArray[np.float32]:
         """Scores -> calibrated match probabilities."""
@@ -100,7 +107,7 @@ class TrainedReranker:
         self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None
     ) -> NDArray[np.float32]:
         """Texts read without media, in the joint space: unit rows float32 ``(n, joint)``."""
-        return self.pair_model.joint_texts(texts, on_progress)
+        return self._judging.joint_texts(texts, on_progress)
 
     def caption(
         self, tokens: TokenRows, vectors: Embeddings | None = None, *, beams: int = 3, max_words: int = 12
@@ -119,8 +126,23 @@ class TrainedReranker:
         return self.pair_model.guess(tokens, vectors, beams=beams, max_words=max_words)
 
     @cached_property
+    def _judging(self) -> PairModel | OnnxPairModel:
+        """What judges pairs."""
+        from retrieval.rerank.graph_cache import open_graphs
+
+        named = self._device_name not in ("auto", "cpu") or os.environ.get("TRIMODAL_RUNTIME", "auto") == "torch"
+        graphs = None if named or (self._device_name == "auto" and _has_gpu()) else open_graphs(self.config)
+        return self.pair_model if graphs is None else graphs
+
+    @cached_property
     def pair_model(self) -> PairModel:
-        """What judges; with it torch is imported."""
+        """What judges and captions in torch, which is imported with it."""
         from retrieval.rerank.pair_model import PairModel
 
         return PairModel(self._model, self.config, self._device_name)
+
+
+def _has_gpu() -> bool:
+    """Whether torch is in use and sees a GPU; it is not imported to find that out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())

@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 def save_gguf(path: Path, directory: Path, kind: str = "F32") -> None:
     """A small Llama or Qwen2 of the directory as llama.cpp would write it, its tokenizer inside.
 
-    ``kind``: the format of its matrices; vectors stay float32.
+    ``kind``: the format of its matrices; vectors stay float32. ``Q4_1+Q6_K``: the second one for values and the way
+    down, as in a Q4_K_M.
     """
+    kind, _, other = kind.partition("+")
     config = json.loads((directory / "config.json").read_text())
     vocabulary = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -53,12 +55,29 @@ def save_gguf(path: Path, directory: Path, kind: str = "F32") -> None:
         for theirs, its in names.items():
             name = name.replace(theirs, its)
         array = np.ascontiguousarray(array)
-        if kind == "F32" or array.ndim == 1:
+        own = other if other and ("attn_v" in name or "ffn_down" in name) else kind
+        if own == "F32" or array.ndim == 1:
             writer.add_tensor(name, array)
         else:
-            quants = gguf.GGMLQuantizationType[kind]
-            writer.add_tensor(name, gguf.quantize(array, quants), raw_dtype=quants)
+            quants = gguf.GGMLQuantizationType[own]
+            rows = quantize_q6_k(array) if own == "Q6_K" else gguf.quantize(array, quants)
+            writer.add_tensor(name, rows, raw_dtype=quants)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def quantize_q6_k(array: np.ndarray) -> np.ndarray:
+    """Float32 ``(n, k)``, ``k`` a multiple of 256 -> the bytes of Q6_K ``(n, k / 256 * 210)``; gguf only reads them."""
+    blocks = array.reshape(len(array), -1, 16, 16)
+    largest = np.abs(blocks).max(axis=-1) / 31  # a scale for 16 weights
+    d = np.maximum(largest.max(axis=-1, keepdims=True) / 127, 1e-8).astype("<f2")
+    scales = np.clip(np.rint(largest / d.astype(np.float32)), 1, 127).astype(np.int8)
+    steps = d.astype(np.float32)[..., None] * scales[..., None].astype(np.float32)
+    quants = (np.clip(np.rint(blocks / steps), -32, 31) + 32).astype(np.uint8).reshape(*blocks.shape[:2], 2, 4, 32)
+    low, high = quants & 15, quants >> 4
+    lows = np.concatenate([low[..., 0, :] | (low[..., 2, :] << 4), low[..., 1, :] | (low[..., 3, :] << 4)], axis=-1)
+    highs = sum(high[..., place, :] << (2 * place) for place in range(4))
+    parts = [lows, np.asarray(highs, np.uint8), scales.view(np.uint8), d.view(np.uint8)]
+    return np.concatenate([one.reshape(*blocks.shape[:2], -1) for one in parts], axis=-1).reshape(len(array), -1)

@@ -31,7 +31,7 @@ def write_encoder(directory: Path, folder: Path, layers: int) -> None:
     loaded = load_file(directory / "model.safetensors")
     weights = {name.removeprefix("bert."): np.asarray(array, dtype=np.float32) for name, array in loaded.items()}
     width, heads, epsilon = config["hidden_size"], config["num_attention_heads"], config["layer_norm_eps"]
-    graph = GraphBuilder()
+    graph = GraphBuilder(folder / "tower.onnx")
 
     def norm(states: str, name: str) -> str:
         parts = [graph.weight(f"{name}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias")]
@@ -49,7 +49,7 @@ def write_encoder(directory: Path, folder: Path, layers: int) -> None:
         x = norm(graph.node("Add", [x, seen]), f"{part}.attention.output.LayerNorm")
         inner = graph.node("Gelu", [linear(x, f"{part}.intermediate.dense")])
         x = norm(graph.node("Add", [x, linear(inner, f"{part}.output.dense")]), f"{part}.output.LayerNorm")
-    graph.save(folder / "tower.onnx", x, ["texts", "tokens", width])
+    graph.save({"out": (x, ["texts", "tokens", width])})
     np.save(folder / "embeddings.npy", weights["embeddings.word_embeddings.weight"])
     positions: NDArray[np.float32] = weights["embeddings.position_embeddings.weight"]
     np.save(folder / "positions.npy", positions + weights["embeddings.token_type_embeddings.weight"][0])

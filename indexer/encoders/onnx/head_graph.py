@@ -19,7 +19,7 @@ def write_head(directory: Path, config: EncoderConfig, folder: Path, modality: s
 
     weights = {name: np.asarray(array, np.float32) for name, array in load_file(directory / HEADS).items()}
     spec = config.heads[modality]
-    graph = GraphBuilder()
+    graph = GraphBuilder(folder / "head.onnx")
     x = graph.input("features", "float", ["rows", spec.inputs])
 
     def linear(states: str, name: str) -> str:
@@ -32,7 +32,7 @@ def write_head(directory: Path, config: EncoderConfig, folder: Path, modality: s
         if spec.hidden:
             rows = graph.node("Add", [rows, linear(graph.node("Gelu", [linear(x, "mlp.0")]), "mlp.3")])
         x = rows
-    graph.save(folder / "head.onnx", x, ["rows", spec.dim])
+    graph.save({"out": (x, ["rows", spec.dim])})
     if config.hubness is not None:
         bank = BANKS[modality]
         np.save(folder / f"{bank}.npy", weights[f"hubness.{bank}"])

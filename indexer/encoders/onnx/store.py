@@ -51,8 +51,9 @@ def make_graph(
     on_stage: Callable[[str], None] = lambda stage: None,
     *,
     again: bool = False,
+    stage: str = "preparing queries (once)",
 ) -> bool:
-    """Let ``make`` fill the folder unless it is whole; whether there is a graph then.
+    """Let ``make`` fill the folder unless it is whole; whether there is a graph then. ``on_stage`` is given ``stage``.
 
     ``make`` raises :class:`NoOnnxForm` where there can be none; that is remembered until ``again``, which also reads
     every file that is there.
@@ -68,7 +69,7 @@ def make_graph(
         return True
 
     def fill(_: Path, target: Path) -> None:
-        on_stage("preparing queries (once)")
+        on_stage(stage)
         target.mkdir()
         try:
             make(target)

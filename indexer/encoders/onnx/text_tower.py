@@ -21,6 +21,16 @@ from indexer.media.text.measure import TokenizerMeasure
 _BATCH_TOKENS = 4_096
 
 
+def open_tokenizer(path: Path) -> Any:
+    """A tokenizer of ``tokenizer.json`` that cuts and pads nothing."""
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(str(path))
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
 class OnnxTextTower:
     """A text tower whose graph lies in ``folder``; its tokenizer is ``tokenizer.json`` of the model's directory.
 
@@ -86,12 +96,7 @@ class OnnxTextTower:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
-
-        found = Tokenizer.from_file(str(self._tokenizer_file))
-        found.no_truncation()
-        found.no_padding()
-        return found
+        return open_tokenizer(self._tokenizer_file)
 
     @cached_property
     def _special(self) -> tuple[list[int], list[int]]:

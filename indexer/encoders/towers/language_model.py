@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from indexer.encoders.text_reading import special_tokens
+from indexer.encoders.towers.gguf_weights import head_of_gguf, model_of_gguf
+from indexer.encoders.weights.base_weights import GGUF_NAME
 from indexer.encoders.weights.library_errors import quiet_transformers, stated_errors
 from indexer.encoders.weights.torchvision_ops import ensure_torchvision
 from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, clean_folder
@@ -101,13 +103,7 @@ class LanguageModel:
         if self.is_encoder:
             kind = type(self.model).__name__
             raise ModelError(f"language model {self.directory}: a {kind} is an encoder, it has no next-token loss")
-        from transformers import AutoModelForCausalLM
-
-        with stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
-            )
-        whole, info = loaded
+        whole, info = self._whole()
         head = whole.get_output_embeddings()
         tied = bool(getattr(whole.config, "tie_word_embeddings", False))
         if head is None or (info["missing_keys"] and not tied):
@@ -123,9 +119,27 @@ class LanguageModel:
             head.weight = embeddings
         return whole
 
+    def _whole(self) -> Any:
+        """The model inside transformers' causal LM, and what transformers says of loading it."""
+        from transformers import AutoModelForCausalLM
 
-def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+        if _only_gguf(self.directory):
+            with stated_errors(self.directory), quiet_transformers():
+                return head_of_gguf(self.directory / GGUF_NAME, self.model.config), {"missing_keys": []}
+        with stated_errors(self.directory), quiet_transformers(), clean_folder(self.directory, weights=True) as folder:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
+            )
+        return loaded
+
+
+def open_language_model(
+    directory: Path, dtype: torch.dtype = torch.float32, *, layers: int = 0, streamed: int = 0
+) -> LanguageModel:
     """Open a directory in transformers' layout: ``config.json``, safetensors, tokenizer files; weights as ``dtype``.
+
+    Where base weights were kept as GGUF alone, its tensors are dequantised into memory: of the first ``layers`` layers
+    (0: all), the first ``streamed`` of them anew each time that they run.
 
     Raises :class:`ModelError` where something is missing, is pickled, needs code of its own, or is neither a causal
     LM nor a BERT-family encoder; :class:`WeightsCorrupt` where weights are lacking or damaged.
@@ -135,7 +149,8 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
             f"language model {directory}: has no config.json; give a directory in transformers' layout "
             "(config.json, *.safetensors, tokenizer.json), as save_pretrained writes it"
         )
-    if not any(directory.glob("*.safetensors")):
+    of_gguf = _only_gguf(directory)
+    if not of_gguf and not any(directory.glob("*.safetensors")):
         raise ModelError(
             f"language model {directory}: has no *.safetensors; pickled weights are not read, save it as safetensors"
         )
@@ -146,9 +161,12 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
         config: Any = AutoConfig.from_pretrained(folder, **NO_REMOTE_CODE)
         is_encoder = _is_encoder(config, directory)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
-        loaded: Any = AutoModel.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
-        )
+        if of_gguf:
+            loaded: Any = model_of_gguf(directory / GGUF_NAME, config, dtype, layers, streamed), {"missing_keys": []}
+        else:
+            loaded = AutoModel.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **NO_REMOTE_CODE
+            )
     model, info = loaded
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # its output is not used
     if lacking:
@@ -160,6 +178,11 @@ def open_language_model(directory: Path, dtype: torch.dtype = torch.float32) -> 
     # what the tokenizer puts around a text is seen on one: no call returns it
     prefix, suffix = special_tokens(tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids)
     return LanguageModel(directory, tokenizer, model, is_encoder, _stack(model), prefix, suffix)
+
+
+def _only_gguf(directory: Path) -> bool:
+    """Whether its weights are a GGUF that nothing was converted from."""
+    return (directory / GGUF_NAME).is_file() and not any(directory.glob("*.safetensors"))
 
 
 def _is_encoder(config: Any, directory: Path) -> bool:

@@ -61,7 +61,7 @@ class TextTower(nn.Module):
         if not found:
             raise ModelError(f"prompt {spec.prompt!r} has no {{text}}")
         self.spec = spec
-        self._language_model = language_model = open_language_model(directory)
+        self._language_model = language_model = open_language_model(directory, layers=spec.layers)
         language_model.keep_layers(spec.layers)
         self.model: nn.Module = language_model.model
         self.tokenizer = language_model.tokenizer

