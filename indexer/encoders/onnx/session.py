@@ -27,8 +27,14 @@ class GraphSession:
     nothing on waiting for the others: the weights are then read a second time if both are done.
     """
 
-    def __init__(self, path: Path, remedy: str = REMEDY) -> None:
-        self._path, self._remedy = path, remedy
+    def __init__(self, path: Path, remedy: str = REMEDY, *, prepack: bool = False) -> None:
+        """``prepack``: as for :func:`open_session`, where several threads work together."""
+        self._path, self._remedy, self._prepack = path, remedy, prepack
+
+    def shape(self, name: str) -> list[Any]:
+        """Of an input; sizes that vary are names."""
+        session = self.__dict__.get("_alone") or self._together
+        return next(list(one.shape) for one in session.get_inputs() if one.name == name)
 
     def run(self, outputs: Sequence[str] | None, inputs: Inputs) -> list[NDArray[Any]]:
         """The outputs of those names, or all. Raises :class:`WeightsCorrupt` where it is no graph."""
@@ -45,7 +51,7 @@ class GraphSession:
 
     @cached_property
     def _together(self) -> Any:
-        return open_session(self._path, self._remedy, prepack=False)
+        return open_session(self._path, self._remedy, prepack=self._prepack)
 
     @cached_property
     def _alone(self) -> Any:

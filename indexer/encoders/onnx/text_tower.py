@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.session import GraphSession, Inputs
 from indexer.encoders.specs import TextSpec
 from indexer.encoders.text_reading import equal_lengths, special_tokens, tower_words
 from indexer.media.text.measure import TokenizerMeasure
@@ -51,29 +51,26 @@ class OnnxTextTower:
         """Texts -> float32 ``(n, width)``, not normalised, in input order."""
         sequences = [self.token_ids(text) for text in texts]
         rows = np.zeros((len(texts), self._embeddings.shape[1]), dtype=np.float32)
-        for chunk in equal_lengths(sequences, _BATCH_TOKENS):
-            rows[chunk] = self._read(self._states(np.array([sequences[position] for position in chunk])))
+        chunks = list(equal_lengths(sequences, _BATCH_TOKENS))
+        inputs = [self._inputs(np.array([sequences[position] for position in chunk])) for chunk in chunks]
+        for chunk, (states,) in zip(chunks, self._session.run_each(["out"], inputs), strict=True):
+            rows[chunk] = self._read(states)
         return rows
 
     def measure(self) -> TokenizerMeasure:
         """What :meth:`token_ids` leaves of a text."""
         return TokenizerMeasure(self._tokenizer, self.spec.max_tokens, self._words)
 
-    def _states(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token ids ``(n, t)`` -> states ``(n, t, width)``."""
+    def _inputs(self, ids: NDArray[np.int64]) -> Inputs:
+        """Token ids ``(n, t)`` -> what the graph makes states ``(n, t, width)`` of."""
         count, length = ids.shape
         found = self._embeddings[ids].astype(np.float32)
-        inputs: dict[str, NDArray[Any]]
         if self._positions is not None:
-            found += self._positions[:length]
-            inputs = {"embeddings": found}
-        else:
-            _, kv_heads, _, per_head = self._past_shape
-            past = np.zeros((count, kv_heads, 0, per_head), dtype=np.float32)
-            last, total = np.full(count, length - 1, np.int32), np.array([length], np.int32)
-            inputs = {"embeddings": found, "past": past, "last": last, "total": total}
-        (states,) = self._session.run(["out"], inputs)
-        return np.asarray(states, dtype=np.float32)
+            return {"embeddings": found + self._positions[:length]}
+        _, kv_heads, _, per_head = self._past_shape
+        past = np.zeros((count, kv_heads, 0, per_head), dtype=np.float32)
+        last, total = np.full(count, length - 1, np.int32), np.array([length], np.int32)
+        return {"embeddings": found, "past": past, "last": last, "total": total}
 
     def _read(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """States ``(n, t, width)`` of texts of one length -> features ``(n, width)``."""
@@ -121,9 +118,9 @@ class OnnxTextTower:
         return np.load(path, allow_pickle=False) if path.is_file() else None
 
     @cached_property
-    def _session(self) -> Any:
-        return open_session(self._folder / "tower.onnx")
+    def _session(self) -> GraphSession:
+        return GraphSession(self._folder / "tower.onnx", prepack=True)
 
     @cached_property
     def _past_shape(self) -> list[Any]:
-        return next(list(one.shape) for one in self._session.get_inputs() if one.name == "past")
+        return self._session.shape("past")

@@ -25,8 +25,9 @@ from indexer.encoders.clap.tower import clap_from_directory
 from indexer.encoders.onnx import exporting
 from indexer.encoders.onnx.exporting import export_module, least_cosine
 from indexer.encoders.onnx.few import Few
+from indexer.encoders.onnx.graph import GraphBuilder
 from indexer.encoders.onnx.media_side import OnnxMediaSide, has_onnx_form
-from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.session import GraphSession, open_session
 from indexer.encoders.onnx.store import NoOnnxForm
 from indexer.encoders.specs import CONFIG, HeadSpec, HubnessSpec, TrunkSpec, read_config
 from indexer.encoders.tokens.compressor import Compressor, CompressorSpec
@@ -126,11 +127,31 @@ def test_cosines_are_of_rows_and_zeros_agree_with_zeros_alone() -> None:
     assert least_cosine(rows, np.array([[1.0, 1.0], [0.0, 0.0]])) == pytest.approx(0.5**0.5)
 
 
-def test_single_queries_are_always_few_and_batches_are_until_they_are_many() -> None:
+def test_single_queries_are_always_few_and_batches_are_until_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.encoders.onnx.few.favours_graphs", lambda: False)
     few = Few(at_once=4, in_all=10)
     assert [few.takes(count) for count in (0, 5, 4, 1, 4)] == [False, False, True, True, True]
     assert all(few.takes(1) for _ in range(100))
     assert not few.takes(4) and not few.takes(1), "an index run has begun"
+
+
+def test_nothing_is_too_much_where_graphs_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.encoders.onnx.few.favours_graphs", lambda: True)
+    few = Few(at_once=4, in_all=10)
+    assert [few.takes(count) for count in (0, 1, 5, 1_000)] == [False, True, True, True]
+
+
+def test_each_of_several_inputs_gives_what_it_gives_alone(tmp_path: Path) -> None:
+    graph = GraphBuilder(tmp_path / "tower.onnx")
+    x = graph.input("x", "float", [1, "n"])
+    graph.save({"out": (graph.node("Mul", [x, x]), [1, "n"])})
+    session = GraphSession(tmp_path / "tower.onnx")
+    inputs = [{"x": np.full((1, n), n, dtype=np.float32)} for n in (3, 1, 7, 2)]
+    alone = [session.run(["out"], one)[0] for one in inputs]
+    each = session.run_each(["out"], inputs)
+    assert all((one == other).all() for one, (other,) in zip(alone, each, strict=True))
+    assert session.run_each(["out"], []) == []
+    assert session.shape("x") == [1, "n"]
 
 
 # a whole model
