@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ARCHITECTURES = ("llama", "qwen2")
-_ROWS = 4096  # of a matrix that are dequantised together
+_AT_ONCE = 1 << 20  # weights that are dequantised together: their steps stay in the processor's cache
 
 
 class UnknownGguf(ValueError):
@@ -66,9 +66,10 @@ class GgufModel:
             found[...] = self._dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(found.shape)
             return found
         rows = np.asarray(tensor.data).reshape(len(found), -1)
-        for start in range(0, len(rows), _ROWS):  # a vocabulary's at once would take several gigabytes
-            part = self._dequantize(rows[start : start + _ROWS], tensor.tensor_type)
-            found[start : start + _ROWS] = part.reshape(-1, *found.shape[1:])
+        step = max(1, _AT_ONCE // found[0].size)
+        for start in range(0, len(rows), step):  # a vocabulary's at once would take several gigabytes
+            part = self._dequantize(rows[start : start + step], tensor.tensor_type)
+            found[start : start + step] = part.reshape(-1, *found.shape[1:])
         return found
 
     def halves_of_pairs(self, name: str) -> NDArray[np.int64] | None:
