@@ -2,7 +2,7 @@
 
     python benchmarks/index/engine.py NAME DIR
 
-The peers run in an environment of their own (``benchmarks/index/peers.txt``), so nothing of trimodal is imported for
+The peers run in environments of their own (``benchmarks/index/peers.txt``, ``peers-numpy2.txt``), so nothing of trimodal is imported for
 them. Times are CPU seconds of all threads, of which there is one where an engine lets us say so: a busy machine changes
 them less than wall time. Memory is what the process holds itself (RssAnon), above what it held before: mapped files,
 which the system may drop, are not counted, for any engine.
@@ -43,32 +43,45 @@ class LeftOut(Exception):
 
 def trimodal(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
     """The index that a collection of so many vectors gets, over its vector store, tuned to each target."""
+    yield from _trimodal(folder, rows, note, np.load(folder / "learn.npy"))
+
+
+def trimodal_unaware(folder: Path, rows: Rows, note: dict[str, Any]) -> Settings:
+    """The same that learns from no queries, as of a collection without captions or texts."""
+    yield from _trimodal(folder, rows, note, None)
+
+
+def _trimodal(folder: Path, rows: Rows, note: dict[str, Any], learn: Rows | None) -> Settings:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import faiss
+
     from indexer.ann.index import build_index
     from indexer.ann.plan import plan_index
-    from indexer.ann.tuning import TuningQueries, tuned
+    from indexer.ann.tuning import TuningQueries, broadened, own_vectors, tuned
     from indexer.collection.row_store import VectorStore, rows_per_shard
 
+    faiss.omp_set_num_threads(THREADS)
     count, dim = rows.shape
     place = Path(tempfile.mkdtemp(dir=folder))
     store = VectorStore(place, dim=dim, generation=1, count=0, shard_rows=rows_per_shard(dim), checked=True)
     for start in range(0, count, 16_384):
         store.append(rows[start : start + 16_384], at=start)
     started = time.process_time()
-    plan = plan_index(count, dim)
-    index = build_index(dim, count, "cpu", plan=plan, rows=store)
+    index = build_index(dim, count, "cpu", plan=plan_index(count, dim), rows=store, queries=learn)
     for _, chunk in store.chunks():
         index.add(chunk)
+    plan = index.plan
     note.update(
         build_s=time.process_time() - started,
-        what=f"{plan.kind}{plan.lists}, {plan.storage}",
+        what=f"{plan.kind}{plan.lists}, {plan.width} dimensions, {plan.storage}",
         planned_bytes=plan.memory_bytes(count, dim),
         tune_s=[],
     )
     tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions")
     for target in TARGETS:
         started = time.process_time()
-        found = tuned(index, store, tuning_queries, target)
+        tuned(index, store, tuning_queries, target)
+        found = broadened(index, store, own_vectors(store, n=100), target)
         note["tune_s"].append(time.process_time() - started)
         yield f"target {target}: {found.breadth} lists, {found.refine:g}", lambda q: index.search(q, K)[1]
 
@@ -243,8 +256,13 @@ def _name_of(faiss: Any, index: Any) -> str:
 
 
 ENGINES: dict[str, Callable[[Path, Rows, dict[str, Any]], Settings]] = {
-    one.__name__: one for one in (trimodal, faiss_flat, autofaiss, usearch, hnswlib, lancedb, scann, scann_soar, svs)
+    one.__name__: one
+    for one in (trimodal, trimodal_unaware, faiss_flat, autofaiss, usearch, hnswlib, lancedb, scann, scann_soar, svs)
 }
+
+
+#: They have their own vectors on disk, and settings that do not rise in recall.
+_ON_DISK = ("trimodal", "trimodal_unaware", "lancedb")
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
@@ -252,7 +270,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     mapped = np.load(folder / "vectors.npy", mmap_mode="r")
     queries, truth = np.load(folder / "queries.npy"), np.load(folder / "truth.npy")
     # what a caller holds anyway; trimodal and lancedb have their own on disk
-    rows = mapped if name in ("trimodal", "lancedb") else np.array(mapped)
+    rows = mapped if name in _ON_DISK else np.array(mapped)
     note: dict[str, Any] = {"engine": name, "points": []}
     watch = Memory()
     settings = ENGINES[name](folder, rows, note)
@@ -280,7 +298,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
             file=sys.stderr,
             flush=True,
         )
-        if recall > 0.995 and name not in ("trimodal", "lancedb"):
+        if recall > 0.995 and name not in _ON_DISK:
             break
     return note
 
