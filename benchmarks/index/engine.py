@@ -2,10 +2,10 @@
 
     python benchmarks/index/engine.py NAME DIR
 
-The peers run in environments of their own (``benchmarks/index/peers.txt``, ``peers-numpy2.txt``), so nothing of trimodal is imported for
-them. Times are CPU seconds of all threads, of which there is one where an engine lets us say so: a busy machine changes
-them less than wall time. Memory is what the process holds itself (RssAnon), above what it held before: mapped files,
-which the system may drop, are not counted, for any engine.
+The peers run in environments of their own (``benchmarks/index/peers.txt``, ``peers-numpy2.txt``), so nothing of ours is
+imported for them. Times are CPU seconds of all threads, of which there is one where an engine lets us say so: a busy
+machine changes them less than wall time. Memory is what the process holds itself (RssAnon), above what it held before:
+mapped files, which the system may drop, are not counted, for any engine.
 """
 
 from __future__ import annotations

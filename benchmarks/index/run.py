@@ -1,10 +1,10 @@
 """The index against its peers at a million vectors, by size, and with filters: ``docs/bench/index.md`` and plots.
 
-    python benchmarks/index/run.py DIR --peers PYTHON --peers-numpy2 PYTHON [--part engines|scale|filters] [--engine NAME ...]
+    python benchmarks/index/run.py DIR --peers PYTHON --peers-numpy2 PYTHON [--part engines|scale|filters]
 
-``DIR`` takes about 12 GB; ``PYTHON`` are those of environments with ``benchmarks/index/peers.txt`` and
-``peers-numpy2.txt``. Each engine runs in
-a process of its own, one after the other; what was measured is kept in ``DIR`` and not measured again.
+``DIR`` takes about 12 GB; each ``PYTHON`` is that of an environment with ``benchmarks/index/peers.txt`` or
+``peers-numpy2.txt``. Each engine runs in a process of its own, one after the other (``--engine NAME``: only that one);
+what was measured is kept in ``DIR`` and not measured again.
 """
 
 from __future__ import annotations

@@ -61,6 +61,8 @@ class Candidates:
     def __init__(self, index: Any, plan: IndexPlan, rows: RowSource | None = None, maps: Maps | None = None) -> None:
         self.index = index
         self.maps = maps
+        # to ask FAISS for a number takes longer than much of a search
+        self._ntotal, self._dim = int(index.ntotal), int(index.d)
         self.plan = plan
         self.source = rows
         self._selections: dict[int, tuple[NDArray[np.int64], Allowed]] = {}
@@ -72,12 +74,12 @@ class Candidates:
     @property
     def ntotal(self) -> int:
         """Rows in it, live or not."""
-        return int(self.index.ntotal)
+        return self._ntotal
 
     @property
     def dim(self) -> int:
         """Width of a row."""
-        return int(self.index.d)
+        return self._dim
 
     @property
     def kind(self) -> Kind:
@@ -87,6 +89,7 @@ class Candidates:
     def add(self, vectors: Embeddings) -> None:
         """Append rows ``(n, dim)``."""
         self.index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._ntotal = int(self.index.ntotal)
         self._selections.clear()
         self._parameters.clear()
         for made in ("_list_of", "_compared", "_coded"):

@@ -266,7 +266,7 @@ class FaissIndex:
         """The best of the candidates that the graph or the lists find; exactly, where those are too few."""
         fetch = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
         best, found = self._approximate(queries, fetch, k, rows)
-        if best.shape[1] > k and bool(((best[:, k - 1] > best[:, -1]) & (found[:, -1] >= 0)).all()):
+        if best.shape[1] > k and bool((best[:, k - 1] > best[:, -1]).all()) and bool((found[:, -1] >= 0).all()):
             return best[:, :k], found[:, :k]  # enough for all, and no run of equal scores is cut
         scores, ids = _nothing_found(len(queries), k)
         _put(scores, ids, np.arange(len(queries)), best, found)

@@ -106,10 +106,12 @@ class RowStore(Generic[Number]):
         Raises ``IndexDamaged`` when one of them was committed and is not in its file.
         """
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+        few = wanted.tolist() if len(wanted) <= _FEW else None
+        least, most = (min(few, default=0), max(few, default=-1)) if few is not None else (wanted.min(), wanted.max())
+        if least < 0 or most >= self.count:
             raise IndexError(f"vector_id out of range 0..{self.count - 1}")
         out: NDArray[Number] = np.empty((len(wanted), self.dim), dtype=self.dtype)
-        if len(wanted) <= _FEW and self._read_few(wanted.tolist(), out):
+        if few is not None and self._read_few(few, out):
             return out
         order = None if bool(np.all(wanted[1:] >= wanted[:-1])) else np.argsort(wanted, kind="stable")
         ascending = wanted if order is None else wanted[order]
@@ -283,12 +285,14 @@ class RowStore(Generic[Number]):
 
         False where one of them is not to be had.
         """
-        size, per_shard = self._row_bytes, self.shard_rows
-        files = {shard: self._file(shard) for shard in {row // per_shard for row in ids}}
-        there = {shard: file for shard, file in files.items() if file is not None}
-        if len(there) < len(files):
-            return False
-        data = read_pieces([there[row // per_shard] for row in ids], size, [row % per_shard * size for row in ids])
+        size, per_shard, files = self._row_bytes, self.shard_rows, self._files
+        try:
+            found = [files[row // per_shard] for row in ids]
+        except KeyError:  # not all of them are open yet
+            if None in [self._file(row // per_shard) for row in ids]:
+                return False
+            found = [files[row // per_shard] for row in ids]
+        data = read_pieces(found, size, [row % per_shard * size for row in ids])
         if len(data) != out.nbytes:
             return False
         _bytes_of(out)[:] = data
