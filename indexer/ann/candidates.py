@@ -61,7 +61,7 @@ class Candidates:
     def __init__(self, index: Any, plan: IndexPlan, rows: RowSource | None = None, maps: Maps | None = None) -> None:
         self.index = index
         self.maps = maps
-        # to ask FAISS for a number takes longer than much of a search
+        # reading a number of FAISS's objects each time costs as much as some steps of a search
         self._ntotal, self._dim = int(index.ntotal), int(index.d)
         self.plan = plan
         self.source = rows
