@@ -206,3 +206,22 @@ class OpenFile:
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self._handle)
+
+
+def read_pieces(files: list[OpenFile], size: int, offsets: list[int]) -> bytes:
+    """The ``size`` bytes of ``files[i]`` from ``offsets[i]`` on, one after the other; fewer where a file ends first.
+
+    The same as :meth:`OpenFile.read_into` again and again, without what calls in Python cost.
+    """
+    if not _can_preadv:
+        data = bytearray(size * len(files))
+        whole = [
+            file.read_into(memoryview(data)[at * size : (at + 1) * size], offset) == size
+            for at, (file, offset) in enumerate(zip(files, offsets, strict=True))
+        ]
+        return bytes(data) if all(whole) else b""
+    pread = os.pread
+    try:
+        return b"".join([pread(file._handle, size, at) for file, at in zip(files, offsets, strict=True)])
+    except OSError as error:
+        raise read_error(files[0].path, error) from error

@@ -1,9 +1,10 @@
 """The index against its peers at a million vectors, by size, and with filters: ``docs/bench/index.md`` and plots.
 
-    python benchmarks/index/run.py DIR --peers PYTHON [--part engines|scale|filters]
+    python benchmarks/index/run.py DIR --peers PYTHON --peers-numpy2 PYTHON [--part engines|scale|filters]
 
-``DIR`` takes about 12 GB; ``PYTHON`` is that of an environment with ``benchmarks/index/peers.txt``. Each engine runs in
-a process of its own, one after the other; what was measured is kept in ``DIR`` and not measured again.
+``DIR`` takes about 12 GB; each ``PYTHON`` is that of an environment with ``benchmarks/index/peers.txt`` or
+``peers-numpy2.txt``. Each engine runs in a process of its own, one after the other (``--engine NAME``: only that one);
+what was measured is kept in ``DIR`` and not measured again.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 HERE = Path(__file__).parent
 
-PEERS = ("autofaiss", "usearch", "hnswlib", "lancedb")
-ENGINES = ("trimodal", "faiss_flat", *PEERS)
+PEERS = ("autofaiss", "usearch", "hnswlib", "lancedb", "scann", "svs")
+OURS = ("trimodal", "trimodal_unaware")
+ENGINES = (*OURS, "faiss_flat", *PEERS)
 TARGETS = (0.90, 0.95, 0.99)
+#: Peers that need numpy 2, where the others need 1.
+NUMPY2 = ("scann", "svs")
 #: Of lancedb and autofaiss only what is FAISS inside is left out of "the best peer that is not FAISS".
-NOT_FAISS = ("usearch", "hnswlib", "lancedb")
+NOT_FAISS = ("usearch", "hnswlib", "lancedb", "scann", "svs")
 SIZES = (10_000, 100_000, 1_000_000)
 SHARES = (0.001, 0.01, 0.1, 0.5, 0.99)
 
@@ -39,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", type=Path, default=Path(sys.executable))
+    parser.add_argument("--peers-numpy2", type=Path, default=Path(sys.executable))
     parser.add_argument("--part", action="append", choices=("engines", "scale", "filters"))
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="only these, beside those measured before")
     parser.add_argument("-n", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     options = parser.parse_args()
@@ -57,7 +63,11 @@ def main() -> None:
     file = options.out / "index.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if "engines" in parts:
-        found["engines"] = [_engine(name, options.folder, options.peers) for name in ENGINES]
+        pythons = (options.peers, options.peers_numpy2)
+        wanted = [
+            name for name in ENGINES if name in (options.engine or ENGINES) or _kept(name, options.folder).is_file()
+        ]
+        found["engines"] = [_engine(name, options.folder, pythons) for name in wanted]
     if "scale" in parts:
         found["scale"] = [_scale(n, options.folder) for n in SIZES if n <= options.n]
     if "filters" in parts:
@@ -69,21 +79,25 @@ def main() -> None:
     print(page(found))
 
 
-def _engine(name: str, folder: Path, peers: Path) -> dict[str, Any]:
-    kept = folder / f"{name}.json"
+def _engine(name: str, folder: Path, pythons: tuple[Path, Path]) -> dict[str, Any]:
+    kept = _kept(name, folder)
     if not kept.is_file():
-        python = sys.executable if name == "trimodal" else str(peers)
+        python = sys.executable if name in OURS else str(pythons[name in NUMPY2])
         done = subprocess.run(
             [python, str(HERE / "engine.py"), name, str(folder)],
             stdout=subprocess.PIPE,
             check=False,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         if done.returncode:
             return {"engine": name, "failed": done.returncode, "points": []}
         kept.write_bytes(done.stdout)
     measured: dict[str, Any] = json.loads(kept.read_text())
     return measured
+
+
+def _kept(name: str, folder: Path) -> Path:
+    return folder / f"{name}.json"
 
 
 def _entries(mapped: Any, start: int, stop: int) -> list[Any]:
@@ -125,7 +139,7 @@ def _scale(n: int, folder: Path) -> dict[str, Any]:
         for start in range(0, n, 1_000):
             made.commit(_entries(mapped, start, min(n, start + 1_000)))
         committed = time.perf_counter()
-        tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions")
+        tuning_queries = TuningQueries(np.load(folder / "tune.npy"), "captions", learn=np.load(folder / "learn.npy"))
         made.save_index(tuning_queries=lambda: tuning_queries)
         saved = time.perf_counter()
         held = watch.peak_mb()
@@ -204,6 +218,7 @@ def _where(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": model[0].partition(":")[2].strip() if model else platform.machine(),
         "vectors": list(shape),
+        "pictures": json.loads((folder / "pictures.json").read_text()),
     }
 
 
@@ -220,13 +235,16 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# The index",
         "",
-        f"{n:,} vectors of {dim} dimensions made from the starter's own (see benchmarks/index/vectors.py); "
-        f"queries are 1,000 real captions. {where['cpu']}, {where['cores']} cores; commit {where['commit'][:10]}.",
+        f"{n:,} vectors of {dim} dimensions made from the starter's of {where.get('pictures', 6_000):,} pictures (see "
+        f"benchmarks/index/vectors.py); queries are 1,000 real captions. {where['cpu']}, {where['cores']} cores; "
+        f"commit {where['commit'][:10]}.",
         "",
     ]
     if "engines" in found:
         lines += [
             "## Against its peers",
+            "",
+            "CPU seconds, queries a CPU second, one thread. `trimodal_unaware` learns from no queries.",
             "",
             *_engine_table(found["engines"]),
             "",
@@ -275,7 +293,7 @@ def _engine_table(engines: list[dict[str, Any]]) -> list[str]:
     ]
     for one in engines:
         if not one["points"]:
-            lines.append(f"| {one['engine']} | failed |" + " |" * 5)
+            lines.append(f"| {one['engine']} | {one.get('left_out', 'failed')} |" + " |" * 5)
             continue
         cells = []
         for target in TARGETS:

@@ -1,10 +1,13 @@
-"""A million vectors that lie as real embeddings do, and real questions: ``vectors.npy``, ``queries.npy``, ``tune.npy``.
+"""A million vectors that lie as real embeddings do, and real queries, as files of NumPy.
+
+    DIR/vectors.npy  queries.npy  tune.npy  learn.npy
 
 6,000 pictures of the starter's training pool are encoded by the starter (the first 512 of its dimensions, made unit
 again). Each vector made is a random picture's, drawn towards one of its 32 nearest neighbours by up to a half, plus
 Gaussian noise with 0.7 times the Cholesky factor of half the covariance of such neighbours' differences, made unit.
-Questions are not made: they are the starter's vectors of the pool's captions, 1,000 to measure with and 300 others to
-tune with. Text lies elsewhere in the space than pictures do, as in a real search.
+Queries are not made: they are the starter's vectors of the pool's captions, 1,000 to measure with, 300 others to tune
+with and 700 others to learn from, as many as `trimodal index` takes of a collection. Text lies elsewhere in the space
+than pictures do, as in a real search.
 
 Needs benchmarks/datasets/pool.py and `trimodal models pull starter`.
 """
@@ -12,6 +15,7 @@ Needs benchmarks/datasets/pool.py and `trimodal models pull starter`.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +30,45 @@ from indexer.limits import MediaLimits
 from indexer.media.decode import read_picture
 
 DIM, NEAR, NOISE = 512, 32, 0.7
-PICTURES, QUERIES, TUNED_WITH = 6_000, 1_000, 300
+PICTURES, QUERIES, TUNED_WITH, LEARNED_FROM = 6_000, 1_000, 300, 700
 _CHUNK = 50_000
 
 Rows = NDArray[np.float32]
 
 
-def real(rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """The starter's vectors of pictures of the pool ``(6000, 512)`` and of captions ``(1300, 512)``."""
+def real(rng: np.random.Generator, n_pictures: int = PICTURES) -> tuple[Rows, Rows]:
+    """The starter's vectors of pictures of the pool ``(n_pictures, 512)`` and of captions ``(2000, 512)``."""
     pool = cache_dir() / "datasets" / "pool" / "manifest.jsonl"
     rows = read_manifest(pool).rows
     texts = sorted({caption for row in rows for caption in row.captions})
     paths = sorted(row.image for row in rows if row.image is not None)
     encoder = open_encoder("starter")
     limits = MediaLimits()
-    some = [paths[n] for n in np.sort(rng.choice(len(paths), PICTURES, replace=False))]
+    some = [paths[n] for n in np.sort(rng.choice(len(paths), n_pictures, replace=False))]
     parts = []
     for start in track(range(0, len(some), 32), "the starter encodes pictures"):
         pictures = [encoder.prepare_image(read_picture(path, limits)) for path in some[start : start + 32]]
         parts.append(encoder.encode_images(pictures))
-    queries = [texts[n] for n in rng.choice(len(texts), QUERIES + TUNED_WITH, replace=False)]
+    queries = [texts[n] for n in rng.choice(len(texts), QUERIES + TUNED_WITH + LEARNED_FROM, replace=False)]
     return unit(np.concatenate(parts)[:, :DIM]), unit(encoder.encode_queries(queries)[:, :DIM])
 
 
 def make(folder: Path, n: int) -> None:
-    """Write ``n`` vectors and the questions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``n`` vectors and the queries."""
     rng = np.random.default_rng(1)
-    rows, texts = real(rng)
+    write(folder, n, *real(rng), rng)
+
+
+def write(folder: Path, n: int, rows: Rows, texts: Rows, rng: np.random.Generator) -> None:
+    """Write ``n`` vectors made from those of pictures, and those of captions."""
+    folder.mkdir(parents=True, exist_ok=True)
     likeness = rows @ rows.T
     np.fill_diagonal(likeness, -1)
     likeness[likeness > 0.9999] = -1
     near = np.argpartition(-likeness, NEAR, axis=1)[:, :NEAR]
     apart = rows - rows[near[np.arange(len(rows)), rng.integers(NEAR, size=len(rows))]]
-    factor = np.linalg.cholesky(apart.T @ apart / len(apart) / 2 + 1e-9 * np.eye(DIM)).astype(np.float32)
+    covariance = apart.T.astype(np.float64) @ apart / len(apart) / 2
+    factor = np.linalg.cholesky(covariance + 1e-9 * np.eye(DIM)).astype(np.float32)
     partial = folder / "vectors.partial.npy"
     out = np.lib.format.open_memmap(partial, "w+", np.float32, (n, DIM))
     for start in range(0, n, _CHUNK):
@@ -70,7 +79,9 @@ def make(folder: Path, n: int) -> None:
         out[start : start + size] = unit(made + NOISE * rng.standard_normal((size, DIM), dtype=np.float32) @ factor.T)
     out.flush()
     np.save(folder / "queries.npy", texts[:QUERIES])
-    np.save(folder / "tune.npy", texts[QUERIES:])
+    np.save(folder / "tune.npy", texts[QUERIES : QUERIES + TUNED_WITH])
+    np.save(folder / "learn.npy", texts[QUERIES + TUNED_WITH :])
+    (folder / "pictures.json").write_text(json.dumps(len(rows)))
     partial.replace(folder / "vectors.npy")
 
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from indexer.ann.brute_force import RowSource, exact_top
 from indexer.ann.file import Tuning
-from indexer.ann.plan import HNSW_LINKS, IndexPlan, Kind
+from indexer.ann.lists import View, coded, compared, inner_of, ivf_of
+from indexer.ann.maps import Maps
+from indexer.ann.plan import IndexPlan, Kind
 from indexer.items import Embeddings
 
 #: Its type stubs lack much of what it has.
@@ -33,8 +35,8 @@ HNSW_EF_SEARCH = 512
 _HNSW_EF_LIMIT = 4_096
 #: Lists looked into, and candidates a result, where nothing was measured.
 _IVF_TUNING = Tuning(breadth=32, refine=8)
-#: From so many lists on their centres are found by a graph; how broadly it is made and, at least, searched.
-_CENTRES_IN_A_GRAPH, _CENTRES_EF_CONSTRUCTION, _CENTRES_LOOKED_AT = 256, 40, 32
+#: From so many lists on their centres are found by codes.
+_CENTRES_CODED = 256
 #: k at which the breadth was measured, with the query itself; a larger one is searched more broadly.
 _TUNED_K = 11
 _KEPT_SELECTIONS = 8
@@ -48,13 +50,19 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class Candidates:
-    """A FAISS index in memory; other kinds than Flat also read ``rows``, the vector store."""
+    """A FAISS index in memory; other kinds than Flat also read ``rows``, the vector store.
+
+    ``maps``: of lists of mapped vectors, which searches find with mapped queries.
+    """
 
     device = "cpu"
     """``cpu`` or ``cuda:N``."""
 
-    def __init__(self, index: Any, plan: IndexPlan, rows: RowSource | None = None) -> None:
+    def __init__(self, index: Any, plan: IndexPlan, rows: RowSource | None = None, maps: Maps | None = None) -> None:
         self.index = index
+        self.maps = maps
+        # reading a number of FAISS's objects each time costs as much as some steps of a search
+        self._ntotal, self._dim = int(index.ntotal), int(index.d)
         self.plan = plan
         self.source = rows
         self._selections: dict[int, tuple[NDArray[np.int64], Allowed]] = {}
@@ -66,12 +74,12 @@ class Candidates:
     @property
     def ntotal(self) -> int:
         """Rows in it, live or not."""
-        return int(self.index.ntotal)
+        return self._ntotal
 
     @property
     def dim(self) -> int:
         """Width of a row."""
-        return int(self.index.d)
+        return self._dim
 
     @property
     def kind(self) -> Kind:
@@ -81,9 +89,10 @@ class Candidates:
     def add(self, vectors: Embeddings) -> None:
         """Append rows ``(n, dim)``."""
         self.index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._ntotal = int(self.index.ntotal)
         self._selections.clear()
         self._parameters.clear()
-        for made in ("_list_of", "_graphed"):
+        for made in ("_list_of", "_compared", "_coded"):
             self.__dict__.pop(made, None)
 
     def best_compared_one_by_one(self, rows: Allowed) -> bool:
@@ -109,11 +118,13 @@ class Candidates:
         tuning = tuning or _IVF_TUNING
         fetch = math.ceil(fetch * tuning.refine) if self.plan.storage == "disk" else fetch
         breadth = tuning.breadth * wider
+        if self.maps is not None:
+            queries = queries @ self.maps.queries.T  # (q, dim) @ (dim, width) -> (q, width)
         if rows.ids is None:
             index, settings = self._unfiltered(breadth, tuning.refine)
             return as_found(index.search(queries, fetch, params=settings))[1]
         settings = self._filtered(breadth, tuning.refine, rows)
-        return as_found(self.index.search(queries, fetch, params=settings))[1]
+        return as_found(self._compared.index.search(queries, fetch, params=settings))[1]
 
     def _walked(
         self, queries: Embeddings, fetch: int, wider: float, rows: Allowed, tuning: Tuning | None
@@ -143,41 +154,20 @@ class Candidates:
         nprobe = max(1, min(self.plan.lists, math.ceil(breadth)))
         if (nprobe, refine) not in self._parameters:
             inner: dict[str, Any] = {"nprobe": nprobe}
-            index = self.index
-            if self.plan.lists >= _CENTRES_IN_A_GRAPH and nprobe <= self.plan.lists // 16 and self._graphed is not None:
-                index = self._graphed[-1]
-                inner["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=max(_CENTRES_LOOKED_AT, nprobe))
-            self._parameters[nprobe, refine] = index, self._refined(inner, refine)
+            few = self.plan.lists >= _CENTRES_CODED and nprobe <= self.plan.lists // 16
+            view = (self._coded if few else None) or self._compared
+            self._parameters[nprobe, refine] = view.index, self._refined(inner, refine)
         return self._parameters[nprobe, refine]
 
     @cached_property
-    def _graphed(self) -> tuple[Any, ...] | None:
-        """The same lists and codes, the lists found by a graph over their centres; last, what it is made of before it.
+    def _compared(self) -> View:
+        """The lists for searches, found by comparing with every centre."""
+        return compared(self.index)
 
-        To compare a query with thousands of centres takes FAISS as long as all that follows. ``None`` for other codes.
-        """
-        ivf = ivf_of(self.index)
-        if not isinstance(ivf, faiss.IndexIVFPQFastScan):
-            return None
-        graph = faiss.IndexHNSWFlat(ivf.d, HNSW_LINKS, ivf.metric_type)
-        graph.hnsw.efConstruction = _CENTRES_EF_CONSTRUCTION
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # so that it is always the same graph
-        try:
-            graph.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
-        finally:
-            faiss.omp_set_num_threads(threads)
-        seen = faiss.IndexIVFPQFastScan(graph, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, ivf.metric_type, ivf.bbs)
-        seen.own_fields = False
-        seen.pq, seen.by_residual, seen.is_trained = ivf.pq, ivf.by_residual, True
-        seen.replace_invlists(ivf.invlists, False)
-        seen.ntotal = ivf.ntotal
-        if self.plan.storage == "disk":
-            return graph, seen
-        refined = faiss.IndexRefine(seen, self.index.refine_index)
-        refined.own_fields = refined.own_refine_index = False
-        refined.ntotal = ivf.ntotal
-        return graph, seen, refined
+    @cached_property
+    def _coded(self) -> View | None:
+        """The lists for searches, found by codes of the centres; ``None`` where there are no such codes."""
+        return coded(self.index)
 
     def _refined(self, inner: dict[str, Any], refine: float) -> Any:
         parameters = faiss.SearchParametersIVF(**inner)
@@ -222,20 +212,34 @@ class Candidates:
         if self.flat is not None:  # bits: NaN equals itself
             ours = self.rows(ids).view(np.uint32)
             return int((ours != np.ascontiguousarray(rows).view(np.uint32)).any(axis=1).sum())
+        if not len(ids):
+            return 0
         different = np.zeros(len(ids), dtype=bool)
+        if self.maps is not None:
+            rows = rows @ self.maps.vectors.T
         if self.plan.kind == "IVF":
-            centres, held = ivf_of(self.index).quantizer, self._list_of[ids]
-            best, lists = centres.search(np.ascontiguousarray(rows), 1)
-            for place in np.flatnonzero(lists[:, 0] != held):  # of two centres alike, either will do
-                near = held[place] >= 0 and rows[place] @ centres.reconstruct(int(held[place]))
-                different[place] = not near >= best[place, 0] - _ALIKE
-        store = self.index.storage if self.plan.kind == "HNSW" else getattr(self.index, "refine_index", None)
-        if store is not None and len(ids):
+            different |= self._in_other_lists(self._list_of[ids], np.ascontiguousarray(rows, dtype=np.float32))
+        store = self.index.storage if self.plan.kind == "HNSW" else getattr(inner_of(self.index), "refine_index", None)
+        if store is not None:
             kept = np.stack([faiss.downcast_index(store).reconstruct(int(one)) for one in ids])
             with np.errstate(all="ignore"):
-                cosines = (kept * rows).sum(axis=1) / np.linalg.norm(kept, axis=1)
+                lengths = np.linalg.norm(kept, axis=1) * (np.linalg.norm(rows, axis=1) if self.maps is not None else 1)
+                cosines = (kept * rows).sum(axis=1) / lengths
             different |= ~(cosines >= _LIKE)
         return int(different.sum())
+
+    def _in_other_lists(self, held: NDArray[np.int32], rows: Embeddings) -> NDArray[np.bool_]:
+        """Which rows ``(n, d)`` belong to other lists than ``held``; of two centres alike, either will do."""
+        centres = ivf_of(self.index).quantizer
+        best, lists = centres.search(rows, 1)
+        other = lists[:, 0] != held
+        for place in np.flatnonzero(other & (held >= 0)):
+            centre = centres.reconstruct(int(held[place]))
+            if self.maps is None:
+                other[place] = not rows[place] @ centre >= best[place, 0] - _ALIKE
+            else:
+                other[place] = not ((rows[place] - centre) ** 2).sum() <= best[place, 0] + _ALIKE
+        return np.asarray(other)
 
 
 @dataclass(slots=True)
@@ -291,8 +295,3 @@ class Allowed:
 
 def as_found(pair: Any) -> Found:
     return np.asarray(pair[0], dtype=np.float32), np.asarray(pair[1], dtype=np.int64)
-
-
-def ivf_of(index: Any) -> Any:
-    """The IVF part of an index."""
-    return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index

@@ -60,13 +60,15 @@ class IndexFacts:
     storage: Storage = "float32"
     lists: int = 0
     built_for: int = 0
+    width: int = 0
+    """Of a mapped index: dimensions of its lists and codes; the map for queries follows FAISS's index."""
     options: IndexOptions = field(default_factory=IndexOptions)
     tuning: Tuning | None = None
 
     @property
     def plan(self) -> IndexPlan:
         """What it was made by."""
-        return IndexPlan(self.kind, self.storage, self.lists, self.built_for)
+        return IndexPlan(self.kind, self.storage, self.lists, self.built_for, self.width)
 
     def to_json(self) -> dict[str, Any]:
         """``"index_facts"`` of ``info --json``."""
@@ -75,6 +77,7 @@ class IndexFacts:
             "vectors": self.ntotal,
             "storage": self.storage,
             "lists": self.lists,
+            "width": self.width,
             "memory_bytes": self.plan.memory_bytes(self.ntotal, self.dim),
             "wish": {**asdict(self.options), "target_recall": self.options.recall},
             "tuning": None if self.tuning is None else asdict(self.tuning),
@@ -86,6 +89,7 @@ class IndexFacts:
             return ["Flat: compares with every vector, exact"]
         kept = "vectors looked at on disk" if self.storage == "disk" else f"{self.storage} in memory"
         lists = f"{self.lists:,} lists, " if self.lists else ""
+        lists += f"{self.width} of {self.dim} dimensions, " if self.width else ""
         memory = self.plan.memory_bytes(self.ntotal, self.dim) / 2**20
         lines = [f"{self.kind} of {self.ntotal:,} vectors ({lists}{kept}; about {memory:,.0f} MB)"]
         if self.tuning is None or self.tuning.recall is None:

@@ -9,6 +9,9 @@ is :mod:`indexer.ann.plan` and :mod:`indexer.ann.tuning`; the file is :mod:`inde
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ann.brute_force import ArrayRows, RowSource
-from indexer.ann.candidates import Allowed, Candidates, Found, ivf_of
+from indexer.ann.candidates import Allowed, Candidates, Found
 from indexer.ann.file import IndexFacts, Tuning, damaged, open_index_file, read_facts, write_index_file
 from indexer.ann.gpu import GpuCandidates, gpu_ordinals
+from indexer.ann.lists import ivf_of, mapped_lists, read_maps, transform
+from indexer.ann.maps import Maps, learned_maps
 from indexer.ann.plan import FLAT_LIMIT, HNSW_LINKS, IndexOptions, IndexPlan, Kind, plan_index
 from indexer.items import Embeddings
 from indexer.reading import read_error
@@ -30,8 +35,6 @@ faiss: Any = _faiss
 
 #: Breadth while an HNSW graph is built.
 HNSW_EF_CONSTRUCTION = 100
-#: Rounds of k-means for the lists of an IVF index.
-_IVF_ROUNDS = 10
 #: Vectors that lists are trained on, for each list.
 TRAINED_ON = 40
 
@@ -39,8 +42,8 @@ TRAINED_ON = 40
 _MARGIN = 16
 #: Of a run of equal scores an approximate search fetches that many times as many, once.
 _TIES = 16
-#: Candidates whose rows are held at once, in float64.
-_RANKED_AT_ONCE = 32_768
+#: Candidates whose rows are held at once, in float64: few enough that they stay in the processor's cache.
+_RANKED_AT_ONCE = 512
 
 
 class VectorIndex(Protocol):
@@ -98,43 +101,55 @@ def build_index(
     plan: IndexPlan | None = None,
     rows: RowSource | None = None,
     options: IndexOptions | None = None,
+    queries: Embeddings | None = None,
 ) -> VectorIndex:
     """An empty index for ``n`` vectors, of ``plan`` or ``kind``, on ``device`` (auto, cpu, cuda, cuda:N).
 
-    ``rows``: where the vectors stay, for every kind but Flat; an IVF index is trained on a sample of them. Raises
-    ``UsageError`` for a GPU that FAISS does not have.
+    ``rows``: where the vectors stay, for every kind but Flat; an IVF index is trained on a sample of them, and on
+    ``queries`` ``(q, dim)`` such as will come. Raises ``UsageError`` for a GPU that FAISS does not have.
     """
     options = options or IndexOptions()
     plan = plan or plan_index(n, dim, IndexOptions(kind, options.memory_bytes, options.target_recall))
     if plan.kind != "Flat" and rows is None:
         raise ValueError(f"an index of kind {plan.kind} needs the rows that it is of")
-    index = faiss.index_factory(dim, _factory_string(plan, dim), faiss.METRIC_INNER_PRODUCT)
-    if plan.kind == "HNSW":
-        index.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
-    elif plan.kind == "IVF":
-        ivf_of(index).cp.niter = _IVF_ROUNDS
-    if rows is not None and plan.kind != "Flat":
-        index.train(_sample(rows, 10_000 if plan.kind == "HNSW" else max(TRAINED_ON * plan.lists, 1_000)))
+    if plan.kind == "IVF":
+        assert rows is not None
+        sample = _sample(rows, max(TRAINED_ON * plan.lists, 1_000))
+        maps = learned_maps(sample, queries)
+        index = mapped_lists(plan, maps)
+        index.train(sample)
+        return _on_device(index, replace(plan, width=maps.width), device, rows, options, maps=maps)
+    if plan.kind == "Flat":
+        return _on_device(faiss.IndexFlatIP(dim), plan, device, rows, options)
+    codes = "SQfp16" if plan.storage == "float16" else "SQ8"
+    index = faiss.index_factory(dim, f"HNSW{HNSW_LINKS},{codes}", faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
+    if rows is not None:
+        index.train(_sample(rows, 10_000))
     return _on_device(index, plan, device, rows, options)
 
 
-def _factory_string(plan: IndexPlan, dim: int) -> str:
-    """How FAISS names an index of ``plan`` for vectors ``(dim,)``."""
-    if plan.kind == "Flat":
-        return "Flat"
-    if plan.kind == "HNSW":
-        return f"HNSW{HNSW_LINKS},{'SQfp16' if plan.storage == 'float16' else 'SQ8'}"
-    # a code of four bits for each two dimensions, compared sixteen at a time in registers (fast-scan)
-    codes = f"PQ{dim // 2}x4fs" if dim % 2 == 0 else "RaBitQfs"
-    return f"IVF{plan.lists},{codes}" + (",Refine(SQ8)" if plan.storage == "int8" else "")
+def index_of(
+    vectors: Embeddings,
+    device: str = "cpu",
+    *,
+    options: IndexOptions | None = None,
+    queries: Embeddings | None = None,
+) -> VectorIndex:
+    """A finished index of vectors in memory ``(n, dim)``, of the kind that a collection of them gets.
 
-
-def index_of(vectors: Embeddings, device: str = "cpu", *, options: IndexOptions | None = None) -> VectorIndex:
-    """A finished index of vectors in memory ``(n, dim)``, of the kind that a collection of them gets."""
+    ``queries`` ``(q, dim)``: such as will come, to learn from.
+    """
     options = options or IndexOptions()
     count, dim = vectors.shape
     index = build_index(
-        dim, count, device, plan=plan_index(count, dim, options), rows=ArrayRows(vectors), options=options
+        dim,
+        count,
+        device,
+        plan=plan_index(count, dim, options),
+        rows=ArrayRows(vectors),
+        options=options,
+        queries=queries,
     )
     index.add(vectors)
     return index
@@ -157,18 +172,21 @@ def load_index(path: Path, *, device: str = "auto", rows: RowSource | None = Non
                 raise
 
         try:
-            index = faiss.read_index(faiss.PyCallbackIOReader(read, 1 << 20))
+            reader = faiss.PyCallbackIOReader(read, 1 << 20)
+            index = faiss.read_index(reader)
+            maps = read_maps(index, reader) if facts.width else None
         except MemoryError as error:
             raise read_error(path, error) from error
         except Exception as error:
             if failed:
                 raise read_error(path, failed[0]) from error
             raise damaged(path, f"FAISS cannot read it ({_first_line(error)})") from error
-    if (_kind_of(index), index.ntotal, index.d) != (facts.kind, facts.ntotal, facts.dim):
+    width = 0 if maps is None else maps.width
+    if (_kind_of(index), index.ntotal, index.d, width) != (facts.kind, facts.ntotal, facts.dim, facts.width):
         raise damaged(path, "it is not the index that its last line says it is")
     if facts.kind != "Flat" and rows is None:
         raise ValueError(f"an index of kind {facts.kind} needs the rows that it is of")
-    return _on_device(index, facts.plan, device, rows, facts.options, facts.tuning), facts
+    return _on_device(index, facts.plan, device, rows, facts.options, facts.tuning, maps=maps), facts
 
 
 class FaissIndex:
@@ -215,17 +233,25 @@ class FaissIndex:
             storage=plan.storage,
             lists=plan.lists,
             built_for=plan.built_for,
+            width=plan.width,
             options=self.options,
             tuning=self.tuning,
         )
-        index = self.candidates.index
-        write_index_file(path, lambda take: faiss.write_index(index, faiss.PyCallbackIOWriter(take, 1 << 20)), facts)
+        index, maps = self.candidates.index, self.candidates.maps
+
+        def put(take: Callable[[bytes], int]) -> None:
+            writer = faiss.PyCallbackIOWriter(take, 1 << 20)
+            faiss.write_index(index, writer)
+            if maps is not None:
+                faiss.write_VectorTransform(transform(maps.queries), writer)
+
+        write_index_file(path, put, facts)
 
     def search(self, queries: Embeddings, k: int, allowed: NDArray[np.int64] | None = None) -> Found:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries of shape (q, {self.dim}) expected, got {queries.shape}")
-        if not np.isfinite(queries).all():
+        if not math.isfinite(float(queries.sum())) and not np.isfinite(queries).all():  # the sum is found faster
             raise ValueError("queries hold numbers that are not finite")
         rows = self.candidates.selected(allowed)
         if k < 1 or len(queries) == 0 or rows.count == 0:
@@ -240,7 +266,7 @@ class FaissIndex:
         """The best of the candidates that the graph or the lists find; exactly, where those are too few."""
         fetch = min(rows.count, k + (_MARGIN if self.tuning is None else self.tuning.margin))
         best, found = self._approximate(queries, fetch, k, rows)
-        if best.shape[1] > k and bool(((best[:, k - 1] > best[:, -1]) & (found[:, -1] >= 0)).all()):
+        if best.shape[1] > k and bool((best[:, k - 1] > best[:, -1]).all()) and bool((found[:, -1] >= 0).all()):
             return best[:, :k], found[:, :k]  # enough for all, and no run of equal scores is cut
         scores, ids = _nothing_found(len(queries), k)
         _put(scores, ids, np.arange(len(queries)), best, found)
@@ -347,9 +373,11 @@ def _on_device(
     rows: RowSource | None,
     options: IndexOptions,
     tuning: Tuning | None = None,
+    *,
+    maps: Maps | None = None,
 ) -> VectorIndex:
     ordinals = gpu_ordinals(device)
-    candidates = GpuCandidates(ordinals, index, plan, rows) if ordinals else Candidates(index, plan, rows)
+    candidates = GpuCandidates(ordinals, index, plan, rows, maps) if ordinals else Candidates(index, plan, rows, maps)
     return FaissIndex(candidates, options, tuning)
 
 

@@ -57,8 +57,8 @@ class IndexPlan:
     """A kind of index, and what it keeps of the vectors themselves.
 
     ``Flat`` compares with every vector: exact. ``HNSW`` walks a graph of them. ``IVF`` looks into some of ``lists``
-    clusters, at codes of four bits for two dimensions, and then at the best candidates once more in ``storage``.
-    ``disk``: they are looked at in the vector store.
+    clusters, at codes of four bits for two dimensions, and then at the best candidates once more in ``storage``, both
+    of ``width`` dimensions. ``disk``: they are looked at in the vector store.
     """
 
     kind: Kind
@@ -66,15 +66,19 @@ class IndexPlan:
     lists: int = 0
     built_for: int = 0
     """Vectors that were there."""
+    width: int = 0
+    """Dimensions of lists and codes, known once the index is built; 0: not mapped, those of the vectors."""
 
     def memory_bytes(self, n: int, dim: int) -> int:
-        """What an index of ``n`` vectors takes in memory, about."""
+        """What an index of ``n`` vectors takes in memory, about; before it is built, at most."""
+        maps = 2 * self.width * dim * 4
+        dim = self.width or dim
         held = _BYTES_OF[self.storage] * dim
         if self.kind == "HNSW":
             held += int(4 * HNSW_LINKS * 2 * 1.1)
         if self.kind == "IVF":
             held += math.ceil(dim / 4) + 2 * _ID_BYTES
-        return n * held + self.lists * dim * 4
+        return n * held + self.lists * dim * 4 + maps
 
 
 def parse_index_options(kind: str | None, memory: str | None, target_recall: float | None) -> IndexOptions:

@@ -7,7 +7,7 @@ Knows nothing of FAISS, files or models.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ _SAME = 1e-6
 #: More than the recall wanted, so that chance in the queries does not decide.
 _ROOM = 0.002
 #: Candidates beyond k that are compared exactly: few find enough of the nearest where not nearly all are wanted.
-_MARGINS = (6, 16)
+_MARGINS = (4, 10)
 _FEW_UP_TO = 0.96
 
 
@@ -46,12 +46,14 @@ class TuningQueries:
     allowed: NDArray[np.int64] | None = None
     own: NDArray[np.int64] | None = None
     """Of each query, the vector_id that it is itself, and that does not count."""
+    learn: Embeddings | None = None
+    """Others ``(m, dim)``: an index may learn from them, so that it is not measured with what it has learned."""
 
 
-def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None) -> TuningQueries:
-    """Some of the vectors themselves, each a query for its neighbours, where no other queries are given."""
+def own_vectors(source: RowSource, allowed: NDArray[np.int64] | None = None, n: int = _OWN_QUERIES) -> TuningQueries:
+    """``n`` of the vectors themselves, each a query for its neighbours, where no other queries are given."""
     rows = np.arange(source.count) if allowed is None else allowed
-    own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(_OWN_QUERIES, len(rows)), replace=False))]
+    own = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(n, len(rows)), replace=False))]
     return TuningQueries(source.get(own), "vectors", allowed, own)
 
 
@@ -110,6 +112,22 @@ def tuned(index: VectorIndex, source: RowSource, queries: TuningQueries, target:
         int(chosen["breadth"]), chosen["refine"], recall=chosen["recall_at_10"], curve=tuple(curve), **common
     )
     return index.tuning
+
+
+def broadened(index: VectorIndex, source: RowSource, queries: TuningQueries, target: float) -> Tuning:
+    """The tuning of ``index``, which other queries found, looking as broadly as ``target`` needs for these, too.
+
+    An index that was made and measured for captions is searched with pictures as well. Leaves the index at it.
+    """
+    assert index.tuning is not None
+    least, near = _least(source, queries, index.ntotal)
+    limit = index.plan.lists or max(_GRAPH_BREADTHS)
+    while True:
+        found = index.search(queries.vectors, K + (queries.own is not None), queries.allowed)
+        breadth = index.tuning.breadth
+        if breadth >= limit or _recall(*found, least, near, queries.own) >= target:
+            return index.tuning
+        index.tuning = replace(index.tuning, breadth=min(limit, breadth + max(1, breadth // 2)))
 
 
 def _broaden(measure: Any, breadths: Any, refine: float, target: float) -> float:

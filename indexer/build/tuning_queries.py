@@ -20,23 +20,27 @@ from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 from indexer.items import Modality
 
-#: Queries, and items whose words they are taken from.
-_QUERIES, _LOOKED_AT = 300, 1_500
+#: Queries to measure with, others to learn from, and items whose words they are taken from.
+_QUERIES, _LEARNED_FROM, _LOOKED_AT = 300, 700, 3_000
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 def caption_queries(collection: Collection, encoder: DualEncoder) -> TuningQueries | None:
-    """Captions (else the words of the names) of up to 300 pictures or sounds; ``None`` where there are too few."""
+    """Captions (else the words of the names) of up to 300 pictures or sounds, and of up to 700 others to learn from.
+
+    ``None`` where there are too few.
+    """
     if Modality.TEXT not in encoder.modalities:
         return None
     allowed = searched_most(collection.catalog)
     draw = np.random.default_rng(1).choice(len(allowed), min(_LOOKED_AT, len(allowed)), replace=False)
     rows = collection.catalog.lookup(allowed[draw].tolist()).values()
-    words = list(dict.fromkeys(filter(None, map(_words, rows))))[:_QUERIES]
+    words = list(dict.fromkeys(filter(None, map(_words, rows))))[: _QUERIES + _LEARNED_FROM]
     if len(words) < _QUERIES // 3:
         return None
     try:
-        return TuningQueries(encoder.encode_queries(words), "captions", allowed)
+        queries = encoder.encode_queries(words)
+        return TuningQueries(queries[:_QUERIES], "captions", allowed, learn=queries[_QUERIES:])
     except ModelError:  # the text tower's weights are not on this machine
         return None
 

@@ -18,17 +18,22 @@ from indexer.ann.candidates import EXACT_ROWS
 from indexer.ann.file import IndexFacts, Tuning
 from indexer.ann.index import FLAT_LIMIT, VectorIndex, build_index, load_index, read_facts
 from indexer.ann.plan import IndexOptions, IndexPlan, outgrown, plan_index, smallest_plan
-from indexer.ann.tuning import TuningQueries, own_vectors, tuned
+from indexer.ann.tuning import TuningQueries, broadened, own_vectors, tuned
 from indexer.collection.catalog.catalog import Catalog
 from indexer.collection.row_store import VectorStore
 from indexer.errors import IndexDamaged, UsageError
-from indexer.items import Modality
+from indexer.items import Embeddings, Modality
 from indexer.progress import Progress, silent
 
 #: Rows of a loaded index that are compared with the vectors; ``verify`` looks at more.
 _SAMPLE = 16
 #: Grown to that many times what it was when its recall was measured, an index is measured again.
 _MEASURE_AGAIN = 1.25
+
+#: Vectors of the collection that an index which was tuned with captions is also measured with.
+_OWN = 100
+#: An index learns from so many queries at least, and from so many of the collection's texts where it has no captions.
+_LEAST_LEARNED_FROM, _TEXTS = 100, 1_000
 
 #: What was measured with lists as many as that, to within this share, holds for these.
 _AS_MANY = 0.1
@@ -123,7 +128,8 @@ class IndexFileManager:
             on_progress = silent
         if index is None:
             on_progress("index", 0, count)
-            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, options=options)
+            learn = self._queries_to_learn_from(tuning_queries) if plan.kind == "IVF" else None
+            index = build_index(dim, count, "cpu", plan=plan, rows=self._rows, options=options, queries=learn)
         before, index.options = index.options, options
         self._complete(index, on_progress)
         if index.kind != "Flat" and self._stale(index.tuning, before, options, tuning_queries):
@@ -160,6 +166,19 @@ class IndexFileManager:
             most = self._catalog.vector_ids()
         chosen = own_vectors(self._rows, most) if queries is None else replace(queries, allowed=most)
         tuned(index, self._rows, chosen, options.recall)
+        if queries is not None and index.kind == "IVF" and options.recall < 1:
+            broadened(index, self._rows, own_vectors(self._rows, most, _OWN), options.recall)
+
+    def _queries_to_learn_from(self, tuning_queries: TuningQueriesOf) -> Embeddings | None:
+        """Vectors of queries such as will come: of captions, else of the collection's texts; ``None`` where few."""
+        queries = tuning_queries()
+        if queries is not None and queries.learn is not None and len(queries.learn) >= _LEAST_LEARNED_FROM:
+            return queries.learn
+        texts = self._catalog.vector_ids(Modality.TEXT)
+        if len(texts) < _LEAST_LEARNED_FROM:
+            return None
+        some = np.random.default_rng(0).choice(texts, min(_TEXTS, len(texts)), replace=False)
+        return self._rows.get(np.sort(some))
 
     def _load(self, device: str) -> VectorIndex:
         vectors, generation = self._rows.vectors, self._rows.vectors.generation

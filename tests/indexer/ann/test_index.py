@@ -630,7 +630,9 @@ def test_the_cpu_index_is_a_vector_index() -> None:
 
 
 @pytest.mark.parametrize("storage", ["int8", "disk"])
-def test_lists_found_by_a_graph_are_those_that_comparing_finds(monkeypatch: pytest.MonkeyPatch, storage: Any) -> None:
+def test_lists_found_by_codes_of_their_centres_are_those_that_comparing_finds(
+    monkeypatch: pytest.MonkeyPatch, storage: Any
+) -> None:
     monkeypatch.setattr(candidates, "EXACT_ROWS", 100)
     draw = np.random.default_rng(0)
     rows = unit_rows(200, 64)[draw.integers(200, size=6_000)] + 0.6 * unit_rows(6_000, 64, seed=1)
@@ -642,19 +644,19 @@ def test_lists_found_by_a_graph_are_those_that_comparing_finds(monkeypatch: pyte
     finder = index.candidates
     index.tuning = Tuning(8, 8.0)
     compared = index.search(queries, 10)
-    assert not finder._parameters or "_graphed" not in finder.__dict__  # 128 lists: too few
+    assert "_coded" not in finder.__dict__  # 128 lists: too few
 
-    monkeypatch.setattr(candidates, "_CENTRES_IN_A_GRAPH", 64)
+    monkeypatch.setattr(candidates, "_CENTRES_CODED", 64)
     finder._parameters.clear()
     walked = index.search(queries, 10)
-    assert "_graphed" in finder.__dict__ and finder._graphed is not None
+    assert finder.__dict__["_coded"] is not None
     same = np.mean([len({*a} & {*b}) / 10 for a, b in zip(compared[1].tolist(), walked[1].tolist(), strict=True)])
     assert same > 0.98
     shared = compared[1] == walked[1]
     assert np.array_equal(compared[0][shared], walked[0][shared])  # the scores are exact either way
 
-    index.add(rows[5_900:])  # what is added afterwards is found through the graph, too
+    index.add(rows[5_900:])  # what is added afterwards is found so, too
     assert (index.search(rows[5_900:], 1)[1][:, 0] == np.arange(5_900, 6_000)).mean() > 0.98
-    assert "_graphed" in finder.__dict__
-    index.tuning = Tuning(128, 8.0)  # all lists: nothing to walk
-    assert finder._unfiltered(128, 8.0)[0] is finder.index
+    assert finder.__dict__["_coded"] is not None
+    index.tuning = Tuning(128, 8.0)  # all lists: nothing to choose
+    assert finder._unfiltered(128, 8.0)[0] is finder._compared.index

@@ -65,6 +65,7 @@ class FailingDisk:
             self._wrap(monkeypatch, io, "open", lambda args: str(args[0]))
         elif calls == "read":
             self._wrap(monkeypatch, os, "preadv", lambda args: self._name(args[0]))
+            self._wrap(monkeypatch, os, "pread", lambda args: self._name(args[0]))
             self._wrap(monkeypatch, os, "read", lambda args: self._name(args[0]))
         else:
             self._wrap(monkeypatch, os, "stat", lambda args: str(args[0]))
@@ -225,6 +226,7 @@ def test_a_short_read_is_no_short_file(tmp_path: Path, monkeypatch: pytest.Monke
         opened.vectors.open_all()
         with monkeypatch.context() as patched:
             patched.setattr(os, "preadv", lambda handle, views, offset: 0)
+            patched.setattr(os, "pread", lambda handle, size, offset: b"")
             with pytest.raises(
                 StorageError, match=r"000001-000000\.f32: cannot be read: the read ended before the file"
             ):
