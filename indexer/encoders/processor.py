@@ -1,4 +1,4 @@
-"""What this machine computes fast, without asking torch: whether many inputs are for ONNX Runtime or for torch.
+"""What this machine computes fast, without importing torch: whether many inputs are for ONNX Runtime or for torch.
 
 Measured on processors with AVX2 alone: ONNX Runtime runs the starter's trunks, an input a thread, in half of torch's
 time in float32. With AVX512-BF16 or AMX torch multiplies bfloat16 in a quarter of it, and a GPU is faster than both.

@@ -260,7 +260,7 @@ def test_a_read_only_collection_is_opened_and_searched(tmp_path: Path, last_writ
         if path.name.startswith(("pytest-", "popen-", "test_")):
             path.chmod(0o755)
     script = (
-        "import mmap, os, sys; from pathlib import Path; import numpy as np\n"
+        "import filelock, mmap, os, sys; from pathlib import Path; import numpy as np\n"
         "from indexer.collection.collection import Collection\n"
         "from indexer.errors import StorageError\n"
         "os.setgid(65534); os.setuid(65534); path = Path(sys.argv[1]); c = Collection.open(path)\n"
