@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import provenance  # noqa: E402
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders import open_encoder  # noqa: E402
-from indexer.limits import limits_for  # noqa: E402
+from indexer.encoders.base import media_limits  # noqa: E402
 from indexer.media.decode import open_sound, read_picture  # noqa: E402
 from retrieval.rerank import open_reranker  # noqa: E402
 
@@ -117,7 +117,7 @@ def embedded(collection: Path, items: Path) -> dict[str, dict[str, list[NDArray[
 
 def _embedded(encoder: Any, items: Path) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
     """A few at once, as queries are; of a sound its first window."""
-    limits = limits_for(encoder.window_s, None)
+    limits = media_limits(encoder)
 
     def picture(path: str) -> Any:
         return encoder.prepare_image(read_picture(items.parent / path, limits))
