@@ -18,11 +18,10 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import provenance  # noqa: E402
+from benchmarks.processes import measured  # noqa: E402
 from indexer.collection.collection import Collection  # noqa: E402
 from indexer.encoders import open_encoder  # noqa: E402
 from indexer.encoders.base import media_limits  # noqa: E402
@@ -49,21 +49,10 @@ _TEXTS_AT_ONCE, _MEDIA_AT_ONCE = 32, 8
 _TRIMODAL = "import sys; from trimodal.cli import app; sys.argv[0] = 'trimodal'; app()"
 
 
-def measured(command: list[str], runtime: str, cache: Path | None = None) -> dict[str, float]:
+def run(command: list[str], runtime: str, cache: Path | None = None) -> dict[str, float]:
     """CPU and wall seconds and the most memory (MB) of one process."""
-    environment = {**os.environ, "TRIMODAL_RUNTIME": runtime}
-    if cache is not None:
-        environment["TRIMODAL_CACHE"] = str(cache)
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {errors.decode()[-400:]}")
-    seconds = time.perf_counter() - started
-    return {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": seconds, "peak_mb": used.ru_maxrss / 1024}
+    environment = {"TRIMODAL_RUNTIME": runtime, **({} if cache is None else {"TRIMODAL_CACHE": str(cache)})}
+    return asdict(measured(command, environment))
 
 
 def cold(searches: dict[str, tuple[list[str], Path | None]], rounds: int) -> dict[str, dict[str, float]]:
@@ -73,13 +62,13 @@ def cold(searches: dict[str, tuple[list[str], Path | None]], rounds: int) -> dic
     """
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(rounds):
-        found.setdefault("import torch", []).append(measured([sys.executable, "-c", "import torch"], "auto"))
+        found.setdefault("import torch", []).append(run([sys.executable, "-c", "import torch"], "auto"))
         for name, (arguments, cache) in searches.items():
             query = [one or WORDS[number % len(WORDS)] for one in arguments]
             is_reranked = name == RERANKED
             command = [sys.executable, "-c", _TRIMODAL, "search", *query, "--rerank" if is_reranked else "--no-rerank"]
             for runtime, shown in RUNTIMES[: 1 if is_reranked else 2]:
-                found.setdefault(f"{name}, {shown}", []).append(measured(command, runtime, cache))
+                found.setdefault(f"{name}, {shown}", []).append(run(command, runtime, cache))
     return {
         name: {key: round(statistics.median(one[key] for one in runs), 2) for key in runs[0]}
         for name, runs in found.items()
@@ -160,7 +149,7 @@ def random_openclip(work: Path, items: Path) -> tuple[Path, Path, str]:
     pictures = [str(items.parent / path) for path in _column(items, "image")[:64]]
     spec, collection, cache = f"openclip:{model}", work / "collection", work / "cache"
     for command in (["models", "pull", spec], ["index", *pictures, "-c", str(collection), "--model", spec]):
-        measured([sys.executable, "-c", _TRIMODAL, *command], "auto", cache)
+        run([sys.executable, "-c", _TRIMODAL, *command], "auto", cache)
     return collection, cache, pictures[0]
 
 
@@ -200,14 +189,37 @@ def main() -> None:
     parser.add_argument("collection", type=Path)
     parser.add_argument("--items", "--captions", type=Path, help="a manifest whose rows are queries")
     parser.add_argument("--openclip", action="store_true", help="also with an open_clip model of random weights")
+    parser.add_argument(
+        "--part", action="append", choices=("cold", "parity"), help="the other stays as it was measured"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if options.openclip and options.items is None:
         parser.error("--openclip takes its pictures from --items MANIFEST")
+    parts = options.part or ("cold", "parity")
+    file = options.out / "cold-search.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if len(parts) == 1 and file.is_file() else {}
+    if "cold" in parts:
+        found |= {"rounds": options.rounds, "cold": measured_searches(options), "facts": facts_of(options.collection)}
+    if "parity" in parts and options.items is not None:
+        rows = embedded(options.collection, options.items)
+        found["parity"] = {kind: parity(options.collection, both) for kind, both in rows.items()}
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (options.out / "cold-search.md").write_text(page(found), encoding="utf-8")
+    sys.stdout.write(page(found))
+
+
+def facts_of(collection: Path) -> dict[str, Any]:
+    """Where and with what the collection's model runs."""
+    with Collection.open(collection) as opened:
+        return provenance.facts(open_encoder(opened.encoder_spec, device="cpu"))
+
+
+def measured_searches(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """What :func:`cold` gives for the searches that the options name."""
     with Collection.open(options.collection) as opened:
-        encoder = open_encoder(opened.encoder_spec, device="cpu")
-    facts, reranker = provenance.facts(encoder), open_reranker(encoder)
+        reranker = open_reranker(open_encoder(opened.encoder_spec, device="cpu"))
     place = ["-c", str(options.collection)]
     searches: dict[str, tuple[list[str], Path | None]] = {"search": (["", *place], None)}
     if reranker is not None and reranker.missing() is None:
@@ -221,13 +233,7 @@ def main() -> None:
             made, cache, one = random_openclip(Path(work), options.items)
             searches[f"search, {ARCH}"] = (["", "-c", str(made)], cache)
             searches[f"search by picture, {ARCH}"] = (["--image", one, "-c", str(made)], cache)
-        found: dict[str, Any] = {"rounds": options.rounds, "cold": cold(searches, options.rounds), "facts": facts}
-    if options.items is not None:
-        rows = embedded(options.collection, options.items)
-        found["parity"] = {kind: parity(options.collection, both) for kind, both in rows.items()}
-    (options.out / "cold-search.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (options.out / "cold-search.md").write_text(page(found), encoding="utf-8")
-    sys.stdout.write(page(found))
+        return cold(searches, options.rounds)
 
 
 if __name__ == "__main__":

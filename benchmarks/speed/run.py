@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import provenance  # noqa: E402
+from benchmarks.processes import measured  # noqa: E402
 from benchmarks.speed.inputs import make_pictures, make_texts, some_of  # noqa: E402
 from benchmarks.speed.page import page  # noqa: E402
 from indexer.encoders import open_encoder, starter_directory  # noqa: E402
@@ -45,28 +43,6 @@ GROWTH = (1_000, 10_000, 100_000)
 
 Run = Callable[[Path, int, Path], list[str]]
 """Input, how many of it, a folder for what is made -> a command."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Of one process."""
-
-    cpu_s: float
-    wall_s: float
-    peak_mb: float
-
-
-def measured(command: list[str]) -> Measured:
-    """Run a command to its end; its output is shown where it fails."""
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {errors.decode(errors='replace')[-2000:]}")
-    return Measured(used.ru_utime + used.ru_stime, time.perf_counter() - started, used.ru_maxrss / 1024)
 
 
 def compared(programs: dict[str, Run], few: Path, many: Path, more: int, rounds: int, work: Path) -> dict[str, Any]:

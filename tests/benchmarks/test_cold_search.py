@@ -42,7 +42,7 @@ def test_the_committed_page_is_that_of_the_committed_figures() -> None:
 
 
 def test_a_process_is_measured_and_one_that_fails_is_named() -> None:
-    found = cold_search.measured([sys.executable, "-c", "sum(range(3_000_000))"], "auto")
+    found = cold_search.run([sys.executable, "-c", "sum(range(3_000_000))"], "auto")
     assert 0 < found["cpu_s"] < 60 and found["peak_mb"] > 5
     with pytest.raises(SystemExit, match="no such thing"):
-        cold_search.measured([sys.executable, "-c", "import sys; sys.exit('no such thing')"], "auto")
+        cold_search.run([sys.executable, "-c", "import sys; sys.exit('no such thing')"], "auto")

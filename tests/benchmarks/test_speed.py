@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.processes import Measured, measured
 from benchmarks.speed import inputs, page, run
 
 
 def test_what_an_input_takes_leaves_the_start_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measured", lambda command: run.Measured(0.2 + 0.002 * int(command[0]), 0.4, 100.0))
+    monkeypatch.setattr(run, "measured", lambda command: Measured(0.2 + 0.002 * int(command[0]), 0.4, 100.0))
     programs: dict[str, run.Run] = {
         "the tower alone": lambda inputs, count, output: [str(count)],
         "trimodal index": lambda inputs, count, output: [str(2 * count)],
@@ -25,7 +26,7 @@ def test_what_an_input_takes_leaves_the_start_out(tmp_path: Path, monkeypatch: p
 
 def test_a_program_that_fails_ends_the_measurement(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no such thing"):
-        run.measured([sys.executable, "-c", "raise ValueError('no such thing')"])
+        measured([sys.executable, "-c", "raise ValueError('no such thing')"])
 
 
 def test_pictures_differ_and_are_the_same_each_time(tmp_path: Path) -> None:
@@ -53,3 +54,9 @@ def test_the_page_compares_every_program_with_the_towers() -> None:
     assert "| trimodal index | 55.0 | 0.91 | 1.00 |" in text
     assert "| rclip | 110.0 | 0.45 | 2.00 |" in text
     assert "a processor, float32, commit 0123456789" in text
+
+
+def test_memory_is_that_of_the_process_and_not_of_the_one_that_starts_it() -> None:
+    held = np.ones(300_000_000, dtype=np.uint8)
+    assert measured([sys.executable, "-S", "-c", "pass"]).peak_mb < 100
+    assert held[-1] == 1
