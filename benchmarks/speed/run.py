@@ -121,6 +121,7 @@ def pictures(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     models = work / "models"
     make_layouts(models)
     spec = f"{ARCH}@{models / 'model.pt'}"
+    measured([*TRIMODAL, "models", "pull", f"openclip:{spec}"])  # its graphs are made once
     programs = {
         "the tower alone": peer(sys.executable, "forward", spec),
         "trimodal index": trimodal(f"openclip:{spec}"),

@@ -59,7 +59,7 @@ class TrainedDualEncoder:
         self._loaded: dict[str, Any] = {}
         self._sides: dict[Modality, OnnxMediaSide | None] = {}
         self._prepare: dict[Modality, Any] = {}
-        self._few = {modality: Few() for modality in Modality}
+        self._few = {modality: Few(or_more=True) for modality in Modality}
 
     @cached_property
     def device(self) -> torch.device:

@@ -157,15 +157,14 @@ class ClapEncoder:
         raise AssertionError("it has no picture tower")
 
     def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. In ONNX Runtime, with a graph,
-        a few, and all where that is faster."""
+        """float32 ``(n, dim)``, unit rows: CLAP's audio embeddings. A few are read without torch, with a graph."""
         found = encoded_media(self._graph(Modality.AUDIO), prepared, self._few)
         return (
             found if found is not None else self._rows(prepared, _SOUNDS_AT_ONCE, lambda part: self.audio_tower(part))
         )
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: CLAP's text embeddings. As for sounds, in ONNX Runtime."""
+        """float32 ``(n, dim)``, unit rows: CLAP's text embeddings. A few run without torch, too."""
         found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
         return found if found is not None else self._rows(texts, _TEXTS_AT_ONCE, self._read)
 

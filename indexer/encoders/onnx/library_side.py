@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.few import Few, graphs_take
+from indexer.encoders.onnx.few import Few
 from indexer.encoders.onnx.hubness import unit
 from indexer.encoders.onnx.session import GraphSession
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
@@ -87,12 +87,7 @@ def is_large(weights: Path) -> bool:
 
 def encoded_texts(graph: TowerGraph | None, texts: Sequence[str], few: int) -> Embeddings | None:
     """Texts through a graph; ``None`` where the library is to read them: without a graph, too many, or odd ones."""
-    if (
-        graph is None
-        or not texts
-        or not graphs_take(len(texts), few)
-        or not all(graph.texts.reads(text) for text in texts)
-    ):
+    if graph is None or not 0 < len(texts) <= few or not all(graph.texts.reads(text) for text in texts):
         return None
     return graph.encode([graph.texts.ids(text) for text in texts])
 

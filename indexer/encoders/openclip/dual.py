@@ -141,8 +141,7 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. In ONNX Runtime, with a graph, a few,
-        and all where that is faster."""
+        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. A few run without torch, with a graph."""
         found = encoded_media(self._graph(Modality.IMAGE), prepared, self._few)
         return found if found is not None else self._rows(prepared, _PICTURES_AT_ONCE, self._see)
 
@@ -152,7 +151,7 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_passages(self, texts: Sequence[str]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_text`` of the model. As for pictures, in ONNX Runtime."""
+        """float32 ``(n, dim)``, unit rows: ``encode_text`` of the model. A few run without torch, too."""
         found = encoded_texts(self._graph(Modality.TEXT), texts, _FEW_TEXTS)
         return found if found is not None else self._rows(texts, _TEXTS_AT_ONCE, self._read)
 

@@ -137,7 +137,7 @@ def test_single_queries_are_always_few_and_batches_are_until_they_are_many(monke
 
 def test_nothing_is_too_much_where_graphs_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.encoders.onnx.few.favours_graphs", lambda: True)
-    few = Few(at_once=4, in_all=10)
+    few = Few(at_once=4, in_all=10, or_more=True)
     assert [few.takes(count) for count in (0, 1, 5, 1_000)] == [False, True, True, True]
 
 
