@@ -30,7 +30,7 @@ class Measured:
 
 
 def measured(command: list[str], environment: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end. Where it fails the program ends with what it said."""
+    """Run a command to its end. Where it fails the program ends with what it printed."""
     starting = [sys.executable, "-S", "-c", _START, *command]
     done = subprocess.run(starting, env={**os.environ, **(environment or {})}, capture_output=True, check=False)
     if done.returncode != 0 or not done.stdout:
