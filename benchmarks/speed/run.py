@@ -188,8 +188,10 @@ def growth(work: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pictures(work: Path, name: str, size: tuple[int, int], more: int) -> tuple[Path, Path]:
-    folder = make_pictures(work / name.replace(" ", ""), FEW + more, size)
-    return some_of(folder, work / "few" / name.replace(" ", ""), FEW), folder
+    name = name.replace(" ", "")
+    folder = make_pictures(work / name, FEW + more, size)  # perhaps of an earlier run, and more
+    few, many = (some_of(folder, work / "linked" / f"{name}-{count}", count) for count in (FEW, FEW + more))
+    return few, many
 
 
 def _of_lines(run: Run) -> Run:
