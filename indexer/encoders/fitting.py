@@ -17,7 +17,7 @@ _LONGEST_STRIP = 16
 
 def fit_on_white(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     """Scale (bicubic, up or down) so that the longer side is ``size_px``, centre on white: ``(s, s, 3)`` uint8."""
-    fitted = ImageOps.pad(_rgb(picture), (size_px, size_px), Image.Resampling.BICUBIC, color="white")
+    fitted = ImageOps.pad(as_rgb(picture), (size_px, size_px), Image.Resampling.BICUBIC, color="white")
     return np.asarray(fitted, dtype=np.uint8)
 
 
@@ -27,7 +27,7 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     The same pixels as torchvision's ``Resize(size_px, BICUBIC)`` and ``CenterCrop(size_px)`` on a Pillow picture,
     which is open_clip's ``image_transform``; rounding of the long side and of the offset included.
     """
-    picture = without_ends(_rgb(picture))
+    picture = without_ends(as_rgb(picture))
     width, height = picture.size
     if width <= height:
         scaled = (size_px, max(size_px, int(size_px * height / width)))
@@ -39,7 +39,8 @@ def crop_square(picture: Image.Image, size_px: int) -> NDArray[np.uint8]:
     return np.asarray(picture.crop((left, top, left + size_px, top + size_px)), dtype=np.uint8)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """The picture itself where it is RGB, else converted."""
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 

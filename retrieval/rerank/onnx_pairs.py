@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from indexer.encoders.onnx.lower_reader import LowerReader
 from indexer.encoders.onnx.packed import run_packed
-from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.session import GraphSession
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Modality
@@ -58,6 +58,9 @@ class OnnxPairModel:
     def __init__(self, config: RerankerConfig, folder: Path, lower: LowerReader, prompt: TextPrompt) -> None:
         self.config = config
         self._folder = folder
+        self._upper, self._judging, self._joint, self._compressor = (
+            GraphSession(folder / f"{name}.onnx", prepack=True) for name in ("upper", "judge", "joint", "compressor")
+        )
         self.lower = lower
         self.prompt = prompt
         self._read: dict[str, ReadText] = {}
@@ -186,28 +189,12 @@ class OnnxPairModel:
         with np.load(self._folder / PREFIX, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
-    @cached_property
-    def _upper(self) -> Any:
-        return open_session(self._folder / "upper.onnx")
-
-    @cached_property
-    def _judging(self) -> Any:
-        return open_session(self._folder / "judge.onnx")
-
-    @cached_property
-    def _joint(self) -> Any:
-        return open_session(self._folder / "joint.onnx")
-
-    @cached_property
-    def _compressor(self) -> Any:
-        return open_session(self._folder / "compressor.onnx")
-
 
 def save_prefix(folder: Path, config: RerankerConfig, lower: LowerReader, before: Sequence[int]) -> None:
     """Read the tokens before every text, and keep what the texts need of them."""
     states, past = lower.begin(before)
-    session = open_session(folder / "upper.onnx")
-    shape = next(list(one.shape) for one in session.get_inputs() if one.name == "past")
+    session = GraphSession(folder / "upper.onnx", prepack=True)
+    shape = session.shape("past")
     nothing = np.zeros((shape[0], shape[1], 0, shape[3]), np.float32)
     back = ["back_keys", "back_values"] if config.scorer["interaction"] == "bidirectional" else []
     found = run_packed(session, states, [len(states)], nothing, ["present", *back])

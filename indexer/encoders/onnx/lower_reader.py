@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.onnx.embedding_rows import EmbeddingRows
 from indexer.encoders.onnx.packed import run_packed
-from indexer.encoders.onnx.session import open_session
+from indexer.encoders.onnx.session import GraphSession
 
 #: Tokens of a run: more are no faster, and every token is compared with every other.
 TOKENS_AT_ONCE = 512
@@ -42,7 +41,7 @@ class LowerReader:
     def begin(self, ids: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Tokens that stand before every text -> their states ``(before, width)``, and the ``past`` that they are
         ``(2 * layers, kv_heads, before, per_head)``."""
-        shape = next(list(one.shape) for one in self._session.get_inputs() if one.name == "past")
+        shape = self._session.shape("past")
         nothing = np.zeros((shape[0], shape[1], 0, shape[3]), np.float32)
         states = self._embedded(np.asarray(ids, dtype=np.int64))
         found = run_packed(self._session, states, [len(states)], nothing, ["out", "present"])
@@ -56,8 +55,8 @@ class LowerReader:
         return EmbeddingRows.load(self._folder / _ROWS)
 
     @cached_property
-    def _session(self) -> Any:
-        return open_session(self._folder / _GRAPH)
+    def _session(self) -> GraphSession:
+        return GraphSession(self._folder / _GRAPH, prepack=True)
 
 
 def write_lower(gguf_file: Path, folder: Path, layers: int) -> None:

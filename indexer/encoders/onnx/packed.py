@@ -7,17 +7,18 @@ Knows nothing of graphs' files and of tokenizers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from indexer.encoders.onnx.session import GraphSession
 
 #: What is added to a logit that must not count.
 _NOTHING = -1e30
 
 
 def run_packed(
-    session: Any,
+    session: GraphSession,
     states: NDArray[np.float32],
     lengths: Sequence[int],
     past: NDArray[np.float32],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.fitting import without_ends
+from indexer.encoders.fitting import as_rgb, without_ends
 from indexer.errors import ModelError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Pictures:
 
     def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
         """RGB picture of any size -> uint8 ``(height, width, 3)``, scaled as the model was trained. Thread-safe."""
-        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+        picture = as_rgb(picture)
         if self._mode == "squash":
             picture = self._scaled(picture, self.width, self.height)
         elif self._mode == "longest":
