@@ -451,15 +451,23 @@ def bench(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing of it for the next run.")
     ] = False,
+    collection: Annotated[
+        Path | None,
+        typer.Option(
+            "--collection", "-c", metavar="DIR", help="Take the vectors of items that this collection holds already."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recall@k of a manifest with captions, both ways for every pair of modalities that it holds."""
-    from contextlib import nullcontext
+    from contextlib import ExitStack
 
+    from indexer.collection.collection import Collection
     from indexer.encoders import open_encoder
     from indexer.encoders.weights.base_weights import cache_dir
     from retrieval.evaluation.cache import BenchCache
     from retrieval.evaluation.datasets import open_dataset
+    from retrieval.evaluation.known_items import CollectionItems
     from retrieval.evaluation.report.folder import write_report
     from retrieval.evaluation.report.text import render
     from retrieval.evaluation.runner import run_benchmark
@@ -478,8 +486,12 @@ def bench(
 
         require_caption_metrics()
         captioner = captioner_of(reranker, encoder) if reranker else require_captioner(encoder, device)
-    store = nullcontext() if no_cache else BenchCache.open(kept, encoder, encoder.fingerprint)
-    with output.progress(lines=True) as bar, store as cache:
+    with ExitStack() as opened:
+        known = None
+        if collection is not None:
+            known = CollectionItems(opened.enter_context(Collection.open(collection)), encoder)
+        cache = None if no_cache else opened.enter_context(BenchCache.open(kept, encoder, encoder.fingerprint))
+        bar = opened.enter_context(output.progress(lines=True))
         result = run_benchmark(
             benchmark,
             encoder,
@@ -492,6 +504,7 @@ def bench(
             details=report is not None,
             ann=ann,
             cache=cache,
+            collection=known,
             progress=bar,
             notify=lambda line: output.warn(f"trimodal: {line}"),
         )

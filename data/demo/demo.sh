@@ -18,5 +18,5 @@ run search "a musical instrument" --collection "$demo" -k 6
 run search --image "$data/images/pink-rose.png" --collection "$demo" -k 5
 run search --audio "$data/audio/drum-roll.ogg" --collection "$demo" -k 5
 run search "a flower" --minus red --collection "$demo" --modality image -k 5
-run bench "$data/manifest.jsonl"
+run bench "$data/manifest.jsonl" --collection "$demo"
 printf '\nThe collection is in %s. Try: %s search "a yellow bird" --collection %s\n' "$demo" "$trimodal" "$demo"

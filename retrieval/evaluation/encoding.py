@@ -31,6 +31,7 @@ from indexer.progress import Progress, silent
 from retrieval.embed import mean_vector
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.datasets.benchmark import Benchmark
+from retrieval.evaluation.known_items import CollectionItems, content_key
 
 #: Of an item that could not be read.
 _SKIPPED_BYTES = 1_000
@@ -49,6 +50,8 @@ class EncodedBenchmark:
     skipped: tuple[Skipped, ...]
     tokens: Mapping[Modality, Mapping[int, TokenRows]] = field(default_factory=dict)
     """Packed media tokens ``(1, row_bytes)`` of each row's item, of its first segment; empty where none were made."""
+    from_collection: Mapping[str, int] = field(default_factory=dict)
+    """By modality: how many items' vectors are a collection's."""
 
 
 def encode_benchmark(
@@ -61,24 +64,28 @@ def encode_benchmark(
     workers: int = 2,
     with_tokens: bool = False,
     cache: BenchCache | None = None,
+    collection: CollectionItems | None = None,
 ) -> EncodedBenchmark:
     """Vectors of the items that ``encoder`` has a tower for, and of the captions of those it could read.
 
-    With a ``cache``, only of those that it does not hold, which it then keeps. Stages of ``progress`` are image, audio,
-    text and captions.
+    What the ``cache`` and the ``collection`` hold is not encoded; the cache keeps what is. Stages of ``progress`` are
+    image, audio, text and captions.
     """
     limits = media_limits(encoder, limits)
     cut = cut_by(rule_of(encoder), encoder)
     items: dict[Modality, Mapping[int, Embeddings]] = {}
     tokens: dict[Modality, Mapping[int, TokenRows]] = {}
     skipped: list[Skipped] = []
+    from_collection: dict[str, int] = {}
     for modality in Modality:
         rows = {i: row.items[modality] for i, row in enumerate(benchmark.rows) if modality in row.items}
         if not rows or modality not in encoder.modalities:
             continue
-        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cut, cache)
+        reading = _Reading(encoder, modality, limits, batch_size, workers, with_tokens, cut, cache, collection)
         items[modality], tokens[modality], failed = reading.run(rows, progress)
         skipped += failed
+        if reading.from_collection:
+            from_collection[modality.value] = reading.from_collection
     texts: list[str] = []
     if Modality.TEXT in encoder.modalities:
         kept = sorted({row for found in items.values() for row in found})
@@ -91,7 +98,8 @@ def encode_benchmark(
                 f"model {encoder.spec}: its vector of the caption {one_line(text, 60)!r} is not finite; "
                 f"check the model's weights"
             )
-    return EncodedBenchmark(benchmark, items, captions, tuple(skipped), tokens if with_tokens else {})
+    made = tokens if with_tokens else {}
+    return EncodedBenchmark(benchmark, items, captions, tuple(skipped), made, from_collection)
 
 
 def prompts(benchmark: Benchmark) -> list[str]:
@@ -138,6 +146,8 @@ class _Reading:
     with_tokens: bool
     cut: Cut
     cache: BenchCache | None = None
+    collection: CollectionItems | None = None
+    from_collection: int = 0
     vectors: dict[int, Embeddings] = field(default_factory=dict)
     """By row, as are tokens and skipped."""
     tokens: dict[int, TokenRows] = field(default_factory=dict)
@@ -150,8 +160,8 @@ class _Reading:
         rows = {item.key: row for row, item in items.items()}
         total = len(items)
         spec = self._token_spec()
-        if self.cache is not None:
-            items = self._take_from_cache(self.cache, items, spec)
+        if self.cache is not None or self.collection is not None:
+            items = self._take_known(items, spec)
         progress(self.modality.value, len(self.vectors), total)
         batches = Batches(self.encoder, self.batch_size, with_tokens=self.with_tokens)
         reading: Prefetcher[Item, Prepared | _Unread] = Prefetcher(
@@ -184,15 +194,27 @@ class _Reading:
         maker = token_encoder(self.encoder) if self.with_tokens and self.modality is not Modality.TEXT else None
         return maker.token_spec if maker is not None else None
 
-    def _take_from_cache(self, cache: BenchCache, items: Mapping[int, Item], spec: TokenSpec | None) -> dict[int, Item]:
-        """Take the vectors and tokens that the cache holds; gives the other items."""
-        known = cache.known_items(self.modality, self._hashes(items), self.encoder.dim, spec)
-        for row, (vector, packed) in known.items():
-            self.vectors[row] = vector
+    def _take_known(self, items: Mapping[int, Item], spec: TokenSpec | None) -> dict[int, Item]:
+        """Take the vectors and tokens that the cache and the collection hold; gives the other items."""
+        contents = self._contents(items)
+        if self.cache is not None:
+            self._take(self.cache.known_items(self.modality, contents, self.encoder.dim, spec))
+        if self.collection is not None:
+            there = len(self.vectors)
+            left = {row: content for row, content in contents.items() if row not in self.vectors}
+            self._take(self.collection.known_items(self.modality, left, spec))
+            self.from_collection = len(self.vectors) - there
+        left_items = {row: item for row, item in items.items() if row not in self.vectors}
+        if self.cache is not None:
+            from_cache = len(self.vectors) - self.from_collection
+            self.cache.count(self.modality.value, from_cache, len(left_items))
+        return left_items
+
+    def _take(self, known: Mapping[int, tuple[Embeddings, TokenRows | None]]) -> None:
+        for row, (vectors, packed) in known.items():
+            self.vectors[row] = vectors
             if packed is not None:
                 self.tokens[row] = packed
-        cache.count(self.modality.value, len(known), len(items) - len(known))
-        return {row: item for row, item in items.items() if row not in known}
 
     def _keep(self, row: int, one: Encoded | Refused, spec: TokenSpec | None) -> None:
         item = one.prepared.item
@@ -230,7 +252,7 @@ class _Reading:
         except Exception as error:
             yield _Unread(item, f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
-    def _hashes(self, items: Mapping[int, Item]) -> dict[int, str]:
+    def _contents(self, items: Mapping[int, Item]) -> dict[int, str]:
         """Content of each item that can be read; the others are read again, and then skipped with their reason."""
 
         def hash_of(item: Item) -> str | None:
@@ -244,9 +266,7 @@ class _Reading:
             return {row: self._content(digest) for row, digest in zip(items, found, strict=True) if digest is not None}
 
     def _content(self, digest: str) -> str:
-        """What the vectors of an item depend on: of a text also how it is cut."""
-        rule = rule_of(self.encoder) if self.modality is Modality.TEXT else None
-        return digest if rule is None else f"{digest} {rule}"
+        return content_key(digest, self.modality, rule_of(self.encoder))
 
 
 def _size_bytes(read: Prepared | _Unread) -> int:

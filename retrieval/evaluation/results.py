@@ -6,7 +6,7 @@ Knows nothing of how the numbers were made, of models or files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.items import Skipped
@@ -134,6 +134,8 @@ class BenchmarkResult:
     """The approximate index beside exact search; empty where that was not compared."""
     cache: Mapping[str, Mapping[str, int]] | None = None
     """How much of each kind was found in the cache; ``None`` without one."""
+    from_collection: Mapping[str, int] = field(default_factory=dict)
+    """By modality, how many items' vectors were taken from a collection."""
 
     def to_json(self, *, details: bool = False) -> dict[str, Any]:
         """The document of ``bench --json``, with ``details`` that of ``report.json``."""
@@ -151,6 +153,7 @@ class BenchmarkResult:
             "captions": None if self.captions is None else self.captions.to_json(),
             "ann": [one.to_json() for one in self.ann],
             "cache": None if self.cache is None else {kind: dict(counts) for kind, counts in self.cache.items()},
+            "from_collection": dict(self.from_collection),
             "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in self.skipped],
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),

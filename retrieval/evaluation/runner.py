@@ -22,6 +22,7 @@ from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark
 from retrieval.evaluation.directions import NOUNS, Comparison, comparisons
 from retrieval.evaluation.encoding import EncodedBenchmark, encode_benchmark
+from retrieval.evaluation.known_items import CollectionItems
 from retrieval.evaluation.measure import detail, dual_ranks, summarise
 from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.results import BenchmarkResult, DirectionResult
@@ -46,6 +47,7 @@ def run_benchmark(
     details: bool = False,
     ann: bool = False,
     cache: BenchCache | None = None,
+    collection: CollectionItems | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
@@ -55,8 +57,8 @@ def run_benchmark(
     every picture with captions is captioned by a search of ``caption_beams`` beams, and its caption is compared with
     them. ``details``: every direction has its ranks, similarities and examples. ``ann``: a collection's index is
     compared with exact search. ``workers``: threads that decode beside the encoding. ``seed``: of the bootstrap and of
-    the randomisation test. ``cache``: what it holds is not computed again. ``notify``: gets a line that says how long
-    reranking will take, before it begins.
+    the randomisation test. ``cache`` and ``collection``: what they hold is not computed again. ``notify``: gets a line
+    that says how long reranking will take, before it begins.
 
     Directions whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
     ``MediaError`` naming the manifest when nothing of it could be read.
@@ -71,6 +73,7 @@ def run_benchmark(
         workers=workers,
         with_tokens=reranker is not None or captioner is not None,
         cache=cache,
+        collection=collection,
     )
     encoded_at = time.perf_counter()
     pairs = comparisons(encoded)
@@ -112,6 +115,7 @@ def run_benchmark(
         layout=benchmark.layout,
         ann=tuple(compared),
         cache=None if cache is None else cache.to_json(),
+        from_collection=encoded.from_collection,
     )
 
 

@@ -73,9 +73,12 @@ def notes(result: BenchmarkResult, columns: list[str]) -> Iterator[str]:
 
 
 def more_notes(result: BenchmarkResult) -> list[str]:
-    """Lines on zero-shot accuracies, the approximate index, and what came from the cache."""
+    """Lines on zero-shot accuracies, the approximate index, and what was there already."""
     lines = [one.zero_shot.note() for one in result.results if one.zero_shot is not None]
     lines += [f"index, {one.note()}" for one in result.ann]
+    if result.from_collection:
+        taken = ", ".join(f"{count:,} {kind}" for kind, count in result.from_collection.items())
+        lines.append(f"from the collection: {taken}")
     found = {kind: counts for kind, counts in (result.cache or {}).items() if counts["found"]}
     if found:
         shares = ", ".join(f"{c['found']:,} of {c['found'] + c['computed']:,} {kind}" for kind, c in found.items())

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from counting_encoder import Counting
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.tokens.format import TokenRows
 from indexer.items import Embeddings, Modality
 from retrieval.evaluation.cache import BenchCache
@@ -26,29 +26,6 @@ from retrieval.evaluation.store import Store
 from retrieval.rerank.fake import FakeReranker
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple")
-
-
-class Counting(FakeEncoder):
-    """Counts what its towers were given."""
-
-    def __init__(self) -> None:
-        self.pictures = self.sounds = self.texts = 0
-
-    def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        self.pictures += len(prepared)
-        return super().encode_images(prepared)
-
-    def encode_audio(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        self.sounds += len(prepared)
-        return super().encode_audio(prepared)
-
-    def encode_passages(self, texts: Sequence[str]) -> Embeddings:
-        self.texts += len(texts)
-        return super().encode_passages(texts)
-
-    @property
-    def work(self) -> tuple[int, int, int]:
-        return self.pictures, self.sounds, self.texts
 
 
 class CountingReranker(FakeReranker):
