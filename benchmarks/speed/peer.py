@@ -29,6 +29,19 @@ def forward(model: str, inputs: Path, output: Path, count: int) -> None:
             tower.encode_image(pixels[: min(BATCH, count - start)], normalize=True)
 
 
+def openclip_forward(model: str, inputs: Path, output: Path, count: int) -> None:
+    """The same tower as trimodal runs it, on prepared pictures that are in memory."""
+    import numpy as np
+
+    from indexer.encoders import open_encoder
+
+    encoder = open_encoder(f"openclip:{model}")
+    side = encoder.prepare_image(_square()).shape
+    pictures = list(np.random.default_rng(0).integers(0, 255, (BATCH, *side), dtype=np.uint8))
+    for start in range(0, count, BATCH):
+        encoder.encode_images(pictures[: min(BATCH, count - start)])
+
+
 def open_clip_loop(model: str, inputs: Path, output: Path, count: int) -> None:
     """The loop of open_clip's README, in batches."""
     import torch
@@ -72,6 +85,7 @@ def clip_retrieval(model: str, inputs: Path, output: Path, count: int) -> None:
 def rclip(model: str, inputs: Path, output: Path, count: int) -> None:
     """``rclip`` in a folder, which indexes and then searches."""
     os.environ["RCLIP_DATADIR"] = model
+    Path(model, "db.sqlite3").unlink(missing_ok=True)  # what it indexed before it would not read again
     os.chdir(inputs)
     sys.argv = ["rclip", "a red tool", "--filepath-only", "--top", "1"]
     runpy.run_module("rclip", run_name="__main__")
@@ -119,6 +133,12 @@ def texts_sentence_transformers(model: str, inputs: Path, output: Path, count: i
         SentenceTransformer(modules=[tower, pooling]).encode(_lines(inputs, count), batch_size=BATCH)
 
 
+def _square() -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (300, 300))
+
+
 def _lines(path: Path, count: int) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()[:count]
 
@@ -135,6 +155,7 @@ PROGRAMS = {
     one.__name__: one
     for one in (
         forward,
+        openclip_forward,
         open_clip_loop,
         sentence_transformers,
         clip_retrieval,

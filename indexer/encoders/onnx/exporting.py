@@ -1,4 +1,4 @@
-"""Writes a module of torch as an ONNX graph for one input at a time, fused for ONNX Runtime, and compares the two.
+"""Writes a module of torch as an ONNX graph, fused for ONNX Runtime, and compares the two.
 
 Runs torch's tracing exporter, which needs no further library. Only modules that this program built itself come here:
 nothing of a model's folder is run. Knows nothing of models.
@@ -36,11 +36,13 @@ def export_module(
     outputs: Sequence[str] = (OUTPUT,),
     pieces: Sequence[int] = (),
     varying: int | None = None,
+    stacked: bool = False,
 ) -> None:
     """Write ``path`` and its weights beside it. An example has an array ``(1, …)`` for every input.
 
-    ``varying``: an axis of the inputs whose length is free. Every example is run by both: where a row of an output
-    differs (cosine under :data:`LEAST_COSINE`; of the first output each of the ``pieces`` that it is joined of), or for
+    ``varying``: an axis of the inputs whose length is free. ``stacked``: the graph takes inputs ``(n, …)``, any number
+    in place of one; the examples are alike in shape. Every example is run by both: where a row of an output differs
+    (cosine under :data:`LEAST_COSINE`; of the first output each of the ``pieces`` that it is joined of), or for
     a module that can't be traced, raises :class:`NoOnnxForm`.
     """
     module.eval()
@@ -48,10 +50,13 @@ def export_module(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".trace-") as work:
             traced = Path(work) / "traced.onnx"
             axes = {} if varying is None else {name: {varying: "length"} for name in inputs}
+            if stacked:
+                axes = {name: {0: "inputs"} for name in (*inputs, *outputs)}
+                examples = [*examples, [np.concatenate(arrays) for arrays in zip(*examples, strict=True)]]
             with _tracing():
                 torch.onnx.export(
                     module,
-                    tuple(torch.from_numpy(array) for array in examples[0]),
+                    tuple(torch.from_numpy(array) for array in examples[-1 if stacked else 0]),
                     str(traced),
                     dynamo=False,
                     opset_version=_OPSET,

@@ -31,9 +31,9 @@ class GraphSession:
         """``prepack``: as for :func:`open_session`, where several threads work together."""
         self._path, self._remedy, self._prepack = path, remedy, prepack
 
-    def shape(self, name: str) -> list[Any]:
-        """Of an input; sizes that vary are names."""
-        session = self.__dict__.get("_alone") or self._together
+    def shape(self, name: str, *, several: bool = False) -> list[Any]:
+        """Of an input; sizes that vary are names. ``several``: :meth:`run_each` with several inputs will follow."""
+        session = self._alone if several or "_alone" in self.__dict__ else self._together
         return next(list(one.shape) for one in session.get_inputs() if one.name == name)
 
     def run(self, outputs: Sequence[str] | None, inputs: Inputs) -> list[NDArray[Any]]:

@@ -52,7 +52,8 @@ class OnnxTextTower:
         sequences = [self.token_ids(text) for text in texts]
         rows = np.zeros((len(texts), self._embeddings.shape[1]), dtype=np.float32)
         chunks = list(equal_lengths(sequences, _BATCH_TOKENS))
-        inputs = [self._inputs(np.array([sequences[position] for position in chunk])) for chunk in chunks]
+        several = len(chunks) > 1
+        inputs = [self._inputs(np.array([sequences[position] for position in chunk]), several) for chunk in chunks]
         for chunk, (states,) in zip(chunks, self._session.run_each(["out"], inputs), strict=True):
             rows[chunk] = self._read(states)
         return rows
@@ -61,13 +62,13 @@ class OnnxTextTower:
         """What :meth:`token_ids` leaves of a text."""
         return TokenizerMeasure(self._tokenizer, self.spec.max_tokens, self._words)
 
-    def _inputs(self, ids: NDArray[np.int64]) -> Inputs:
+    def _inputs(self, ids: NDArray[np.int64], several: bool) -> Inputs:
         """Token ids ``(n, t)`` -> what the graph makes states ``(n, t, width)`` of."""
         count, length = ids.shape
         found = self._embeddings[ids].astype(np.float32)
         if self._positions is not None:
             return {"embeddings": found + self._positions[:length]}
-        _, kv_heads, _, per_head = self._past_shape
+        _, kv_heads, _, per_head = self._session.shape("past", several=several)
         past = np.zeros((count, kv_heads, 0, per_head), dtype=np.float32)
         last, total = np.full(count, length - 1, np.int32), np.array([length], np.int32)
         return {"embeddings": found, "past": past, "last": last, "total": total}
@@ -120,7 +121,3 @@ class OnnxTextTower:
     @cached_property
     def _session(self) -> GraphSession:
         return GraphSession(self._folder / "tower.onnx", prepack=True)
-
-    @cached_property
-    def _past_shape(self) -> list[Any]:
-        return self._session.shape("past")

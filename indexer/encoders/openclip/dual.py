@@ -57,7 +57,7 @@ class OpenClipEncoder:
         self._device_option = device
         self._lock = threading.RLock()
         self._reading = threading.Lock()
-        self._few = Few()
+        self._few = Few(or_more=True)
         self._graphs = LibraryGraphs(self.spec, self._graph_key)
 
     @cached_property
@@ -141,7 +141,7 @@ class OpenClipEncoder:
         raise AssertionError("it has no sound tower")
 
     def encode_images(self, prepared: Sequence[NDArray[Any]]) -> Embeddings:
-        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model. A few run without torch, with a graph."""
+        """float32 ``(n, dim)``, unit rows: ``encode_image`` of the model; without torch where there is a graph."""
         found = encoded_media(self._graph(Modality.IMAGE), prepared, self._few)
         return found if found is not None else self._rows(prepared, _PICTURES_AT_ONCE, self._see)
 

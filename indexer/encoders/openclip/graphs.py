@@ -23,16 +23,21 @@ _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def write_pictures(model: Any, pictures: Pictures, folder: Path) -> None:
-    """Write ``encode_image`` with the normalisation: uint8 ``(1, height, width, 3)`` -> ``(1, dim)``.
+    """Write ``encode_image`` with the normalisation: uint8 ``(n, height, width, 3)`` -> ``(n, dim)``.
 
-    ``model`` is float32 on the CPU. Raises :class:`NoOnnxForm`.
+    Of a model that can't be traced for several at once ``n`` is 1. ``model`` is float32 on the CPU. Raises
+    :class:`NoOnnxForm`.
     """
     random = np.random.default_rng(0)
     shape = (pictures.height, pictures.width, 3)
     slope = np.broadcast_to(np.linspace(0, 255, pictures.width)[None, :, None], shape)
     examples = [random.integers(0, 256, shape), slope, np.full(shape, 255)]
     inputs = [[np.ascontiguousarray(one, dtype=np.uint8)[None]] for one in examples]
-    export_module(_Pictures(model, pictures), folder / TOWER, inputs)
+    module = _Pictures(model, pictures)
+    try:
+        export_module(module, folder / TOWER, inputs, stacked=True)
+    except NoOnnxForm:
+        export_module(module, folder / TOWER, inputs)
 
 
 def write_text_tower(model: Any, tokenizer: Any, folder: Path) -> None:

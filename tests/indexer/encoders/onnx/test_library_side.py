@@ -63,7 +63,7 @@ def saved(kind: str, directory: Path) -> str:
 def encoded(encoder: Any, kind: str) -> tuple[np.ndarray, np.ndarray]:
     texts = encoder.encode_queries(WORDS)
     if kind in ("native", "siglip"):
-        return texts, encoder.encode_images([encoder.prepare_image(picture) for picture in some_pictures(2)])
+        return texts, encoder.encode_images([encoder.prepare_image(picture) for picture in some_pictures(7)])
     return texts, encoder.encode_audio([encoder.prepare_audio(sound) for sound in some_sounds()])
 
 
@@ -145,6 +145,27 @@ def test_another_model_in_the_same_place_does_not_use_the_graphs_of_the_first(tm
     changed = open_encoder(spec)
     assert np.abs(changed.encode_queries(["a dog"]) - before).max() > 1e-2
     assert "_model" in changed.__dict__
+
+
+def test_many_pictures_go_through_a_graph_together_and_rows_are_those_of_one_by_one(tmp_path: Path) -> None:
+    encoder = open_encoder(saved("native", tmp_path / "model"))
+    encoder.prepare_queries()  # type: ignore[attr-defined]
+    encoder = open_encoder(encoder.spec)
+    prepared = [encoder.prepare_image(picture) for picture in some_pictures(7)]
+    graph = encoder._graph(Modality.IMAGE)  # type: ignore[attr-defined]
+    sizes: list[int] = []
+    run_each = graph._session.run_each
+
+    def counting(outputs: Any, inputs: Any) -> Any:
+        sizes.extend(len(one["x"]) for one in inputs)
+        return run_each(outputs, inputs)
+
+    graph._session.run_each = counting
+    together = encoder.encode_images(prepared)
+    assert sizes == [4, 3]
+    alone = np.concatenate([encoder.encode_images([one]) for one in prepared])
+    assert least_cosine(together, alone) > 0.999999
+    assert "_model" not in encoder.__dict__
 
 
 # what an openclip spec names
