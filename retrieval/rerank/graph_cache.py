@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from indexer.encoders.onnx.lower_reader import LowerReader
+from indexer.encoders.onnx.own_tokens import OwnTokens
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
-from indexer.encoders.onnx.subwords import Subwords, has_subwords, write_subwords
+from indexer.encoders.onnx.subwords import write_subwords
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory, is_pulled
 from retrieval.rerank.onnx_pairs import OnnxPairModel
@@ -64,8 +65,7 @@ def make_graphs(
 def _opened(config: RerankerConfig, lower: Path, judge: Path) -> OnnxPairModel:
     settings = config.language_model
     tokenizer = base_directory(settings["source"]) / "tokenizer.json"
-    subwords = Subwords(lower) if has_subwords(lower) else None
-    prompt = TextPrompt(tokenizer, settings["prompt"], int(settings["max_tokens"]), subwords)
+    prompt = TextPrompt(OwnTokens(tokenizer, lower), settings["prompt"], int(settings["max_tokens"]))
     return OnnxPairModel(config, judge, LowerReader(lower, _gguf(config)), prompt)
 
 

@@ -34,11 +34,14 @@ class Adapter:
 
 
 def open_gguf(path: Path) -> GgufModel:
-    """The language model of a file. Raises :class:`NoOnnxForm` where it has no graph here."""
+    """The decoder of a file. Raises :class:`NoOnnxForm` where it has no graph here."""
     try:
-        return GgufModel(path)
+        model = GgufModel(path)
     except UnknownGguf as error:
         raise NoOnnxForm(str(error)) from error
+    if not model.is_decoder:
+        raise NoOnnxForm(f"{path.name}: a {model.architecture} is no decoder")
+    return model
 
 
 class DecoderLayers:

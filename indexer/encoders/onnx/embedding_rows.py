@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from indexer.encoders.onnx.blocks import blocks_of
 from indexer.encoders.weights.gguf_model import GgufModel
 
+#: What says where they lie, in a graph's folder.
+EMBEDDING_ROWS = "embeddings.json"
 _NAME = "token_embd.weight"
 _PLAIN = {"F32": "<f4", "F16": "<f2"}
 
@@ -45,11 +47,13 @@ class EmbeddingRows:
         path.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
     def read(self, gguf_file: Path, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token ids ``(n,)`` -> float32 ``(n, width)``."""
+        """Token ids ``(…)`` -> float32 ``(…, width)``."""
         shape = (self.count, self.row_bytes)
-        rows = np.asarray(np.memmap(gguf_file, np.uint8, "r", self.offset, shape)[ids])
+        rows = np.asarray(np.memmap(gguf_file, np.uint8, "r", self.offset, shape)[ids.reshape(-1)])
         if self.kind in _PLAIN:
-            return rows.view(_PLAIN[self.kind]).astype(np.float32)
-        blocks = blocks_of(self.kind, rows)
-        assert blocks is not None
-        return blocks.dense()
+            found = rows.view(_PLAIN[self.kind]).astype(np.float32)
+        else:
+            blocks = blocks_of(self.kind, rows)
+            assert blocks is not None
+            found = blocks.dense()
+        return found.reshape(*ids.shape, -1)

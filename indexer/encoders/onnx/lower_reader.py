@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.onnx.embedding_rows import EmbeddingRows
+from indexer.encoders.onnx.embedding_rows import EMBEDDING_ROWS, EmbeddingRows
 from indexer.encoders.onnx.packed import run_packed
 from indexer.encoders.onnx.session import GraphSession
 
 #: Tokens of a run: more are no faster, and every token is compared with every other.
 TOKENS_AT_ONCE = 512
 
-_GRAPH, _ROWS = "lower.onnx", "embeddings.json"
+_GRAPH = "lower.onnx"
 
 
 class LowerReader:
@@ -52,7 +52,7 @@ class LowerReader:
 
     @cached_property
     def _rows(self) -> EmbeddingRows:
-        return EmbeddingRows.load(self._folder / _ROWS)
+        return EmbeddingRows.load(self._folder / EMBEDDING_ROWS)
 
     @cached_property
     def _session(self) -> GraphSession:
@@ -76,7 +76,7 @@ def write_lower(gguf_file: Path, folder: Path, layers: int) -> None:
         rows = EmbeddingRows.of(model)
     except ValueError as error:
         raise NoOnnxForm(str(error)) from error
-    rows.save(folder / _ROWS)
+    rows.save(folder / EMBEDDING_ROWS)
     graph = GraphBuilder(folder / _GRAPH)
     out, present, _ = write_packed(graph, model, range(layers))
     every: list[str | int] = ["each", model.kv_heads, "total", model.per_head]

