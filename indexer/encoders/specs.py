@@ -167,6 +167,14 @@ class HubnessSpec:
 
 
 @dataclass(frozen=True)
+class GateSpec:
+    """Which text tower reads only what it can, and which one judges that; numbers of :attr:`EncoderConfig.text`."""
+
+    gated: _SizeOrNone
+    judge: _SizeOrNone
+
+
+@dataclass(frozen=True)
 class EncoderConfig:
     """What ``encoder.json`` says. A modality without a tower is empty (sounds: ``None``)."""
 
@@ -180,11 +188,16 @@ class EncoderConfig:
     """Digest of every weights file of the directory, and of the language model's source."""
     hubness: HubnessSpec | None = None
     """``dim`` counts its further coordinates."""
+    gate: GateSpec | None = None
+    """Of the text towers; see :mod:`indexer.encoders.text_gate`."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``encoder.json``."""
         parts = {"image": [asdict(trunk) for trunk in self.image], "text": [asdict(tower) for tower in self.text]}
-        return {"format": FORMAT, **asdict(self), **parts}
+        document = {"format": FORMAT, **asdict(self), **parts}
+        if self.gate is None:
+            del document["gate"]  # the fingerprint of models from before there was one
+        return document
 
     @classmethod
     def from_json(cls, document: dict[str, Any], where: Path) -> EncoderConfig:
@@ -204,6 +217,7 @@ class EncoderConfig:
                 text=tuple(_text(tower) for tower in document["text"]),
                 heads={name: HeadSpec(**head) for name, head in document["heads"].items()},
                 hubness=HubnessSpec(**document["hubness"]) if document["hubness"] else None,
+                gate=_gate(document, where),
                 sha256=document["sha256"],
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -237,6 +251,15 @@ def read_config(directory: Path) -> EncoderConfig:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: can't be read ({error}); train or fetch the model again") from error
     return EncoderConfig.from_json(document, path)
+
+
+def _gate(document: dict[str, Any], where: Path) -> GateSpec | None:
+    if not document.get("gate"):
+        return None
+    gate = GateSpec(**document["gate"])
+    if gate.gated == gate.judge or max(gate.gated, gate.judge) >= len(document["text"]):
+        raise ModelError(f"{where}: its gate names text towers that it doesn't have; train or fetch the model again")
+    return gate
 
 
 def _trunk(document: dict[str, Any]) -> TrunkSpec:

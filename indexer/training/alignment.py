@@ -25,6 +25,7 @@ from indexer.training.sides import Side, backward
 _MAX_SCALE = 100.0  # CLIP's bound on 1 / temperature
 _SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0  # SigLIP's start: nearly all pairs of a batch are negatives
 _ROWS_AT_ONCE = 512
+_LEAST_QUERIES = 100  # of a language, held out
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Alignment:
                 self.schedule.batch,
                 first_caption=self.schedule.first_caption,
                 paraphrase=self.schedule.paraphrase,
+                translation=self.schedule.translation,
             )
             for task in self.tasks
         ]
@@ -179,8 +181,12 @@ class Alignment:
             for direction, values in rates.items():
                 result |= {f"{direction} @{k}": value for k, value in values.items()}
             result |= self._by_description(task, media)
+            foreign = self._by_language(task, media)
+            result |= foreign
             if number == 0:
                 result["score"] = sum(sum(values.values()) for values in rates.values()) / 6
+                if foreign:  # every language counts as much as English does
+                    result["score"] = (result["score"] + sum(foreign.values()) / len(foreign)) / 2
         return result
 
     def _finished(self, rows: torch.Tensor, modality: str) -> torch.Tensor:
@@ -200,6 +206,19 @@ class Alignment:
         correction.fill(*banks)
         self.hubness = correction
         return correction
+
+    def _by_language(self, task: Task, media: torch.Tensor) -> dict[str, float]:
+        """Hit rates of translated captions as queries, of every language that has a hundred; none without them."""
+        found: dict[str, float] = {}
+        for language in sorted({one for own in task.heldout.foreign for one in own}):
+            firsts = [own.get(language, [-1])[0] for own in task.heldout.foreign]
+            queries = torch.tensor(sorted({text for text in firsts if text >= 0}))
+            if len(queries) < _LEAST_QUERIES:
+                continue
+            relevant = queries[:, None] == torch.tensor(firsts)[None, :]
+            rates = hit_rates(self._finished(embed_all(self.text, queries), "text") @ media.T, relevant)
+            found |= {f"{language}->{task.name} @{k}": value for k, value in rates.items()}
+        return found
 
     def _by_description(self, task: Task, media: torch.Tensor) -> dict[str, float]:
         """Hit rates of other words for captions (a gloss, what a thing is used for) as queries; none without them."""

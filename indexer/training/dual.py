@@ -65,8 +65,11 @@ def train_dual(
         _adapt_texts(recipe, data, world, on_progress, on_point)
     with clock.measure("features"):
         if world.leads and not recipe.text.live:
+            data.fit_gate()
             towers.texts(data.texts)
         world.wait()
+        if not world.leads:
+            data.fit_gate()  # by now from the cache
     with clock.measure("alignment"):
         built = AlignmentParts(recipe, data, where, world)
         digest = hashlib.sha256(repr((recipe_digest(recipe), data.digest, world.size)).encode()).hexdigest()

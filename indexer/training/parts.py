@@ -80,6 +80,8 @@ class AlignmentParts:
 
     def _text_side(self, recipe: Recipe, data: TrainingData, where: torch.device) -> Side:
         training = sorted({c for side in data.used.values() for e in side.train for c in e.captions})
+        if recipe.text.gate is not None or recipe.text.tower_dropout:
+            return self._parted_texts(recipe, data, training, where)
         if not recipe.text.live:
             head = self.heads["text"] = _head(recipe, recipe.text.head, data.towers.texts(training), where)
             return CachedSide(head, head.whitened(torch.from_numpy(data.towers.texts(data.texts)).to(where)))
@@ -88,6 +90,38 @@ class AlignmentParts:
         autocast = data.towers.autocast(bool(recipe.text.unlocked_layers))
         read = lambda rows: [data.texts[row] for row in rows]  # noqa: E731
         return LiveSide(towers, head, read, recipe.schedule.chunk, autocast=autocast)
+
+    def _parted_texts(self, recipe: Recipe, data: TrainingData, training: list[str], where: torch.device) -> PartedSide:
+        """A part a text tower, each whitened by itself; a gated tower has none of the texts that it does not read."""
+        towers, gate = data.towers, data.towers.gate
+        learnt = [*training, *sorted(data.foreign)]
+        numbers = range(len(recipe.text.towers))
+        every = towers.texts(data.texts)
+        present = torch.ones(len(every), len(numbers), dtype=torch.bool, device=where)
+        readable = learnt
+        if gate is not None:
+            reads = dict(zip(data.texts, gate.reads(towers.of_text_tower(gate.spec.judge, data.texts)), strict=True))
+            present[:, gate.spec.gated] = torch.tensor([bool(reads[text]) for text in data.texts], device=where)
+            readable = [text for text in training if reads[text]]
+        means, maps = [], []
+        for number in numbers:
+            is_gated = gate is not None and number == gate.spec.gated
+            rows = torch.from_numpy(towers.of_text_tower(number, readable if is_gated else learnt))
+            share = round(recipe.text.head.whitened * rows.shape[1] / every.shape[1])
+            mean, whiten = whitening(rows, min(share, *rows.shape), recipe.text.head.shrinkage)
+            means.append(torch.from_numpy(gate.fill) if is_gated and gate is not None else mean)
+            maps.append(whiten)
+        sizes = HeadSpec(every.shape[1], sum(one.shape[1] for one in maps), recipe.text.head.hidden, recipe.dim)
+        head = ProjectionHead(sizes, recipe.text.head.dropout)
+        head.set_whitening(torch.cat(means), torch.block_diag(*maps))  # type: ignore[no-untyped-call]
+        self.heads["text"] = head.to(where)
+        parts, start = [], 0
+        for mean in means:
+            own = slice(start, start + len(mean))
+            centred = torch.from_numpy(every[:, own]).to(where) - head.mean[own]
+            parts.append(centred @ head.whiten[own])
+            start += len(mean)
+        return PartedSide(head, parts, present, recipe.text.tower_dropout)
 
     def _media_side(self, recipe: Recipe, data: TrainingData, modality: Modality, where: torch.device) -> Side:
         examples = data.used[modality]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from indexer.encoders.specs import AudioSpec, HubnessSpec, TextSpec, TrunkSpec
+from indexer.encoders.specs import AudioSpec, GateSpec, HubnessSpec, TextSpec, TrunkSpec
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import RecipeError
 from indexer.files import one_line
@@ -59,6 +59,8 @@ class DataRecipe:
     """``.jsonl`` files of lines ``{"text": "hammer", "also": ["a tool used to …", …]}``: other words for captions."""
     paraphrases_each: int = 0
     """How many of a line's texts are taken, the first ones (0: all)."""
+    translations: list[str] = field(default_factory=list)
+    """``.jsonl`` files of lines ``{"id": row, "translations": {"de": ["Hammer", …], …}}``: a row's other languages."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,17 @@ class TextRecipe:
     """Language models side by side and the head over them.
 
     ``unlocked_layers``: how many last layers of each model are trained beside its LoRA. ``live``: train them (again)
-    with the media too; otherwise they are locked then, and their features cached.
+    with the media too; otherwise they are locked then, and their features cached. ``gate``: one tower reads only the
+    texts that another one judges to be in its language; what it learns from are the captions and their translations.
+    ``tower_dropout``: as ``image.trunk_dropout``.
     """
 
     towers: list[TextSpec]
     head: HeadRecipe = field(default_factory=HeadRecipe)
     unlocked_layers: Annotated[int, Within(0, 1e4)] = 0
     live: bool = False
+    gate: GateSpec | None = None
+    tower_dropout: Annotated[float, Within(0, 1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,8 @@ class Schedule:
     """Chance that a row's first caption is its text; else another of its captions."""
     paraphrase: Annotated[float, Within(0, 1)] = 0.0
     """Chance that the text is a paraphrase of the first caption instead."""
+    translation: Annotated[float, Within(0, 1)] = 0.0
+    """Chance that the text of a row that has translations is one of them, every language as often."""
     text_weight: float = 0.0
     """Of the same loss between a row's text and another text of the row: captions are drawn together directly too."""
     evaluate_every: Annotated[int, Within(1, 1e7)] = 25
@@ -260,6 +268,13 @@ def _check_text(recipe: Recipe) -> str:
         return "text.towers is empty; name at least one language model"
     if any("{text}" not in tower.prompt for tower in text.towers):
         return "text.towers: prompt must hold {text}"
+    if text.gate is not None:
+        if text.gate.gated == text.gate.judge or max(text.gate.gated, text.gate.judge) >= len(text.towers):
+            return f"text.gate: gated and judge are two of the towers, numbered from 0 to {len(text.towers) - 1}"
+        if not recipe.data.translations:
+            return "text.gate learns from translations; name some in data.translations"
+    if (text.gate is not None or text.tower_dropout) and text.live:
+        return "text.gate and text.tower_dropout need locked towers; set text.live to false"
     trained = text.unlocked_layers or any(tower.lora for tower in text.towers)
     if (recipe.caption_contrastive is not None or text.live) and not trained:
         return (

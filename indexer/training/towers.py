@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from indexer.encoders.clap.tower import ClapTower, clap_from_directory
 from indexer.encoders.devices import choose_dtype
 from indexer.encoders.openclip.visual import visual_weights
-from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, TextSpec, TrunkSpec
+from indexer.encoders.specs import AudioSpec, ClapSpec, ClipSpec, GateSpec, TextSpec, TrunkSpec
+from indexer.encoders.text_gate import TextGate, joined_features
 from indexer.encoders.towers.audio import AudioTower, open_audio_tower
 from indexer.encoders.towers.image import ImageTower
 from indexer.encoders.towers.load import language_model_directory, load_weights, model_digest
@@ -37,7 +38,10 @@ from indexer.progress import Progress
 from indexer.training.clip_space import clip_source
 from indexer.training.data.features import FeatureCache, fill
 from indexer.training.data.rows import Example
+from indexer.training.language_gate import fit_logistic
 from indexer.training.recipe import Prototypes, Recipe
+
+_NOTHING = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class RecipeTowers:
         self._images: list[FeatureCache] = []
         self._audio: FeatureCache | None = None
         self._texts: dict[str, FeatureCache] = {}
+        self.gate: TextGate | None = None
         self._audio_part: tuple[AudioSpec, Path] | None = None
         self._trunk_files = [self._trunk_file(spec) for spec in recipe.image.trunks]
 
@@ -223,15 +228,29 @@ class RecipeTowers:
             batch_size=16,
         )
 
+    def fit_gate(self, spec: GateSpec, own: Sequence[str], foreign: Sequence[str]) -> None:
+        """Fit the gate of the text towers on captions in the gated tower's language and in others."""
+        rows = self.of_text_tower(spec.judge, [*own, *foreign])
+        weight, bias = fit_logistic(rows, np.arange(len(rows)) < len(own))
+        # in the number format that a model is written in, so that a text is judged now as it will be
+        rounded = TextGate(spec, weight.astype(np.float16).astype(np.float32), float(np.float16(bias)), _NOTHING)
+        readable = [text for text, reads in zip(own, rounded.reads(rows), strict=False) if reads]
+        if not readable:
+            raise RecipeError(f"{self.recipe.path}: text.gate: no caption differs from its translations")
+        mean = self.of_text_tower(spec.gated, readable).mean(axis=0)
+        self.gate = replace(rounded, fill=mean.astype(np.float16).astype(np.float32))
+
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Rows of texts, all towers joined, ``(n, width)``."""
-        parts = []
-        for number, spec in enumerate(self.text_specs):
-            adapter = self.adapters[number]
-            plain = asdict(replace(spec, adapter=sha256_of(adapter) if adapter else ""))
-            identity = {**plain, "weights": model_digest(spec.source)}
-            parts.append(self._text_rows(identity, partial(self._open_text, number), texts))
-        return np.concatenate(parts, axis=1)
+        """Rows of texts, all towers joined, ``(n, width)``; a gated tower reads only what it can."""
+        towers = [_TextRows(partial(self.of_text_tower, number)) for number in range(len(self.text_specs))]
+        return joined_features(towers, texts, self.gate)
+
+    def of_text_tower(self, number: int, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Rows of texts by one tower, ``(n, width)``."""
+        spec, adapter = self.text_specs[number], self.adapters[number]
+        plain = asdict(replace(spec, adapter=sha256_of(adapter) if adapter else ""))
+        identity = {**plain, "weights": model_digest(spec.source)}
+        return self._text_rows(identity, partial(self._open_text, number), texts)
 
     def teacher_rows(self, source: str, texts: Sequence[str]) -> NDArray[np.float32]:
         """Rows of texts by a teacher, ``(n, width)``."""
@@ -350,6 +369,13 @@ class RecipeTowers:
         if path.suffix == ".safetensors" and path.is_file() and spec.library == "timm":
             return path
         return _kept(f"trunk-{spec.arch}", load_trunk_weights(spec.weights, spec, self.recipe.resolve))
+
+
+@dataclass(frozen=True)
+class _TextRows:
+    """A text tower behind the cache."""
+
+    features: Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

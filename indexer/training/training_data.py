@@ -17,10 +17,12 @@ from indexer.training.data.rows import (
     Example,
     Examples,
     OtherWords,
+    Translations,
     manifest_examples,
     read_classes,
     read_examples,
     read_paraphrases,
+    read_translations,
 )
 from indexer.training.recipe import Recipe
 from indexer.training.report import Clock
@@ -39,6 +41,9 @@ class TrainingData:
         self.unusable: list[str] = []
         self.dropped: dict[str, int] = {}
         self.texts: list[str] = []
+        self.translations: dict[str, Translations] = {}
+        self.foreign: set[str] = set()
+        """Texts that are in other languages alone."""
         self.also = OtherWords({}, {})
         self.classes: list[ClassName] = []
 
@@ -50,6 +55,7 @@ class TrainingData:
             self.also = read_paraphrases(
                 [recipe.resolve(name) for name in recipe.data.paraphrases], recipe.data.paraphrases_each
             )
+            self.translations = read_translations([recipe.resolve(name) for name in recipe.data.translations])
         with self.clock.measure("features"):
             image = examples[Modality.IMAGE]
             towers.images([*image.train, *image.heldout])
@@ -72,7 +78,9 @@ class TrainingData:
         if recipe.schedule.paraphrase:
             found |= {other for example in every for other in self.also.of(example)}
             found |= {other for name in self.classes for other in name.also}
-        self.texts = sorted(found)
+        translated = [own for example in every for own in self.translations.get(example.row_id, {}).values()]
+        self.foreign = {text for own in translated for text in own} - found
+        self.texts = sorted(found | self.foreign)
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
         self.labels = {text: n for n, text in enumerate(sorted(firsts))}
@@ -81,6 +89,23 @@ class TrainingData:
     def every(self) -> list[Example]:
         """Every usable example."""
         return [example for side in self.used.values() for example in (*side.train, *side.heldout)]
+
+    def fit_gate(self) -> None:
+        """Let the towers learn which texts are in other languages, from those of the training rows."""
+        spec = self.recipe.text.gate
+        if spec is None:
+            return
+        examples = [example for side in self.used.values() for example in side.train]
+        own = sorted({caption for example in examples for caption in example.captions} - self.foreign)
+        translated = {
+            text
+            for example in examples
+            for texts in self.translations.get(example.row_id, {}).values()
+            for text in texts
+        }
+        if not translated & self.foreign:
+            raise RecipeError(f"{self.recipe.path}: text.gate: no training row has a translation")
+        self.towers.fit_gate(spec, own, sorted(translated & self.foreign))
 
     @property
     def digest(self) -> str:
@@ -96,6 +121,15 @@ class TrainingData:
             texts=[[self.numbers[caption] for caption in own] for own in captions],
             labels=torch.tensor([self.labels[own[0]] for own in captions]),
             also=[[self.numbers[other] for other in others if other in self.numbers] for others in also],
+            foreign=[
+                {
+                    language: [self.numbers[text] for text in own]
+                    for language, own in self.translations.get(example.row_id, {}).items()
+                    if own
+                }
+                for example in examples
+            ]
+            + [{} for _ in classes],
         )
 
     def paraphrases(self) -> Paraphrases:

@@ -26,7 +26,8 @@ def write_encoder(recipe: Recipe, out: Path, built: AlignmentParts, report: Trai
         out.mkdir(parents=True, exist_ok=True)
         sha256 = _write_towers(recipe, out, built)
         extra = {"hubness": built.hubness} if built.hubness is not None else {}
-        sha256[HEADS] = save_heads(out, {**built.heads, **extra})
+        gate = built.towers.gate
+        sha256[HEADS] = save_heads(out, {**built.heads, **extra}, gate)
         audio = built.towers.audio_spec if "audio" in built.heads else None
         config = EncoderConfig(
             name=recipe.name,
@@ -39,6 +40,7 @@ def write_encoder(recipe: Recipe, out: Path, built: AlignmentParts, report: Trai
             text=_text_specs(recipe, built),
             heads={name: head.spec for name, head in built.heads.items()},
             hubness=built.hubness.spec if built.hubness is not None else None,
+            gate=None if gate is None else gate.spec,
             sha256=sha256,
         )
         target = out / "recipe.toml"

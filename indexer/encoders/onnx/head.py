@@ -14,15 +14,20 @@ from indexer.encoders.onnx.hubness import correct_hubness, unit
 from indexer.encoders.onnx.session import open_session
 from indexer.encoders.onnx.store import graph_folder
 from indexer.encoders.specs import HEADS, EncoderConfig
+from indexer.encoders.text_gate import TextGate
 from indexer.items import Embeddings
 
 #: The bank of the other side, by modality.
 BANKS = {"text": "pictures", "image": "texts", "audio": "texts"}
+#: The file of the text towers' gate.
+GATE = "gate.npz"
 
 
 def head_folder(config: EncoderConfig, modality: str) -> Path:
     """Where the graph of a head lies."""
     content = [config.sha256[HEADS], asdict(config.heads[modality]), config.hubness is not None]
+    if modality == "text" and config.gate is not None:
+        content.append("with the gate")
     return graph_folder("head", *content, *([] if modality == "text" else [modality]))
 
 
@@ -40,6 +45,15 @@ class OnnxHead:
         if hubness is None:
             return unit(rows)
         return correct_hubness(unit(rows), self._bank, hubness, self._modality)
+
+    @cached_property
+    def gate(self) -> TextGate | None:
+        """Of the text towers; ``None`` where there is none."""
+        if self._config.gate is None:
+            return None
+        with np.load(self._folder / GATE, allow_pickle=False) as parts:
+            weight, fill = (np.asarray(parts[name], dtype=np.float32) for name in ("weight", "fill"))
+            return TextGate(self._config.gate, weight, float(parts["bias"]), fill)
 
     @cached_property
     def _session(self) -> Any:

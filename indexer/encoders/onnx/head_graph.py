@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from indexer.encoders.onnx.graph import GraphBuilder
-from indexer.encoders.onnx.head import BANKS
+from indexer.encoders.onnx.head import BANKS, GATE
 from indexer.encoders.specs import HEADS, EncoderConfig
 
 
 def write_head(directory: Path, config: EncoderConfig, folder: Path, modality: str = "text") -> None:
     """Write ``head.onnx``: features ``(n, inputs)`` -> rows ``(n, dim)``, not yet of unit length; and the bank of the
-    correction against hubs, where there is one.
+    correction against hubs and the gate of the text towers, where there are any.
     """
     from safetensors.numpy import load_file
 
@@ -33,6 +33,9 @@ def write_head(directory: Path, config: EncoderConfig, folder: Path, modality: s
             rows = graph.node("Add", [rows, linear(graph.node("Gelu", [linear(x, "mlp.0")]), "mlp.3")])
         x = rows
     graph.save({"out": (x, ["rows", spec.dim])})
+    if modality == "text" and config.gate is not None:
+        weight, bias, fill = (weights[f"gate.{name}"] for name in ("weight", "bias", "fill"))
+        np.savez(folder / GATE, weight=weight, bias=bias, fill=fill)
     if config.hubness is not None:
         bank = BANKS[modality]
         np.save(folder / f"{bank}.npy", weights[f"hubness.{bank}"])

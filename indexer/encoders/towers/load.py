@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
+from indexer.encoders.text_gate import TextGate
 from indexer.encoders.towers.audio import AudioTower
 from indexer.encoders.towers.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
 from indexer.encoders.towers.heads import Head, open_head
@@ -66,7 +68,21 @@ def model_digest(source: str) -> str:
 
 def load_text_towers(directory: Path, config: EncoderConfig) -> TextTowers:
     """The text towers with their language models and what was trained in them, float32 on the CPU."""
-    return TextTowers([_load_text_tower(directory, spec, config.sha256) for spec in config.text])
+    towers = [_load_text_tower(directory, spec, config.sha256) for spec in config.text]
+    return TextTowers(towers, load_gate(directory, config))
+
+
+def load_gate(directory: Path, config: EncoderConfig) -> TextGate | None:
+    """The gate of the text towers; ``None`` where there is none."""
+    if config.gate is None:
+        return None
+    path = directory / HEADS
+    weights = load_weights(path, config.sha256)
+    try:
+        weight, bias, fill = (weights[f"gate.{name}"].numpy() for name in ("weight", "bias", "fill"))
+    except KeyError as error:
+        raise WeightsCorrupt(f"{path}: holds no {error}; train or fetch the model again") from error
+    return TextGate(config.gate, weight, float(bias), fill)
 
 
 def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) -> TextTower:
@@ -155,8 +171,8 @@ def load_weights(path: Path, sha256: dict[str, str]) -> dict[str, torch.Tensor]:
         raise WeightsCorrupt(f"{path}: is no whole safetensors file ({error}); fetch the model again") from error
 
 
-def save_heads(directory: Path, heads: Mapping[str, torch.nn.Module]) -> str:
-    """Write ``heads.safetensors`` (float16; heads by modality, ``hubness``) and return its sha256.
+def save_heads(directory: Path, heads: Mapping[str, torch.nn.Module], gate: TextGate | None = None) -> str:
+    """Write ``heads.safetensors`` (float16; heads by modality, ``hubness``, ``gate``) and return its sha256.
 
     Raises :class:`ModelError` for what float16 can't hold.
     """
@@ -165,6 +181,9 @@ def save_heads(directory: Path, heads: Mapping[str, torch.nn.Module]) -> str:
         for name, head in heads.items()
         for key, value in head.state_dict().items()
     }
+    if gate is not None:
+        parts = {"weight": gate.weight, "bias": np.array(gate.bias), "fill": gate.fill}
+        weights |= {f"gate.{name}": torch.from_numpy(np.asarray(part)).half() for name, part in parts.items()}
     not_finite = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     if not_finite:
         raise ModelError(f"{directory / HEADS}: {not_finite[0]} is not finite in float16; lower the learning rate")

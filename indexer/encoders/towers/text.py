@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from indexer.encoders.specs import LoraSpec, TextSpec
+from indexer.encoders.text_gate import TextGate, joined_features
 from indexer.encoders.text_reading import equal_lengths, tower_words
 from indexer.encoders.towers.adapter import (
     add_lora,
@@ -305,12 +306,13 @@ class TextTower(nn.Module):
 class TextTowers(nn.Module):
     """Text towers side by side: their features joined, ``width`` the sum of theirs."""
 
-    def __init__(self, towers: Sequence[TextTower]) -> None:
-        """At least one tower."""
+    def __init__(self, towers: Sequence[TextTower], gate: TextGate | None = None) -> None:
+        """At least one tower; ``gate`` is for :meth:`features` alone."""
         super().__init__()
         if not towers:
             raise ModelError("a text tower needs at least one language model")
         self.towers = nn.ModuleList(towers)
+        self.gate = gate
         self.width = sum(tower.width for tower in towers)
 
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
@@ -319,7 +321,7 @@ class TextTowers(nn.Module):
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> float32 ``(n, width)``; see :meth:`TextTower.features`."""
-        return np.concatenate([tower.features(texts) for tower in self], axis=1)
+        return joined_features(list(self), texts, self.gate)
 
     def measure(self) -> TextMeasure:
         """What every tower reads of a text."""

@@ -141,6 +141,28 @@ def read_paraphrases(paths: Sequence[Path], each: int = 0) -> OtherWords:
     )
 
 
+#: Language -> texts.
+Translations = dict[str, list[str]]
+
+
+def read_translations(paths: Sequence[Path]) -> dict[str, Translations]:
+    """Row id -> its captions in other languages. Raises :class:`RecipeError`."""
+    found: dict[str, Translations] = {}
+    for path in paths:
+        number = 0
+        try:
+            with path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
+                    row = json.loads(line)
+                    own = {language: _texts(texts) for language, texts in row["translations"].items()}
+                    found.setdefault(_texts([row["id"]])[0], {}).update(own)
+        except FileNotFoundError as error:
+            raise RecipeError(f"{path}: no such file of translations; make it with its recipe script") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            raise RecipeError(f'{path}, line {number}: not {{"id": …, "translations": {{…}}}} ({error})') from error
+    return found
+
+
 def _texts(values: Any) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError("texts must be strings")
