@@ -5,10 +5,13 @@ Knows nothing of models or files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from retrieval.evaluation.details import DirectionDetails, examples_of, similarities_of
 from retrieval.evaluation.directions import Comparison
 from retrieval.evaluation.metrics import metrics
-from retrieval.evaluation.metrics.ranks import Floats, Ints, RelevantRanks, ranks_of_embeddings
+from retrieval.evaluation.metrics.ranks import Floats, Ints, Relevance, RelevantRanks, ranks_of_embeddings
 from retrieval.evaluation.metrics.statistics import bootstrap_ci95
 from retrieval.evaluation.results import DirectionResult
 from retrieval.evaluation.shown_items import fingerprint
@@ -17,6 +20,23 @@ from retrieval.evaluation.zero_shot import classification
 #: The k of the hit rates and recalls.
 AT = (1, 5, 10)
 _CHANCE_AT = (1, 10)
+
+
+class Measured(Protocol):
+    """What the metrics of a direction need to know of it, beside its ranks; see :class:`Comparison`."""
+
+    @property
+    def direction(self) -> str: ...
+    @property
+    def queries(self) -> str: ...
+    @property
+    def candidates(self) -> str: ...
+    @property
+    def relevance(self) -> Relevance: ...
+    @property
+    def captions_per_item(self) -> float | None: ...
+    @property
+    def labels(self) -> Sequence[int] | None: ...
 
 
 def measure(comparison: Comparison, *, stage: str = "dual", seed: int = 0) -> DirectionResult:
@@ -34,7 +54,7 @@ def dual_ranks(comparison: Comparison) -> RelevantRanks:
     )
 
 
-def summarise(comparison: Comparison, ranks: RelevantRanks, *, stage: str, seed: int = 0) -> DirectionResult:
+def summarise(comparison: Measured, ranks: RelevantRanks, *, stage: str, seed: int = 0) -> DirectionResult:
     """The metrics of one direction from the ranks that ``stage`` gave."""
     per_query: dict[str, Floats] = {}
     for k in AT:

@@ -18,7 +18,9 @@ def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[ShownItem, Sh
     for row, there in enumerate(benchmark.rows):
         items = {modality.value: modality for modality in there.items}
         words = [ShownItem(there.row_id, Modality.TEXT, text=text) for text in there.captions]
-        if candidate_kind == "class":
+        if candidate_kind == "any":
+            found += _of_any(benchmark, row, query_kind, words)
+        elif candidate_kind == "class":
             if query_kind in items and there.label is not None:
                 name = benchmark.classes[there.label]
                 found.append((shown_item(benchmark, row, items[query_kind]), ShownItem(name, Modality.TEXT, text=name)))
@@ -33,3 +35,16 @@ def queries_of(benchmark: Benchmark, direction: str) -> list[tuple[ShownItem, Sh
                 (shown_item(benchmark, row, items[query_kind]), shown_item(benchmark, row, items[candidate_kind]))
             )
     return found
+
+
+def _of_any(
+    benchmark: Benchmark, row: int, query_kind: str, words: list[ShownItem]
+) -> list[tuple[ShownItem, ShownItem]]:
+    """A row's queries where the items of every modality are candidates together."""
+    held = [modality for modality in Modality if modality in benchmark.rows[row].items]
+    if query_kind == "text":
+        return [(text, shown_item(benchmark, row, held[0])) for text in words if held]
+    others = [modality for modality in held if modality.value != query_kind]
+    if not others or len(others) == len(held):
+        return []
+    return [(shown_item(benchmark, row, Modality(query_kind)), shown_item(benchmark, row, others[0]))]

@@ -17,6 +17,7 @@ from indexer.items import Modality
 from indexer.limits import MediaLimits
 from indexer.progress import Progress, silent
 from retrieval.evaluation.ann import AnnResult, measure_ann
+from retrieval.evaluation.any_modality import Pool, any_directions, detail_any
 from retrieval.evaluation.cache import BenchCache
 from retrieval.evaluation.captioning import CaptionResult, caption_benchmark
 from retrieval.evaluation.datasets.benchmark import Benchmark
@@ -86,6 +87,7 @@ def run_benchmark(
     if line is not None:
         notify(line)
     results, compared = _measure_all(pairs, second, progress, seed=seed, details=details, ann=ann)
+    results += _measure_any(encoded, seed, details=details)
     scored_at = time.perf_counter()
     captions: CaptionResult | None = None
     if captioner is not None:
@@ -148,6 +150,17 @@ def _measure_all(
             results.append(second.measure(comparison, ranks, seed, details=details))
         progress("scores", done, len(pairs))
     return results, compared
+
+
+def _measure_any(encoded: EncodedBenchmark, seed: int, *, details: bool) -> Iterator[DirectionResult]:
+    """The directions whose candidates are the items of every modality together, where there are several."""
+    pool = Pool.of(encoded)
+    if pool is not None:
+        for one in any_directions(encoded, pool, NOUNS):
+            ranks, best = pool.ranked(one.vectors, one.relevance, one.own)
+            result = summarise(one, ranks, stage="dual", seed=seed)
+            shown = detail_any(encoded, pool, one, ranks, best) if details else None
+            yield replace(result, details=shown)
 
 
 def _counts(encoded: EncodedBenchmark) -> tuple[dict[str, int], float]:

@@ -258,8 +258,10 @@ def test_all_six_directions_and_passages_come_from_rows_that_hold_everything(tmp
     result = directions(run_benchmark(load_benchmark(manifest(tmp_path, rows)), FakeEncoder()))
     assert list(result) == [
         "text->image", "image->text", "text->audio", "audio->text", "image->audio", "audio->image", "text->text",
+        "text->any", "image->any", "audio->any",
     ]  # fmt: skip
     assert {direction: found.hit_rate_at[1] for direction, found in result.items()} == dict.fromkeys(result, 1.0)
+    assert {result[f"{kind}->any"].n_candidates for kind in ("text", "image", "audio")} == {9}
 
 
 def test_a_long_sound_is_the_normalised_mean_of_its_windows(tmp_path: Path) -> None:
