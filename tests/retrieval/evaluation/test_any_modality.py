@@ -59,7 +59,7 @@ def test_the_order_is_that_of_a_search_of_everything(manifest: Path, encoded: En
             ours = [(pool.modalities[n], encoded.benchmark.rows[pool.rows[n]].row_id) for n in own]
             rows = {str(one.items[kind].key): one.row_id for one in encoded.benchmark.rows for kind in one.items}
             theirs = [(hit.modality, rows[hit.key]) for hit in hits]
-            count = sum(hit.score > 1e-6 for hit in hits)  # the fake encoder gives many the same ordinary score
+            count = sum(hit.score > 1e-3 for hit in hits)  # the fake encoder gives many the same ordinary score
             assert count and ours[:count] == theirs[:count], query
             first = [n for n, one in enumerate(theirs, 1) if one[1] == item.row_id]
             assert not first or first[0] > count or ranks.first[query] == first[0]
