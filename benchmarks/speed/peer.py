@@ -122,11 +122,13 @@ def texts_forward(model: str, inputs: Path, output: Path, count: int) -> None:
 
 def texts_sentence_transformers(model: str, inputs: Path, output: Path, count: int) -> None:
     """``encode`` of all passages with each of the language models of ``model``, folders with commas between."""
+    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     for folder in model.split(","):
-        tower = Transformer(folder, max_seq_length=256)
+        # of its own it takes the files' float16, which a processor without it multiplies many times slower
+        tower = Transformer(folder, max_seq_length=256, model_kwargs={"dtype": torch.float32})
         if tower.tokenizer.pad_token is None:
             tower.tokenizer.pad_token = tower.tokenizer.eos_token
         pooling = Pooling(tower.get_embedding_dimension(), pooling_mode="mean")
