@@ -62,4 +62,5 @@ def _table(what: str, programs: dict[str, dict[str, float]]) -> list[str]:
 
 def _where(part: dict[str, Any]) -> str:
     facts = part["facts"]
-    return f"Medians of {part['rounds']} rounds; {facts['hardware']}, {facts['dtype']}, commit {facts['commit'][:10]}."
+    rounds = "One round" if part["rounds"] == 1 else f"Medians of {part['rounds']} rounds"
+    return f"{rounds}; {facts['hardware']}, {facts['dtype']}, commit {facts['commit'][:10]}."
