@@ -12,7 +12,7 @@ from pathlib import Path
 from indexer.encoders.onnx.lower_reader import LowerReader
 from indexer.encoders.onnx.own_tokens import OwnTokens
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
-from indexer.encoders.onnx.subwords import write_subwords
+from indexer.encoders.onnx.subwords import TABLES, write_subwords
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory, is_pulled
 from retrieval.rerank.onnx_pairs import OnnxPairModel
@@ -83,8 +83,9 @@ def _gguf(config: RerankerConfig) -> Path:
 
 
 def _lower_folder(config: RerankerConfig) -> Path:
+    """By all that the graph depends on, and the form of the tables beside it."""
     settings = config.language_model
-    return graph_folder("lower", BASE_WEIGHTS[settings["source"]].sha256, settings["lower"])
+    return graph_folder("lower", BASE_WEIGHTS[settings["source"]].sha256, settings["lower"], TABLES)
 
 
 def _judge_folder(config: RerankerConfig) -> Path:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from indexer.encoders.text_reading import special_tokens
 
+#: The form of the tables; another one is for another folder.
+TABLES = "tables 2"
 #: Longer texts have too many substrings; they are for the whole tokenizer.
 MOST_CHARS = 400
 _SHELL, _VOCABULARY, _MERGES, _SCORES = "subwords.json", "vocabulary.npy", "merges.npy", "scores.npy"

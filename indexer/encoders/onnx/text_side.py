@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from indexer.encoders.onnx.head import OnnxHead, head_folder
 from indexer.encoders.onnx.session import REMEDY
 from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.subwords import TABLES
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec
 from indexer.encoders.text_gate import joined_features
@@ -107,4 +108,4 @@ def make_text_side(
 
 def _tower_folder(spec: TextSpec) -> Path:
     """By everything that the graph and its tables depend on; prompts and read-outs are no part of it."""
-    return graph_folder("tower", BASE_WEIGHTS[spec.source].sha256, spec.layers, "with tables")
+    return graph_folder("tower", BASE_WEIGHTS[spec.source].sha256, spec.layers, TABLES)
