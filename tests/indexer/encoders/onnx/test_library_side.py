@@ -89,7 +89,7 @@ def test_pulling_a_model_makes_graphs_that_give_its_embeddings(
         assert measure.read_chars(text, 6) == theirs.read_chars(text, 6)
 
 
-@pytest.mark.parametrize("kind", ["native", "siglip", "clap"])
+@pytest.mark.parametrize("kind", ["native", "clap"])
 def test_a_search_imports_neither_torch_nor_the_library_and_finds_what_torch_finds(kind: str, tmp_path: Path) -> None:
     spec, media = saved(kind, tmp_path / "model"), tmp_path / "media"
     if kind == "clap":

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from paths import ROOT
+from light_search import light_search
 from small_gguf import save_gguf
 from small_media import pictures
 from small_model import save_language_model, save_small_model
@@ -181,23 +178,9 @@ def test_a_search_with_graphs_imports_no_torch_and_finds_what_torch_finds(model:
     assert (
         runner.invoke(app, ["index", str(tmp_path / "media"), "-c", str(place), "--model", str(model)]).exit_code == 0
     )
-    script = (
-        "import sys; from trimodal.cli import app\n"
-        "try: app()\n"
-        "finally: print([name for name in ('torch', 'transformers', 'onnx', 'pyarrow') if name in sys.modules],\n"
-        "    file=sys.stderr)"
-    )
-    found = {}
-    for runtime in ("auto", "torch"):
-        command = [sys.executable, "-c", script, "search", "a dog", "-c", str(place), "--json", "-k", "5"]
-        environment = {**os.environ, "TRIMODAL_RUNTIME": runtime}
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found[runtime] = json.loads(done.stdout)["hits"]
-        assert ("torch" in done.stderr) == (runtime == "torch"), done.stderr
-    assert [hit["path"] for hit in found["auto"]] == [hit["path"] for hit in found["torch"]]
-    scores = [[hit["score"] for hit in found[runtime]] for runtime in ("auto", "torch")]
-    np.testing.assert_allclose(*scores, atol=1e-3)
+    ours, theirs = light_search(place, "a dog")
+    assert [hit["path"] for hit in ours] == [hit["path"] for hit in theirs]
+    np.testing.assert_allclose(*([hit["score"] for hit in hits] for hits in (ours, theirs)), atol=1e-3)
 
 
 def test_a_damaged_graph_is_named_and_pulling_makes_it_again(model: Path, tmp_path: Path) -> None:
