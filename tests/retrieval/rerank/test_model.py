@@ -468,7 +468,10 @@ def test_without_shares_only_pictures_are_judged(
     assert not maker.encode_audio_with_tokens([window])[1].any()
 
 
-def test_adapters_in_the_upper_layers_are_trained_kept_and_folded_in(trained: Path, tmp_path: Path) -> None:
+def test_adapters_in_the_upper_layers_are_trained_kept_and_folded_in(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIMODAL_CACHE", str(trained / "cache"))
     shutil.copytree(trained, tmp_path / "studio")
     place = tmp_path / "studio"
     lora = "learning_rate = 0.05\n[lora]\nrank = 2\ntargets = ['q_proj', 'o_proj']\n"
