@@ -13,7 +13,7 @@ from typing import Any
 
 from indexer.encoders.onnx.head import head_folder
 from indexer.encoders.onnx.media_side import OnnxMediaSide, has_onnx_form, open_media_side, tokens_folder, tower_folder
-from indexer.encoders.onnx.store import make_graph
+from indexer.encoders.onnx.store import make_graph, remedy_of
 from indexer.encoders.specs import EncoderConfig
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.items import Modality
@@ -24,7 +24,7 @@ class MediaGraphs:
 
     def __init__(self, directory: Path, config: EncoderConfig, reranker: RerankerConfig | None, spec: str) -> None:
         self._directory, self._config, self._reranker = directory, config, reranker
-        self._remedy = f"make it again: trimodal models pull {spec}"
+        self._remedy = remedy_of(spec)
 
     def open(self, modality: Modality) -> OnnxMediaSide | None:
         """From the cache; ``None`` where it lacks one. Raises :class:`WeightsCorrupt` with the remedy."""

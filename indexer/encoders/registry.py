@@ -84,7 +84,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
     for source in dict.fromkeys(tower.source for tower in config.text if tower.source.startswith(PREFIX)):
         on_stage(f"fetching {source}")
         found[source] = hub_directory(source)
-    make_text_side(directory, config, _torch_text_tower, on_stage)
+    make_text_side(directory, config, spec, _torch_text_tower, on_stage)
     TrainedDualEncoder(directory, spec=spec).prepare_queries(on_stage, again=True)
     return found
 

@@ -166,7 +166,7 @@ class TrainedDualEncoder:
         from indexer.encoders.onnx.store import graphs_are_wanted
         from indexer.encoders.onnx.text_side import open_text_side
 
-        return open_text_side(self.config) if graphs_are_wanted(self._device_name) else None
+        return open_text_side(self.config, self.spec) if graphs_are_wanted(self._device_name) else None
 
     def _graph(self, modality: Modality, prepared: Sequence[NDArray[Any]] = ()) -> OnnxMediaSide | None:
         """The towers of pictures or sounds in ONNX Runtime; ``None`` where torch is to read what was ``prepared``.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from indexer.encoders.onnx.lower_reader import LowerReader
 from indexer.encoders.onnx.own_tokens import OwnTokens
-from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph, remedy_of
 from indexer.encoders.onnx.subwords import TABLES, write_subwords
 from indexer.encoders.tokens.config import RerankerConfig
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, GGUF_NAME, base_directory, is_pulled
@@ -66,11 +66,12 @@ def _opened(config: RerankerConfig, lower: Path, judge: Path) -> OnnxPairModel:
     settings = config.language_model
     tokenizer = base_directory(settings["source"]) / "tokenizer.json"
     prompt = TextPrompt(OwnTokens(tokenizer, lower), settings["prompt"], int(settings["max_tokens"]))
-    return OnnxPairModel(config, judge, LowerReader(lower, _gguf(config)), prompt)
+    remedy = _remedy(config)
+    return OnnxPairModel(config, judge, LowerReader(lower, _gguf(config), remedy), prompt, remedy)
 
 
 def _remedy(config: RerankerConfig) -> str:
-    return f"make it again: trimodal models pull {config.language_model['source']}"
+    return remedy_of(config.language_model["source"])
 
 
 def _has_gguf(config: RerankerConfig) -> bool:

@@ -55,11 +55,15 @@ class ReadText:
 class OnnxPairModel:
     """A reranker's graphs in ``folder``, over the lower layers of ``lower``; opened on first use."""
 
-    def __init__(self, config: RerankerConfig, folder: Path, lower: LowerReader, prompt: TextPrompt) -> None:
+    def __init__(
+        self, config: RerankerConfig, folder: Path, lower: LowerReader, prompt: TextPrompt, remedy: str
+    ) -> None:
+        """``remedy`` is for a graph that can't be run."""
         self.config = config
         self._folder = folder
         self._upper, self._judging, self._joint, self._compressor = (
-            GraphSession(folder / f"{name}.onnx", prepack=True) for name in ("upper", "judge", "joint", "compressor")
+            GraphSession(folder / f"{name}.onnx", remedy, prepack=True)
+            for name in ("upper", "judge", "joint", "compressor")
         )
         self.lower = lower
         self.prompt = prompt
@@ -193,7 +197,7 @@ class OnnxPairModel:
 def save_prefix(folder: Path, config: RerankerConfig, lower: LowerReader, before: Sequence[int]) -> None:
     """Read the tokens before every text, and keep what the texts need of them."""
     states, past = lower.begin(before)
-    session = GraphSession(folder / "upper.onnx", prepack=True)
+    session = GraphSession(folder / "upper.onnx", "", prepack=True)  # it was made a moment ago
     shape = session.shape("past")
     nothing = np.zeros((shape[0], shape[1], 0, shape[3]), np.float32)
     back = ["back_keys", "back_values"] if config.scorer["interaction"] == "bidirectional" else []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexer.encoders.onnx.few import Few
 from indexer.encoders.onnx.hubness import unit
 from indexer.encoders.onnx.session import GraphSession
-from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph, remedy_of
 from indexer.encoders.onnx.texts import GraphTexts
 from indexer.items import Embeddings, Modality
 
@@ -53,7 +53,7 @@ class LibraryGraphs:
 
     def __init__(self, spec: str, fingerprint: Callable[[], str]) -> None:
         """``fingerprint`` is called when a graph is first looked for: weights may have to be read for it."""
-        self._remedy = f"make it again: trimodal models pull {spec}"
+        self._remedy = remedy_of(spec)
         self._fingerprint = fingerprint
         self._lock = threading.Lock()
         self._found: dict[Modality, TowerGraph | None] = {}

@@ -25,8 +25,8 @@ _GRAPH = "lower.onnx"
 class LowerReader:
     """The first layers in a folder that :func:`write_lower` filled; opened on first use."""
 
-    def __init__(self, folder: Path, gguf_file: Path) -> None:
-        self._folder, self._gguf_file = folder, gguf_file
+    def __init__(self, folder: Path, gguf_file: Path, remedy: str) -> None:
+        self._folder, self._gguf_file, self._remedy = folder, gguf_file, remedy
 
     def states(
         self, sequences: Sequence[Sequence[int]], past: NDArray[np.float32]
@@ -56,7 +56,7 @@ class LowerReader:
 
     @cached_property
     def _session(self) -> GraphSession:
-        return GraphSession(self._folder / _GRAPH, prepack=True)
+        return GraphSession(self._folder / _GRAPH, self._remedy, prepack=True)
 
 
 def write_lower(gguf_file: Path, folder: Path, layers: int) -> None:

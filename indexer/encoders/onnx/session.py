@@ -15,8 +15,6 @@ from indexer.errors import WeightsCorrupt
 
 #: More threads are no help for one query.
 _MOST_THREADS = 8
-REMEDY = "make it again: trimodal models pull starter"
-
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -27,7 +25,7 @@ class GraphSession:
     nothing on waiting for the others: the weights are then read a second time if both are done.
     """
 
-    def __init__(self, path: Path, remedy: str = REMEDY, *, prepack: bool = False) -> None:
+    def __init__(self, path: Path, remedy: str, *, prepack: bool = False) -> None:
         """``prepack``: as for :func:`open_session`, where several threads work together."""
         self._path, self._remedy, self._prepack = path, remedy, prepack
 
@@ -58,7 +56,7 @@ class GraphSession:
         return open_session(self._path, self._remedy, threads=1)
 
 
-def open_session(path: Path, remedy: str = REMEDY, *, threads: int | None = None, prepack: bool = True) -> Any:
+def open_session(path: Path, remedy: str = "", *, threads: int | None = None, prepack: bool = True) -> Any:
     """A session of ONNX Runtime; threads that have nothing to do sleep.
 
     ``prepack``: weights are brought into the order in which they are multiplied; what runs once is quicker without.

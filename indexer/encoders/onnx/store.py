@@ -26,6 +26,11 @@ class NoOnnxForm(ValueError):
     """A model that cannot be written as a graph here; the text says why."""
 
 
+def remedy_of(model: str) -> str:
+    """What a message says of a damaged graph of a model."""
+    return f"make it again: trimodal models pull {model}"
+
+
 def graph_folder(kind: str, *content: object) -> Path:
     """Where a graph lies that depends on ``content``, which JSON can hold."""
     digest = hashlib.sha256(json.dumps([VERSION, *content]).encode()).hexdigest()

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.encoders.onnx.head import OnnxHead, head_folder
-from indexer.encoders.onnx.session import REMEDY
-from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph
+from indexer.encoders.onnx.store import graph_folder, has_graph, make_graph, remedy_of
 from indexer.encoders.onnx.subwords import TABLES
 from indexer.encoders.onnx.text_tower import OnnxTextTower
 from indexer.encoders.specs import EncoderConfig, TextSpec
@@ -53,25 +52,26 @@ class OnnxTextSide:
         return LeastMeasure([tower.measure() for tower in self._towers])
 
 
-def open_text_side(config: EncoderConfig) -> OnnxTextSide | None:
-    """The text side of a model, where its graphs are in the cache; ``None`` where they are not.
+def open_text_side(config: EncoderConfig, model: str) -> OnnxTextSide | None:
+    """The text side of a model, where its graphs are in the cache; ``None`` where they are not. ``model``: its spec.
 
     Raises :class:`WeightsCorrupt` naming a damaged file of the cache, with the command that mends it.
     """
     if not has_onnx_form(config):
         return None
+    remedy = remedy_of(model)
     folders = [_tower_folder(spec) for spec in config.text]
     head = head_folder(config, "text")
-    if not all(has_graph(folder, REMEDY) for folder in (*folders, head)):
+    if not all(has_graph(folder, remedy) for folder in (*folders, head)):
         return None
     try:
         towers = [
-            OnnxTextTower(spec, folder, base_directory(spec.source) / "tokenizer.json")
+            OnnxTextTower(spec, folder, base_directory(spec.source) / "tokenizer.json", remedy)
             for spec, folder in zip(config.text, folders, strict=True)
         ]
     except WeightsMissing:
         return None
-    return OnnxTextSide(config, towers, OnnxHead(config, "text", head, REMEDY))
+    return OnnxTextSide(config, towers, OnnxHead(config, "text", head, remedy))
 
 
 def has_onnx_form(config: EncoderConfig) -> bool:
@@ -88,6 +88,7 @@ def has_onnx_form(config: EncoderConfig) -> bool:
 def make_text_side(
     directory: Path,
     config: EncoderConfig,
+    model: str,
     open_torch: OpenTorchTower,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> OnnxTextSide | None:
@@ -100,10 +101,11 @@ def make_text_side(
 
     if not has_onnx_form(config):
         return None
+    remedy = remedy_of(model)
     for spec in config.text:
-        make_graph(_tower_folder(spec), partial(make_tower, spec, open_torch), REMEDY, on_stage, again=True)
-    make_graph(head_folder(config, "text"), partial(make_head, directory, config), REMEDY, on_stage, again=True)
-    return open_text_side(config)
+        make_graph(_tower_folder(spec), partial(make_tower, spec, open_torch), remedy, on_stage, again=True)
+    make_graph(head_folder(config, "text"), partial(make_head, directory, config), remedy, on_stage, again=True)
+    return open_text_side(config, model)
 
 
 def _tower_folder(spec: TextSpec) -> Path:

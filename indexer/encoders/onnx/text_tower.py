@@ -28,13 +28,14 @@ _NOTHING = np.zeros(0, dtype=np.float32)
 class OnnxTextTower:
     """A text tower whose graph, and the tables of its tokenizer, lie in ``folder``.
 
-    ``tokenizer`` is ``tokenizer.json`` of the model's directory.
+    ``tokenizer`` is ``tokenizer.json`` of the model's directory; ``remedy`` is for a graph that can't be run.
 
     Thread-safe after the first call. A text is cut, and its prompt put around it, as ``spec`` says.
     """
 
-    def __init__(self, spec: TextSpec, folder: Path, tokenizer: Path) -> None:
+    def __init__(self, spec: TextSpec, folder: Path, tokenizer: Path, remedy: str = "") -> None:
         self.spec = spec
+        self._remedy = remedy
         self._folder = folder
         self._tokenizer_file = tokenizer
         self._tokens = OwnTokens(tokenizer, folder)
@@ -118,4 +119,4 @@ class OnnxTextTower:
 
     @cached_property
     def _session(self) -> GraphSession:
-        return GraphSession(self._folder / "tower.onnx", prepack=True)
+        return GraphSession(self._folder / "tower.onnx", self._remedy, prepack=True)

@@ -91,13 +91,13 @@ def test_a_text_has_the_same_logits_alone_and_beside_others(
     model, config = save_small_reranked_model(tmp_path / "m", language_model)
     ours, _ = both(model, config)
     tokens = media(config, 5)
-    fresh = [OnnxPairModel(config, ours._folder, ours.lower, ours.prompt) for _ in TEXTS]
+    fresh = [OnnxPairModel(config, ours._folder, ours.lower, ours.prompt, "") for _ in TEXTS]
     alone = np.stack([one.score_media(text, tokens) for one, text in zip(fresh, TEXTS, strict=True)])
     ours.read(TEXTS)
     np.testing.assert_allclose(np.stack([ours.score_media(text, tokens) for text in TEXTS]), alone, atol=1e-3)
     monkeypatch.setattr(onnx_pairs, "_PAIRS", 2)
     monkeypatch.setattr("indexer.encoders.onnx.lower_reader.TOKENS_AT_ONCE", 30)
-    few = OnnxPairModel(config, ours._folder, ours.lower, ours.prompt)
+    few = OnnxPairModel(config, ours._folder, ours.lower, ours.prompt, "")
     np.testing.assert_allclose(few.score_texts(tokens[:1], TEXTS), alone[:, 0], atol=1e-3)
 
 
@@ -158,6 +158,17 @@ def test_a_damaged_graph_is_named_and_pulling_makes_it_again(language_model: Pat
             TrainedReranker(model, config, "cpu").score_media("a dog", media(config))
         make_graphs(model, config)
         assert len(TrainedReranker(model, config, "cpu").score_media("a dog", media(config))) == 9
+
+
+def test_a_graph_that_this_onnx_runtime_can_not_run_names_the_command_of_its_own_model(
+    language_model: Path, tmp_path: Path
+) -> None:
+    model, config = save_small_reranked_model(tmp_path / "m", language_model)
+    ours, _ = both(model, config)
+    for session, name in ((ours.lower._session, "lower"), (ours._upper, "upper")):
+        session._path.write_bytes(b"no graph")
+        with pytest.raises(WeightsCorrupt, match=rf"{name}\.onnx: can't be run .* trimodal models pull qwen"):
+            session.run(None, {})
 
 
 def test_a_reranked_search_imports_no_torch_and_finds_what_torch_finds(language_model: Path, tmp_path: Path) -> None:

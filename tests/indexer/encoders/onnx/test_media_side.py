@@ -145,7 +145,7 @@ def test_each_of_several_inputs_gives_what_it_gives_alone(tmp_path: Path) -> Non
     graph = GraphBuilder(tmp_path / "tower.onnx")
     x = graph.input("x", "float", [1, "n"])
     graph.save({"out": (graph.node("Mul", [x, x]), [1, "n"])})
-    session = GraphSession(tmp_path / "tower.onnx")
+    session = GraphSession(tmp_path / "tower.onnx", "")
     inputs = [{"x": np.full((1, n), n, dtype=np.float32)} for n in (3, 1, 7, 2)]
     alone = [session.run(["out"], one)[0] for one in inputs]
     each = session.run_each(["out"], inputs)

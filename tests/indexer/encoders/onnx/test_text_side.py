@@ -153,7 +153,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_pulling_a_model_makes_its_graphs_once_and_they_give_its_embeddings(model: Path, tmp_path: Path) -> None:
-    assert text_side.open_text_side(read_config(model)) is None
+    assert text_side.open_text_side(read_config(model), str(model)) is None
     expected = TrainedDualEncoder(model).encode_queries(TEXTS)
     assert CliRunner().invoke(app, ["models", "pull", str(model)]).exit_code == 0
     files = sorted((tmp_path / "cache" / "onnx").rglob("*"))
