@@ -204,14 +204,14 @@ def test_a_benchmark_keeps_a_vector_by_what_was_decoded(tmp_path: Path, monkeypa
     path.write_bytes(first)
     item = item_of(path)
     hashes = content_hash(item)
-    real = encoding._Reading._hashes
+    real = encoding._Reading._contents
 
     def hashed(self: Any, items: Any) -> dict[int, str]:
         found = real(self, items)
         path.write_bytes(second)
         return found
 
-    monkeypatch.setattr(encoding._Reading, "_hashes", hashed)
+    monkeypatch.setattr(encoding._Reading, "_contents", hashed)
     encoder = FakeEncoder()
     with BenchCache.open(tmp_path / "cache", encoder, encoder.fingerprint) as cache:
         reading = encoding._Reading(encoder, Modality.IMAGE, MediaLimits(), 2, 1, False, passages, cache)
