@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,22 +120,17 @@ def read_paraphrases(paths: Sequence[Path], each: int = 0) -> OtherWords:
     """
     by_text: dict[str, dict[str, None]] = {}
     by_row: dict[tuple[str, str], dict[str, None]] = {}
+
+    def take(row: Any) -> None:
+        also = dict.fromkeys(_texts(row["also"])[: each or None])
+        text = _texts([row["text"]])[0]
+        if "ids" not in row:
+            by_text.setdefault(text, {}).update(also)
+        for row_id in row.get("ids", []):
+            by_row.setdefault((row_id, text), {}).update(also)
+
     for path in paths:
-        number = 0
-        try:
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
-                    row = json.loads(line)
-                    also = dict.fromkeys(_texts(row["also"])[: each or None])
-                    text = _texts([row["text"]])[0]
-                    if "ids" not in row:
-                        by_text.setdefault(text, {}).update(also)
-                    for row_id in row.get("ids", []):
-                        by_row.setdefault((row_id, text), {}).update(also)
-        except FileNotFoundError as error:
-            raise RecipeError(f"{path}: no such file of paraphrases; make it with its recipe script") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-            raise RecipeError(f'{path}, line {number}: not {{"text": …, "also": […]}} ({error})') from error
+        _each_line(path, take, "paraphrases", '{"text": …, "also": […]}')
     return OtherWords(
         {text: list(also) for text, also in by_text.items()}, {key: list(also) for key, also in by_row.items()}
     )
@@ -148,19 +143,27 @@ Translations = dict[str, list[str]]
 def read_translations(paths: Sequence[Path]) -> dict[str, Translations]:
     """Row id -> its captions in other languages. Raises :class:`RecipeError`."""
     found: dict[str, Translations] = {}
+
+    def take(row: Any) -> None:
+        own = {language: _texts(texts) for language, texts in row["translations"].items()}
+        found.setdefault(_texts([row["id"]])[0], {}).update(own)
+
     for path in paths:
-        number = 0
-        try:
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
-                    row = json.loads(line)
-                    own = {language: _texts(texts) for language, texts in row["translations"].items()}
-                    found.setdefault(_texts([row["id"]])[0], {}).update(own)
-        except FileNotFoundError as error:
-            raise RecipeError(f"{path}: no such file of translations; make it with its recipe script") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-            raise RecipeError(f'{path}, line {number}: not {{"id": …, "translations": {{…}}}} ({error})') from error
+        _each_line(path, take, "translations", '{"id": …, "translations": {…}}')
     return found
+
+
+def _each_line(path: Path, take: Callable[[Any], None], kind: str, form: str) -> None:
+    """Give ``take`` every line of a ``.jsonl``. Raises :class:`RecipeError` naming a line that is not of this form."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
+                take(json.loads(line))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such file of {kind}; make it with its recipe script") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise RecipeError(f"{path}, line {number}: not {form} ({error})") from error
 
 
 def _texts(values: Any) -> list[str]:
