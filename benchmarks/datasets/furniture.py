@@ -44,10 +44,10 @@ def samples() -> Iterator[Sample]:
             )
 
 
-def read_catalog(path: Path) -> dict[int, dict[str, str]]:
+def read_catalog(path: Path, member: str = CATALOG) -> dict[int, dict[str, str]]:
     """Entries of a catalog by number: {1: {"name": "Armchair", "icon": "/x/armchair.png", ...}}."""
     with zipfile.ZipFile(path) as archive:
-        text = archive.read(CATALOG).decode("iso-8859-1")
+        text = archive.read(member).decode("iso-8859-1")
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found.group(1), 16)), text)
     rows: dict[int, dict[str, str]] = defaultdict(dict)
     for key, number, value in re.findall(r"^(\w+)#(\d+)=(.*)$", text, re.M):
@@ -57,7 +57,12 @@ def read_catalog(path: Path) -> dict[int, dict[str, str]]:
 
 def phrase_of(name: str) -> str:
     """A catalog name as a phrase: "Bed 140x190" -> "bed", "Armchair 2" -> "armchair"."""
-    plain = re.sub(r"\b\d+([x:]\d+)*( ?cm)?\b|\([^)]*\)", " ", name)
-    plain = re.sub(r"\s+", " ", plain).strip(" ,-")
+    plain = without_sizes(name)
     kept = plain if re.search(r"[A-Z]{2}|[a-z][A-Z]", plain) else plain.lower()
     return BETTER.get(kept.lower(), kept)
+
+
+def without_sizes(name: str) -> str:
+    """A catalog name without sizes, numbers and what is in brackets: "Bett 140x190" -> "Bett"."""
+    plain = re.sub(r"\b\d+([x:]\d+)*( ?cm)?\b|\([^)]*\)", " ", name)
+    return re.sub(r"\s+", " ", plain).strip(" ,-")

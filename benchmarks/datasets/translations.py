@@ -64,7 +64,7 @@ def of_furniture() -> tuple[dict[str, Translations], dict[str, Translations]]:
         english = furniture.read_catalog(path)
         for language, names in _names(path).items():
             for number, name in names.items():
-                if words := _plain(name):
+                if words := furniture.without_sizes(name):
                     by_id[f"sweethome3d/{path.stem}/{number}"][language] = [words]
         for number, row in english.items():
             if found := by_id.get(f"sweethome3d/{path.stem}/{number}"):
@@ -74,22 +74,16 @@ def of_furniture() -> tuple[dict[str, Translations], dict[str, Translations]]:
 
 def _names(path: Path) -> dict[str, dict[int, str]]:
     """Language -> number of a catalog's entry -> its name."""
-    found: dict[str, dict[int, str]] = {}
     with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            matched = re.fullmatch(r"PluginFurnitureCatalog_(\w+)\.properties", member)
-            if matched is None or matched[1] in ENGLISH:
-                continue
+        members = archive.namelist()
+    found: dict[str, dict[int, str]] = {}
+    for member in members:
+        matched = re.fullmatch(r"PluginFurnitureCatalog_(\w+)\.properties", member)
+        if matched is not None and matched[1] not in ENGLISH:
             language = {"zh_CN": "zh", "zh_TW": "zh-hant", "pt_PT": "pt-pt"}.get(matched[1], matched[1])
-            text = archive.read(member).decode("iso-8859-1")
-            text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda one: chr(int(one.group(1), 16)), text)
-            found[language] = {int(number): name for number, name in re.findall(r"^name#(\d+)=(.*)$", text, re.M)}
+            rows = furniture.read_catalog(path, member)
+            found[language] = {number: row["name"] for number, row in rows.items() if "name" in row}
     return found
-
-
-def _plain(name: str) -> str:
-    """Without sizes and numbers: "Bett 140x190" -> "Bett"."""
-    return re.sub(r"\s+", " ", re.sub(r"\b\d+([x:]\d+)*( ?cm)?\b|\([^)]*\)", " ", name)).strip(" ,-")
 
 
 def lines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from indexer.encoders.specs import TextSpec
 
@@ -19,6 +20,11 @@ def special_tokens(whole: list[int], bare: list[int]) -> tuple[list[int], list[i
         if bare and whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]
     return [], []
+
+
+def around_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Special tokens that a tokenizer of ``tokenizers`` puts before and after a text."""
+    return special_tokens(tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids)
 
 
 def equal_lengths(sequences: Sequence[Sequence[int]], most_tokens: int) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.encoders.onnx.subwords import Subwords, has_subwords
-from indexer.encoders.text_reading import special_tokens
+from indexer.encoders.text_reading import around_of
 
 #: After so many texts the whole tokenizer is worth its second.
 _FEW = 32
@@ -36,7 +36,7 @@ class OwnTokens:
         """Special tokens that the tokenizer puts before and after a text."""
         if self._tables is not None:
             return self._tables.around
-        return special_tokens(self.whole.encode("a").ids, self.whole.encode("a", add_special_tokens=False).ids)
+        return around_of(self.whole)
 
     @cached_property
     def whole(self) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.encoders.text_reading import special_tokens
+from indexer.encoders.text_reading import around_of
 
 #: The form of the tables; another one is for another folder.
 TABLES = "tables 2"
@@ -149,11 +149,13 @@ def write_subwords(tokenizer_file: Path, folder: Path) -> bool:
 
     Tables are for plain byte-level BPE, and for unigram models whose texts are cut at spaces (Metaspace).
     """
+    from tokenizers import Tokenizer
+
     document = json.loads(tokenizer_file.read_text(encoding="utf-8"))
     write = {"BPE": _write_byte_pairs, "Unigram": _write_unigram}.get(document["model"].get("type"))
     if write is None or not write(document, folder):
         return False
-    document["around"] = _around(tokenizer_file)
+    document["around"] = around_of(Tokenizer.from_file(str(tokenizer_file)))
     document["truncation"] = document["padding"] = None
     (folder / _SHELL).write_text(json.dumps(document), encoding="utf-8")
     return True
@@ -193,13 +195,6 @@ def _write_unigram(document: dict[str, Any], folder: Path) -> bool:
     document["unread"] = [token["content"] for token in document.get("added_tokens", [])]
     model["vocab"] = []
     return True
-
-
-def _around(tokenizer_file: Path) -> tuple[list[int], list[int]]:
-    from tokenizers import Tokenizer
-
-    whole = Tokenizer.from_file(str(tokenizer_file))
-    return special_tokens(whole.encode("a").ids, whole.encode("a", add_special_tokens=False).ids)
 
 
 def has_subwords(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from indexer.encoders.onnx.cleaning import cleaning
 from indexer.encoders.onnx.store import NoOnnxForm
-from indexer.encoders.text_reading import special_tokens
+from indexer.encoders.text_reading import around_of
 from indexer.media.text.measure import CountMeasure, TextMeasure
 
 _TOKENIZER, _READING = "tokenizer.json", "reading.json"
@@ -120,5 +120,4 @@ def backend_of(tokenizer: Any) -> tuple[Any, list[int], list[int]]:
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    whole, bare = backend.encode("a"), backend.encode("a", add_special_tokens=False)
-    return (backend, *special_tokens(whole.ids, bare.ids))
+    return (backend, *around_of(backend))
