@@ -60,7 +60,10 @@ class DataRecipe:
     paraphrases_each: int = 0
     """How many of a line's texts are taken, the first ones (0: all)."""
     translations: list[str] = field(default_factory=list)
-    """``.jsonl`` files of lines ``{"id": row, "translations": {"de": ["Hammer", …], …}}``: a row's other languages."""
+    """``.jsonl`` files of lines ``{"id": row, "translations": {"de": ["Hammer", …], …}}``: a row's other languages.
+
+    With ``"text"`` in place of ``"id"`` they are those of every row, or class of a classifier, with that first caption.
+    """
 
 
 @dataclass(frozen=True)

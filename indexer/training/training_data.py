@@ -16,8 +16,8 @@ from indexer.training.data.rows import (
     ClassName,
     Example,
     Examples,
+    Foreign,
     OtherWords,
-    Translations,
     manifest_examples,
     read_classes,
     read_examples,
@@ -41,7 +41,7 @@ class TrainingData:
         self.unusable: list[str] = []
         self.dropped: dict[str, int] = {}
         self.texts: list[str] = []
-        self.translations: dict[str, Translations] = {}
+        self.translations = Foreign({}, {})
         self.foreign: set[str] = set()
         """Texts that are in other languages alone."""
         self.also = OtherWords({}, {})
@@ -78,8 +78,9 @@ class TrainingData:
         if recipe.schedule.paraphrase:
             found |= {other for example in every for other in self.also.of(example)}
             found |= {other for name in self.classes for other in name.also}
-        translated = [own for example in every for own in self.translations.get(example.row_id, {}).values()]
-        self.foreign = {text for own in translated for text in own} - found
+        translated = [self.translations.of(example) for example in every]
+        translated += [self.translations.of_text(name.captions[0]) for name in self.classes]
+        self.foreign = {text for own in translated for texts in own.values() for text in texts} - found
         self.texts = sorted(found | self.foreign)
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
@@ -98,10 +99,7 @@ class TrainingData:
         examples = [example for side in self.used.values() for example in side.train]
         own = sorted({caption for example in examples for caption in example.captions} - self.foreign)
         translated = {
-            text
-            for example in examples
-            for texts in self.translations.get(example.row_id, {}).values()
-            for text in texts
+            text for example in examples for texts in self.translations.of(example).values() for text in texts
         }
         if not translated & self.foreign:
             raise RecipeError(f"{self.recipe.path}: text.gate: no training row has a translation")
@@ -122,14 +120,12 @@ class TrainingData:
             labels=torch.tensor([self.labels[own[0]] for own in captions]),
             also=[[self.numbers[other] for other in others if other in self.numbers] for others in also],
             foreign=[
-                {
-                    language: [self.numbers[text] for text in own]
-                    for language, own in self.translations.get(example.row_id, {}).items()
-                    if own
-                }
-                for example in examples
-            ]
-            + [{} for _ in classes],
+                {language: [self.numbers[text] for text in texts] for language, texts in own.items()}
+                for own in (
+                    *(self.translations.of(example) for example in examples),
+                    *(self.translations.of_text(name.captions[0]) for name in classes),
+                )
+            ],
         )
 
     def paraphrases(self) -> Paraphrases:

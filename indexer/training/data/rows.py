@@ -140,16 +140,36 @@ def read_paraphrases(paths: Sequence[Path], each: int = 0) -> OtherWords:
 Translations = dict[str, list[str]]
 
 
-def read_translations(paths: Sequence[Path]) -> dict[str, Translations]:
-    """Row id -> its captions in other languages. Raises :class:`RecipeError`."""
-    found: dict[str, Translations] = {}
+@dataclass(frozen=True)
+class Foreign:
+    """Captions in other languages: those of a row, and those of a text, which any row with that first caption has."""
+
+    by_row: dict[str, Translations]
+    by_text: dict[str, Translations]
+
+    def of(self, example: Example) -> Translations:
+        """Of an example; in a language that both have, the row's own."""
+        return {**self.of_text(example.captions[0]), **self.by_row.get(example.row_id, {})}
+
+    def of_text(self, text: str) -> Translations:
+        """Of a name by itself."""
+        return self.by_text.get(text, {})
+
+
+def read_translations(paths: Sequence[Path]) -> Foreign:
+    """Read ``.jsonl`` files of lines with ``translations``, of a row by ``id`` or of a ``text``.
+
+    Raises :class:`RecipeError`.
+    """
+    found = Foreign({}, {})
 
     def take(row: Any) -> None:
-        own = {language: _texts(texts) for language, texts in row["translations"].items()}
-        found.setdefault(_texts([row["id"]])[0], {}).update(own)
+        own = {language: texts for language, some in row["translations"].items() if (texts := _texts(some))}
+        named, key = (found.by_row, row["id"]) if "id" in row else (found.by_text, row["text"])
+        named.setdefault(_texts([key])[0], {}).update(own)
 
     for path in paths:
-        _each_line(path, take, "translations", '{"id": …, "translations": {…}}')
+        _each_line(path, take, "translations", '{"id" or "text": …, "translations": {…}}')
     return found
 
 

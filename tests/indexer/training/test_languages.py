@@ -16,8 +16,9 @@ from indexer.encoders import open_encoder
 from indexer.encoders.specs import GateSpec, read_config
 from indexer.encoders.towers.load import load_gate
 from indexer.errors import RecipeError
+from indexer.items import Item, Modality
 from indexer.training.data.pairs import Pairs, Sampler
-from indexer.training.data.rows import read_translations
+from indexer.training.data.rows import Example, read_translations
 from indexer.training.dual import train_dual
 from indexer.training.loading import load_recipe
 
@@ -109,6 +110,20 @@ def test_mistakes_in_a_recipe_are_named(recipe: Path, tmp_path: Path, old: str, 
     path.write_text(recipe.read_text().replace(old, new, 1))
     with pytest.raises(RecipeError, match=message):
         train_dual(load_recipe(path), tmp_path / "out")
+
+
+def test_a_row_has_the_translations_of_its_first_caption_beside_its_own(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "translations": {"de": ["Hammer"], "fr": []}}\n')
+    (tmp_path / "names.jsonl").write_text('{"text": "hammer", "translations": {"de": ["Beil"], "fr": ["marteau"]}}\n')
+    found = read_translations([tmp_path / "names.jsonl", tmp_path / "rows.jsonl"])
+
+    def example(row: str, *captions: str) -> Example:
+        return Example(Item(row, Modality.IMAGE, tmp_path), row, captions, captions[0], "", row)
+
+    assert found.of(example("a", "hammer", "a tool")) == {"de": ["Hammer"], "fr": ["marteau"]}
+    assert found.of(example("b", "hammer")) == {"de": ["Beil"], "fr": ["marteau"]}
+    assert found.of(example("b", "a tool", "hammer")) == {}
+    assert found.of_text("hammer") == {"de": ["Beil"], "fr": ["marteau"]}
 
 
 @pytest.mark.parametrize(
