@@ -12,6 +12,7 @@ scenes; a second run skips what is written, and a cut-out that is excluded later
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import sys
 from collections import Counter, defaultdict
@@ -38,12 +39,13 @@ from packages import PackageError, fetch
 from scene_material import (
     DRAWN,
     EMOJI,
+    REDRAWN,
     Countable,
     CutOut,
     candidates,
     near_evaluation,
     recoloured,
-    without_path,
+    without_metadata,
     write_cut_out,
 )
 from splits import TRAIN, VAL
@@ -122,14 +124,17 @@ class Chooser:
                 continue
             names = random_.sample(list(named), 3)
             things = tuple(random_.choice(named[name]) for name in names)
-            if any(thing.id in self.excluded or (coloured and thing.hue is None) for thing in things):
+            if any(self._unfit(thing) or (coloured and thing.hue is None) for thing in things):
                 continue
             if len({thing.concept for thing in things}) == 3 and not self._related(names):
                 return things
         raise PackageError("too few cut-outs for a scene; delete the folder cutouts and run again")
 
+    def _unfit(self, thing: CutOut) -> bool:
+        return thing.id in self.excluded or thing.name.replace(" ", "_") in REDRAWN
+
     def _related(self, names: list[str]) -> bool:
-        return any(self.countable.related(a, b) for a, b in ((0, 1), (0, 2), (1, 2)) for a, b in [(names[a], names[b])])
+        return any(self.countable.related(one, other) for one, other in itertools.combinations(names, 2))
 
 
 def plan(cut_outs: list[CutOut], countable: Countable, excluded: frozenset[str]) -> Iterator[Scene]:
@@ -193,7 +198,7 @@ def draw(job: tuple[Scene, Path]) -> None:
 
 def cut_all(countable: Countable, out: Path) -> list[CutOut]:
     """Cut out what can be, in the order of the sources."""
-    jobs = [(without_path(sample), name, person, out) for sample, name, person in candidates(countable)]
+    jobs = [(without_metadata(sample), name, person, out) for sample, name, person in candidates(countable)]
     with ProcessPoolExecutor(WORKERS) as workers:
         results = workers.map(write_cut_out, jobs, chunksize=32)
         done = list(track(results, "cutting things out", total=len(jobs), console=console))

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import emojis
@@ -51,6 +50,7 @@ _TABLES = read_tables("composites.toml")
 LEFT_OUT = words(_TABLES["left_out"])
 DRAWN, EMOJI = (_TABLES["styles"][name].split() for name in ("drawn", "emoji"))
 COLOUR_WORDS = words(_TABLES["words"]["colours"]) | set(COLOURS)
+REDRAWN = words(_TABLES["words"]["redrawn"])
 NEAR_EVALUATION = Path(__file__).with_name("near_evaluation.txt")
 
 
@@ -274,11 +274,6 @@ def recoloured(image: Image.Image, hue: float, colour: str) -> Image.Image:
     return rgb
 
 
-def write_index(found: Iterable[CutOut], path: Path) -> None:
-    """Write what was cut out, a line a cut-out."""
-    path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in found), encoding="utf-8")
-
-
-def without_path(sample: Sample) -> Sample:
+def without_metadata(sample: Sample) -> Sample:
     """A sample without its metadata, to be sent to another process."""
     return replace(sample, metadata={})

@@ -116,16 +116,11 @@ def relation(names: Sequence[str], random_: random.Random) -> Wording:
         false = (f"{b} between {a} and {c}", f"{c} between {b} and {a}")
         return Wording(RELATION, captions, false, (Part(1), Part(0), Part(2)), "between")
     true, other = random_.choice(RELATIONS)
-    captions = (
-        f"{a} {SAID[true]} {b}",
-        f"{b} {SAID[TURNED[true]]} {a}",
-        f"{a} {ALSO_SAID[true]} {b}",
-        f"{a} and {b}",
-    )
-    false = [f"{a} {SAID[other]} {b}"]
+    said = [f"{a} {SAID[true]} {b}", f"{b} {SAID[TURNED[true]]} {a}", f"{a} {ALSO_SAID[true]} {b}", f"{a} and {b}"]
+    contradictions = [f"{a} {SAID[other]} {b}"]
     if true != "beside":
-        false.append(f"{b} {SAID[true]} {a}")
-    return Wording(RELATION, captions, tuple(false), (Part(0), Part(1)), true)
+        contradictions.append(f"{b} {SAID[true]} {a}")
+    return Wording(RELATION, tuple(said), tuple(contradictions), (Part(0), Part(1)), true)
 
 
 def count(names: Sequence[str], irregular: Mapping[str, str], random_: random.Random) -> Wording:
@@ -163,7 +158,7 @@ def colour(names: Sequence[str], random_: random.Random) -> Wording:
         captions = (thing(a, true), f"{with_article(a)} that is {true}", f"{true} {a}")
         return Wording(COLOUR, captions, (thing(a, false), thing(a, other)), (Part(0, 1, true),))
     shade = random_.choice([two for one, two in COLOUR_PAIRS if one == true and two != false])
-    captions = (
+    both = (
         f"{thing(a, true)} beside {thing(b, shade)}",
         f"{thing(b, shade)} next to {thing(a, true)}",
         f"{thing(a, true)} and {thing(b, shade)}",
@@ -172,7 +167,7 @@ def colour(names: Sequence[str], random_: random.Random) -> Wording:
         f"{thing(a, shade)} beside {thing(b, true)}",
         f"{thing(a, false)} beside {thing(b, shade)}",
     )
-    return Wording(COLOUR, captions, contradictions, (Part(0, 1, true), Part(1, 1, shade)), "beside")
+    return Wording(COLOUR, both, contradictions, (Part(0, 1, true), Part(1, 1, shade)), "beside")
 
 
 def wording(kind: str, names: Sequence[str], irregular: Mapping[str, str], random_: random.Random) -> Wording:
