@@ -167,9 +167,9 @@ def photos(split: str) -> tuple[Image.Image, ...]:
     found = []
     for package, files in read_tables("composites.toml")["grounds"][split].items():
         for name in files.split():
-            image = Image.open(fetch(package) / "usr/share" / name)
-            image.draft("RGB", (PHOTO_SIDE, PHOTO_SIDE))
-            image = image.convert("RGB")
+            file = Image.open(fetch(package) / "usr/share" / name)
+            file.draft("RGB", (PHOTO_SIDE, PHOTO_SIDE))
+            image = file.convert("RGB")
             image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
             found.append(image)
     return tuple(found)

@@ -2,8 +2,8 @@
 
     python benchmarks/datasets/more.py [--out DIR]
 
-Writes `manifest.jsonl` with `images/` beside it (default: `datasets/more` in the per-user cache), in the pool's form and
-with the pool's split by concept; all of the demo side is train here. Sprites are enlarged, on white.
+Writes `manifest.jsonl` with `images/` beside it (default: `datasets/more` in the per-user cache), in the form of the
+pool and with its split by concept; all of the demo side is train here. Sprites are enlarged, on white.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def samples(tables: dict[str, Any] | None = None) -> Iterator[Sample]:
 
 
 def sample_of(source: str, root: Path, folder: str, line: str, license_name: str) -> Sample:
-    """A line of `more.toml` as a sample: "key2 = golden key; key" has the captions "golden key", "a golden key", "key"."""
-    stem, _, said = line.strip().partition(" = ")
-    names = [name.strip() for name in said.split(";") if name.strip()] or [words_apart(stem)]
+    """A line of `more.toml` as a sample: "key2 = golden key; key" is captioned "golden key", "a golden key", "key" …"""
+    stem, _, given = line.strip().partition(" = ")
+    names = [name.strip() for name in given.split(";") if name.strip()] or [words_apart(stem)]
     path = next((path for ending in ENDINGS if (path := root / folder / f"{stem}{ending}").is_file()), None)
     if path is None:
         raise PackageError(f"{source}: no picture {folder}/{stem}; take it out of more.toml")

@@ -22,6 +22,7 @@ import qabcs
 import render
 from captions import PLURAL_ONLY, UNCOUNTABLE, words
 from numpy.typing import NDArray
+from packages import fetch
 from PIL import Image, ImageDraw
 from samples import Sample
 from scene_words import COLOURS
@@ -127,7 +128,7 @@ def _samples() -> Iterator[Sample]:
 
 def emoji_groups() -> dict[str, int]:
     """Code points of an emoji -> number of its group."""
-    path = emojis.fetch("emojibase-data") / "package" / "en" / "data.json"
+    path = fetch("emojibase-data") / "package" / "en" / "data.json"
     return {emojis.bare(entry["hexcode"]): entry["group"] for entry in emojis.load_entries(path)}
 
 
@@ -231,7 +232,7 @@ def without_white(image: Image.Image) -> Image.Image:
 def hsv_of(image: Image.Image) -> NDArray[np.float32]:
     """Hue in degrees, saturation and value in [0, 1], float32 ``(height, width, 3)``."""
     scaled = np.asarray(image.convert("RGB").convert("HSV"), dtype=np.float32) / 255
-    return scaled * np.array([360, 1, 1], dtype=np.float32)
+    return np.asarray(scaled * np.array([360, 1, 1], dtype=np.float32), dtype=np.float32)
 
 
 def main_hue(image: Image.Image) -> float | None:

@@ -105,7 +105,7 @@ def mean_colour(thing: Image.Image) -> np.ndarray:
     """Mean colour of the opaque pixels, float64 ``(3,)`` of 255."""
     pixels = np.asarray(thing, dtype=np.float64)
     weights = pixels[..., 3:] / 255
-    return (pixels[..., :3] * weights).sum(axis=(0, 1)) / max(1e-6, weights.sum())
+    return np.asarray((pixels[..., :3] * weights).sum(axis=(0, 1)) / max(1e-6, float(weights.sum())))
 
 
 def ground(

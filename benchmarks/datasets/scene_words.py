@@ -1,4 +1,4 @@
-"""What a scene shows and how it is said: relations, counts and colours, each with captions that are false of it.
+"""What a scene shows, in words: relations, counts and colours, each with captions that are false of it.
 
 A false caption differs from the first one in one word, or has two nouns swapped. The true and the false word are drawn
 as an ordered pair, every pair as often as its mirror image, so that words alone do no better than chance. Knows nothing
@@ -34,7 +34,7 @@ TWO_KINDS_SHARE = 0.5  # of count scenes
 TWO_COLOURED_SHARE = 0.6  # of colour scenes
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 MOST_OF_TWO_KINDS = 4
-SAID = {
+PHRASES = {
     "left": "to the left of",
     "right": "to the right of",
     "above": "above",
@@ -42,7 +42,7 @@ SAID = {
     "beside": "beside",
 }
 TURNED = {"left": "right", "right": "left", "above": "below", "below": "above", "beside": "beside"}
-ALSO_SAID = {
+OTHER_PHRASES = {
     "left": "on the left of",
     "right": "on the right of",
     "above": "over",
@@ -116,11 +116,16 @@ def relation(names: Sequence[str], random_: random.Random) -> Wording:
         false = (f"{b} between {a} and {c}", f"{c} between {b} and {a}")
         return Wording(RELATION, captions, false, (Part(1), Part(0), Part(2)), "between")
     true, other = random_.choice(RELATIONS)
-    said = [f"{a} {SAID[true]} {b}", f"{b} {SAID[TURNED[true]]} {a}", f"{a} {ALSO_SAID[true]} {b}", f"{a} and {b}"]
-    contradictions = [f"{a} {SAID[other]} {b}"]
+    texts = [
+        f"{a} {PHRASES[true]} {b}",
+        f"{b} {PHRASES[TURNED[true]]} {a}",
+        f"{a} {OTHER_PHRASES[true]} {b}",
+        f"{a} and {b}",
+    ]
+    contradictions = [f"{a} {PHRASES[other]} {b}"]
     if true != "beside":
-        contradictions.append(f"{b} {SAID[true]} {a}")
-    return Wording(RELATION, tuple(said), tuple(contradictions), (Part(0), Part(1)), true)
+        contradictions.append(f"{b} {PHRASES[true]} {a}")
+    return Wording(RELATION, tuple(texts), tuple(contradictions), (Part(0), Part(1)), true)
 
 
 def count(names: Sequence[str], irregular: Mapping[str, str], random_: random.Random) -> Wording:
@@ -135,14 +140,14 @@ def count(names: Sequence[str], irregular: Mapping[str, str], random_: random.Ra
     number, other = random_.sample(range(2, MOST_OF_TWO_KINDS + 1), 2)
     second = random_.randint(1, 2)
 
-    def said(first: str, first_count: int, then: str, then_count: int) -> str:
+    def listed(first: str, first_count: int, then: str, then_count: int) -> str:
         return f"{counted(first, first_count, irregular)} and {counted(then, then_count, irregular)}"
 
-    captions = (said(a, number, b, second), said(b, second, a, number))
-    false_both = [said(a, other, b, second)]
+    both = (listed(a, number, b, second), listed(b, second, a, number))
+    false_both = [listed(a, other, b, second)]
     if second != number:
-        false_both.append(said(b, number, a, second))
-    return Wording(COUNT, captions, tuple(false_both), (Part(0, number), Part(1, second)))
+        false_both.append(listed(b, number, a, second))
+    return Wording(COUNT, both, tuple(false_both), (Part(0, number), Part(1, second)))
 
 
 def colour(names: Sequence[str], random_: random.Random) -> Wording:

@@ -1,4 +1,4 @@
-"""Scenes of several things: what is said of them is true, what contradicts them is not, words alone tell nothing."""
+"""Scenes of several things: their captions are true, what contradicts them is not, words alone tell nothing."""
 
 from __future__ import annotations
 
