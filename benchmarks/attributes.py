@@ -161,7 +161,7 @@ def measure(
     if reranker is not None:
         right["reranked"] = choices_of_reranker(rows, encoded, encoder, reranker)
     return {
-        "manifest": f"{benchmark.name}, {split}",
+        "manifest": benchmark.name,
         "rows": len(rows),
         "skipped": len(encoded.skipped),
         "kinds": figures(rows, right),
