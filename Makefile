@@ -7,7 +7,7 @@ FAISS := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 DEMO := .demo
 SPEED := .speed
 
-.PHONY: demo test test-all lint types bench bench-speed attack docs clean
+.PHONY: demo test test-all lint types bench bench-speed bench-attributes attack docs clean
 
 demo: $(VENV)/.installed
 	@TRIMODAL="$(BIN)/trimodal" DEMO="$(DEMO)" bash data/demo/demo.sh
@@ -41,6 +41,13 @@ bench-speed: $(VENV)/.installed
 	$(BIN)/trimodal index data/demo/manifest.jsonl --collection $(DEMO)
 	$(BIN)/python benchmarks/cold_search.py $(DEMO) --items data/demo/manifest.jsonl --openclip
 	$(BIN)/python -m benchmarks.speed.run $(SPEED)
+
+# The true one of two captions that differ in a relation, a number or a colour: docs/bench/attributes.md.
+bench-attributes: $(VENV)/.installed
+	$(BIN)/trimodal models pull starter
+	@$(BIN)/python -c 'from indexer.encoders.weights.base_weights import cache_dir as c; exit(not (c() / "datasets/composites/manifest.jsonl").is_file())' \
+		|| $(BIN)/python benchmarks/datasets/composites.py
+	$(BIN)/python benchmarks/attributes.py --rerank
 
 # Damaged files by the thousand, bombs, strangers' models, kills and failing disks; the tables of docs/reliability.md.
 attack: $(VENV)/.installed

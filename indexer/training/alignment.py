@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from indexer.encoders.specs import HubnessSpec
 from indexer.encoders.towers.hubness import HubnessCorrection
 from indexer.training.data.pairs import Pairs, Sampler
 from indexer.training.heldout import hit_rates
-from indexer.training.losses import distillation, positives, sigmoid_loss, symmetric_info_nce
+from indexer.training.losses import contradicted, distillation, positives, sigmoid_loss, symmetric_info_nce
 from indexer.training.parallel import ALONE, World
 from indexer.training.recipe import Schedule
 from indexer.training.sides import Side, backward
@@ -91,6 +92,20 @@ class Criterion:
             return sigmoid_loss(left @ right.T * scale + self.parameters["bias"], positive)
         return symmetric_info_nce(left @ right.T * scale.clamp(max=_MAX_SCALE), positive)
 
+    def contradicted(
+        self, left: torch.Tensor, right: torch.Tensor, positive: torch.Tensor, false: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean loss of rows ``left`` ``(m, dim)`` that know one more false text each, ``false`` ``(m, dim)``.
+
+        With the sigmoid loss each row and its contradiction are one more pair that does not belong together.
+        """
+        scale = self.parameters["scale"].exp()
+        pairs = (left * false).sum(dim=1)
+        if self.sigmoid:
+            return functional.softplus(pairs * scale + self.parameters["bias"]).mean()
+        scale = scale.clamp(max=_MAX_SCALE)
+        return contradicted(left @ right.T * scale, positive, pairs * scale)
+
 
 @dataclass
 class Alignment:
@@ -129,7 +144,12 @@ class Alignment:
             if self.schedule.text_weight:
                 parts.append((self.text, sampler.texts(rows, generator)))
             mask = positives(task.train.labels[rows], picked).to(self.device)
-            total = total + backward(parts, self._loss_of(task, picked, mask), self.world)
+            places = None
+            if self.schedule.contradiction_weight:
+                places, false = task.train.contradictions(rows, generator)
+                if len(places):
+                    parts.append((self.text, false))
+            total = total + backward(parts, self._loss_of(task, picked, mask, places), self.world)
             if self.lm_loss is not None and self.schedule.lm_weight:
                 mine = self.world.share(picked)
                 value = self.schedule.lm_weight * task.weight * self.lm_loss(mine.tolist()) * len(mine) / len(picked)
@@ -145,11 +165,20 @@ class Alignment:
             )
         return total
 
-    def _loss_of(self, task: Task, picked: torch.Tensor, mask: torch.Tensor) -> Callable[..., torch.Tensor]:
-        """The loss of a task's embedded batch: media, their texts, and perhaps other texts of the same rows."""
+    def _loss_of(
+        self, task: Task, picked: torch.Tensor, mask: torch.Tensor, places: torch.Tensor | None = None
+    ) -> Callable[..., torch.Tensor]:
+        """The loss of a task's embedded batch: media, their texts, and perhaps other texts of the same rows.
+
+        ``places``: rows of the batch whose contradictions come last.
+        """
 
         def loss(media: torch.Tensor, words: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
             value = self.criterion(media, words, mask)
+            if places is not None and len(places):
+                *others, false = others  # type: ignore[assignment]
+                share = self.schedule.contradiction_weight * len(places) / len(picked)
+                value = value + share * self.criterion.contradicted(media[places], words, mask[places], false)
             for other in others:
                 value = value + self.schedule.text_weight * self.criterion(words, other, mask)
             if self.teacher is not None:
@@ -181,6 +210,7 @@ class Alignment:
             for direction, values in rates.items():
                 result |= {f"{direction} @{k}": value for k, value in values.items()}
             result |= self._by_description(task, media)
+            result |= self._choices(task, media)
             foreign = self._by_language(task, media)
             result |= foreign
             if number == 0:
@@ -219,6 +249,26 @@ class Alignment:
             rates = hit_rates(self._finished(embed_all(self.text, queries), "text") @ media.T, relevant)
             found |= {f"{language}->{task.name} @{k}": value for k, value in rates.items()}
         return found
+
+    def _choices(self, task: Task, media: torch.Tensor) -> dict[str, float]:
+        """By kind of contradiction, the share of rows whose first caption is nearer than one of its contradictions.
+
+        Chance is a half; a tie is lost. Which contradiction of a row it is, is drawn once.
+        """
+        pairs = task.heldout
+        places, false = pairs.contradictions(torch.arange(len(pairs.texts)), torch.Generator().manual_seed(0))
+        if not len(places):
+            return {}
+        true = torch.tensor([pairs.texts[place][0] for place in places.tolist()])
+        near, far = (
+            (self._finished(embed_all(self.text, texts), "text") * media[places]).sum(dim=1) for texts in (true, false)
+        )
+        kinds = [pairs.kinds[place] for place in places.tolist()]
+        prefix = "" if task is self.tasks[0] else f"{task.name}: "
+        return {
+            f"{prefix}{kind} choice": (near > far)[torch.tensor([one == kind for one in kinds])].double().mean().item()
+            for kind in sorted(set(kinds))
+        }
 
     def _by_description(self, task: Task, media: torch.Tensor) -> dict[str, float]:
         """Hit rates of other words for captions (a gloss, what a thing is used for) as queries; none without them."""

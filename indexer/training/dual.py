@@ -121,6 +121,8 @@ def recipe_digest(recipe: Recipe) -> str:
     content = asdict(replace(recipe, path=Path()))
     if not recipe.image.model:
         del content["image"]["model"]  # a run that was begun before there was the key resumes
+    if not recipe.schedule.contradiction_weight:
+        del content["schedule"]["contradiction_weight"]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 

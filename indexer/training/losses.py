@@ -36,6 +36,16 @@ def sigmoid_loss(similarity: torch.Tensor, positive: torch.Tensor) -> torch.Tens
     return -functional.logsigmoid(signs * similarity).sum() / len(similarity)
 
 
+def contradicted(similarity: torch.Tensor, positive: torch.Tensor, false: torch.Tensor) -> torch.Tensor:
+    """InfoNCE of rows that have a further negative each, which is no other row's (NegCLIP, Yuksekgonul et al. 2023).
+
+    ``similarity`` ``(m, n)`` and its mask of positives as in :func:`info_nce`; ``false`` ``(m,)``: logits of each row
+    with its contradiction.
+    """
+    column = torch.zeros(len(false), 1, dtype=torch.bool, device=positive.device)
+    return info_nce(torch.cat([similarity, false[:, None]], dim=1), torch.cat([positive, column], dim=1))
+
+
 def positives(labels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
     """Bool ``(n, n)``: same label or the same text."""
     return (labels[:, None] == labels[None, :]) | (texts[:, None] == texts[None, :])

@@ -179,6 +179,9 @@ class Schedule:
     """Chance that the text of a row that has translations is one of them, every language as often."""
     text_weight: float = 0.0
     """Of the same loss between a row's text and another text of the row: captions are drawn together directly too."""
+    contradiction_weight: Annotated[float, Within(0, 1e3)] = 0.0
+    """Of a loss on the rows that have ``metadata.contradictions``: media to texts, with one contradiction of the row as
+    a further negative of that row alone."""
     evaluate_every: Annotated[int, Within(1, 1e7)] = 25
     chunk: Annotated[int, Within(1, 1e6)] = 64
     """Rows that go through a live tower with gradients at once (GradCache)."""

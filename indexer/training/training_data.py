@@ -81,7 +81,9 @@ class TrainingData:
         translated = [self.translations.of(example) for example in every]
         translated += [self.translations.of_text(name.captions[0]) for name in self.classes]
         self.foreign = {text for own in translated for texts in own.values() for text in texts} - found
-        self.texts = sorted(found | self.foreign)
+        contradicted = every if recipe.schedule.contradiction_weight else self.heldout
+        false = {text for example in contradicted for text in example.contradictions} - found - self.foreign
+        self.texts = [*sorted(found | self.foreign), *sorted(false)]
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         # One emoji in five styles is one label; two kinds of hammer are one concept for the split, and two labels here.
         self.labels = {text: n for n, text in enumerate(sorted(firsts))}
@@ -90,6 +92,11 @@ class TrainingData:
     def every(self) -> list[Example]:
         """Every usable example."""
         return [example for side in self.used.values() for example in (*side.train, *side.heldout)]
+
+    @property
+    def heldout(self) -> list[Example]:
+        """Usable examples that are not trained on."""
+        return [example for side in self.used.values() for example in side.heldout]
 
     def fit_gate(self) -> None:
         """Let the towers learn which texts are in other languages, from those of the training rows."""
@@ -126,6 +133,11 @@ class TrainingData:
                     *(self.translations.of_text(name.captions[0]) for name in classes),
                 )
             ],
+            false=[
+                [self.numbers[text] for text in example.contradictions if text in self.numbers] for example in examples
+            ]
+            + [[] for _ in classes],
+            kinds=[*(example.kind for example in examples), *("" for _ in classes)],
         )
 
     def paraphrases(self) -> Paraphrases:

@@ -16,13 +16,24 @@ class Pairs:
 
     Row ``i`` has the texts ``texts[i]``, numbers of texts, the best caption first, and perhaps ``also[i]``, which say
     what its label means in other words, and ``foreign[i]``, texts in other languages, by language. ``labels`` ``(n,)``
-    numbers what a row shows: rows of one label are positives.
+    numbers what a row shows: rows of one label are positives. ``false[i]`` are texts that contradict the row, and
+    ``kinds[i]`` says what they are about.
     """
 
     texts: list[list[int]]
     labels: torch.Tensor
     also: list[list[int]] = field(default_factory=list)
     foreign: list[dict[str, list[int]]] = field(default_factory=list)
+    false: list[list[int]] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    def contradictions(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places in ``rows`` that have contradictions, and one drawn for each: int64 ``(m,)`` both."""
+        own = [self.false[row] for row in rows.tolist()] if self.false else []
+        places = [place for place, texts in enumerate(own) if texts]
+        chance = torch.rand(len(places), generator=generator).tolist()
+        drawn = [own[place][int(one * len(own[place]))] for place, one in zip(places, chance, strict=True)]
+        return torch.tensor(places, dtype=torch.long), torch.tensor(drawn, dtype=torch.long)
 
 
 class Sampler:

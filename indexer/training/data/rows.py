@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from indexer.errors import MediaError, RecipeError
 from indexer.items import Item, Modality
 from indexer.media.content_hash import content_hash
 from indexer.training.recipe import Recipe
+
+_ANY_KIND = "contradiction"  # of rows that don't say what theirs are about
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Example:
     concept: str
     source: str
     row_id: str
+    contradictions: tuple[str, ...] = ()
+    """Texts that are false of the file and near its captions: another number, colour or relation."""
+    kind: str = ""
+    """What the contradictions are about."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,21 @@ def manifest_examples(path: Path, recipe: Recipe) -> tuple[list[tuple[str | None
             concept = row.metadata.get(recipe.data.concept)
             named = str(concept) if concept is not None else f"{path}#{row.row_id}"
             source = str(row.metadata.get("source", path.parent.name))
-            found.append((row.split, Example(item, key, captions, named, source, row.row_id)))
+            false = _contradictions(row.metadata, f"{path}#{row.row_id}")
+            kind = str(row.metadata.get("kind", "")) or _ANY_KIND
+            found.append((row.split, Example(item, key, captions, named, source, row.row_id, false, kind)))
     return found, complaints
+
+
+def _contradictions(metadata: Mapping[str, Any], row: str) -> tuple[str, ...]:
+    """The row's ``metadata.contradictions``, a list that the manifest's reader gives as JSON."""
+    given = metadata.get("contradictions")
+    if given is None:
+        return ()
+    try:
+        return tuple(_texts(json.loads(given)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RecipeError(f"{row}: metadata.contradictions is no list of texts ({error})") from error
 
 
 @dataclass(frozen=True)
