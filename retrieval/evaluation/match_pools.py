@@ -42,9 +42,9 @@ class HeldItems:
 
     def relevant(self, query: HeldQuery) -> NDArray[np.bool_]:
         """Of the query's concept, or with a caption that says all that it says, ``(n,)``."""
-        found = self.concepts == query.concept
+        found = np.asarray(self.concepts == query.concept, dtype=np.bool_)
         for number, captions in enumerate(self.words):
-            if not found[number] and any(said <= caption for said in query.words for caption in captions):
+            if not found[number] and any(own <= caption for own in query.words for caption in captions):
                 found[number] = True
         return found
 

@@ -39,7 +39,7 @@ class _InDirectory(Protocol):
 def open_match(encoder: DualEncoder) -> MatchModel | None:
     """The calibration of an encoder; ``None`` where it has none. Raises ``ModelError`` as :func:`read_match`.
 
-    What is said of a reranker is left out where the model has another one now.
+    The fits of judged lists are left out where the model has another one now.
     """
     if not isinstance(encoder, _InDirectory) or not (encoder.directory / NAME).is_file():
         return None

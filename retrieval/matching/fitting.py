@@ -177,7 +177,7 @@ def _by_pair(rows: Floats, labels: Floats, pair: NDArray[np.int64], n_pairs: int
     """Coefficients of each pair ``(p, f + 1)``; with ``gap`` the last feature's is at least 0."""
     counts = np.bincount(pair, minlength=n_pairs)
     # each pair counts alike in what they share
-    weights = len(rows) / max(1, np.count_nonzero(counts)) / counts[pair]
+    weights = len(rows) / max(1, int(np.count_nonzero(counts))) / counts[pair]
     shared = fit_logistic(rows, labels, np.zeros(rows.shape[1] + 1), _TO_ZERO, weights)
     found = np.stack(
         [
@@ -193,7 +193,8 @@ def _by_pair(rows: Floats, labels: Floats, pair: NDArray[np.int64], n_pairs: int
 def _pair_fit(key: tuple[str, str, bool], number: int, fitted: _Fitted, table: _Table, held_out: Floats) -> PairFit:
     own = table.pair == number
     labels, log_odds = table.answered[own], held_out[own]
-    with_answer, without = int(labels.sum()), int((1 - labels).sum())
+    with_answer = int(labels.sum())
+    without = len(labels) - with_answer
     figures: dict[str, Any] = {"lists": len(labels), "answered": with_answer}
     threshold = 0.5
     if min(with_answer, without) >= _LEAST:
