@@ -1,7 +1,9 @@
 """Candidate lists with labels -> a :class:`MatchModel`, with figures from concepts that a fit did not see.
 
 Pairs of modalities share a prior: a fit over all of them, from which a pair with many queries moves away and one with
-few does not. Knows nothing of files, encoders or how the lists were made.
+few does not. "Something matches" is fitted on few features or on all, whichever does better on concepts apart. Pairs
+are fitted on queries of concepts that have an answer in some of their lists: of a kind that the rows hold little of, a
+query without one would say what the rows lack. Knows nothing of files, encoders or how the lists were made.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ SHOWN = 0.9
 FOLDS = 5
 #: How strongly a pair's coefficients are held to those of all pairs, and those to 0, in rows of standardised features.
 _TO_ALL, _TO_ZERO = 20.0, 1.0
+#: Of "something matches": what it may be fitted on. More features fit one set of concepts better, not another.
+_FEW = frozenset(("best", "log_count", "score_best"))
 #: Lists with an answer, and lists without, that a pair needs to have a threshold of its own.
 _LEAST = 20
 #: Features are cut at what this share of the lists has, at either end.
@@ -68,6 +72,8 @@ class _Table:
     """Of each list."""
     fold: NDArray[np.int64]
     """Of each list."""
+    able: NDArray[np.bool_]
+    """Of each list: whether another one of its pair and concept, or itself, has an answer."""
 
     @classmethod
     def of(cls, examples: Sequence[Example], pairs: Sequence[tuple[str, str, bool]]) -> _Table:
@@ -75,6 +81,7 @@ class _Table:
         concepts = {concept: number for number, concept in enumerate(sorted({one.concept for one in examples}))}
         # shuffled, so that names beginning alike do not come together
         fold_of = np.random.default_rng(0).permutation(len(concepts)) % FOLDS
+        answered = {(one.key, one.concept) for one in examples if one.answered}
         lists, gap, right = [], [], []
         for number, one in enumerate(examples):
             values = one.found.cosines if one.found.scores is None else one.found.scores
@@ -91,7 +98,27 @@ class _Table:
             np.concatenate(right).astype(np.float64),
             np.array([pairs.index(one.key) for one in examples], dtype=np.int64),
             np.array([fold_of[concepts[one.concept]] for one in examples], dtype=np.int64),
+            np.array([(one.key, one.concept) in answered for one in examples], dtype=np.bool_),
         )
+
+    def mean_auroc(self, values: Floats, of: NDArray[np.bool_]) -> float | None:
+        """The mean AUROC of "something matches" over the folds of the lists ``of``; ``None`` where none has one."""
+        found = [auroc(values[some], self.answered[some]) for some in self._folds(of)]
+        known = [one for one in found if one is not None]
+        return float(np.mean(known)) if known else None
+
+    def mean_false_shows(self, values: Floats, of: NDArray[np.bool_]) -> float | None:
+        """The mean share of false shows at :data:`SHOWN` over the folds."""
+        found = [
+            false_shows_at_recall(values[some], self.answered[some], SHOWN)
+            for some in self._folds(of)
+            if 0 < self.answered[some].sum() < some.sum()
+        ]
+        return float(np.mean(found)) if found else None
+
+    def _folds(self, of: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        # fold by fold: fits of different folds differ by a constant, which is no merit or fault of the order
+        return [of & (self.fold == fold) for fold in range(FOLDS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +172,33 @@ def _fit_kind(examples: Sequence[Example]) -> tuple[dict[tuple[str, str, bool], 
     """The fits of the pairs of one kind of lists; and of each example the log-odds by a fit of other concepts."""
     pairs = sorted({one.key for one in examples})
     table = _Table.of(examples, pairs)
-    held_out = np.zeros(len(examples))
-    for fold in range(FOLDS):
-        apart = table.fold == fold
-        if apart.any() and not apart.all():
-            held_out[apart] = _fit(table, ~apart, len(pairs)).some_log_odds(table)[apart]
-    whole = _fit(table, np.ones(len(examples), dtype=bool), len(pairs))
+    candidates = [frozenset(table.names) & _FEW, frozenset(table.names)]
+    apart = [_held_out(table, len(pairs), chosen) for chosen in candidates]
+    best = max(range(len(candidates)), key=lambda place: _mean_over_pairs(table, apart[place], len(pairs)))
+    held_out = apart[best]
+    whole = _fit(table, np.ones(len(examples), dtype=bool), len(pairs), candidates[best])
     return {key: _pair_fit(key, number, whole, table, held_out) for number, key in enumerate(pairs)}, held_out
 
 
-def _fit(table: _Table, used: NDArray[np.bool_], n_pairs: int) -> _Fitted:
+def _held_out(table: _Table, n_pairs: int, chosen: frozenset[str]) -> Floats:
+    """Log-odds that something matches of each list, by a fit of the other folds' concepts."""
+    found = np.zeros(len(table.features))
+    for fold in range(FOLDS):
+        apart = table.fold == fold
+        if apart.any() and (table.able & ~apart).any():
+            found[apart] = _fit(table, ~apart, n_pairs, chosen).some_log_odds(table)[apart]
+    return found
+
+
+def _mean_over_pairs(table: _Table, held_out: Floats, n_pairs: int) -> float:
+    found = [table.mean_auroc(held_out, table.able & (table.pair == number)) for number in range(n_pairs)]
+    known = [one for one in found if one is not None]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _fit(table: _Table, used: NDArray[np.bool_], n_pairs: int, chosen: frozenset[str]) -> _Fitted:
+    """A fit of the lists ``used``; "something matches" by the features ``chosen``, the others' coefficients are 0."""
+    used = used & table.able if (used & table.able).any() else used
     features = table.features[used]
     low, high = np.quantile(features, [_CUT, 1.0 - _CUT], axis=0)
     high[table.names.index("log_count")] = 50.0  # a collection may be larger than those that it was fitted on
@@ -163,12 +207,13 @@ def _fit(table: _Table, used: NDArray[np.bool_], n_pairs: int) -> _Fitted:
     rows = fitted.standard(table.features)
     hits = np.concatenate([rows[table.of_list], -table.gap[:, None]], axis=1)
     of_hits = used[table.of_list]
+    mask = np.array([name in chosen for name in table.names], dtype=np.float64)
     return _Fitted(
         fitted.centre,
         fitted.scale,
         low,
         high,
-        _by_pair(rows[used], table.answered[used], table.pair[used], n_pairs),
+        _by_pair(rows[used] * mask, table.answered[used], table.pair[used], n_pairs),
         _by_pair(hits[of_hits], table.right[of_hits], table.pair[table.of_list][of_hits], n_pairs, gap=True),
     )
 
@@ -191,7 +236,7 @@ def _by_pair(rows: Floats, labels: Floats, pair: NDArray[np.int64], n_pairs: int
 
 
 def _pair_fit(key: tuple[str, str, bool], number: int, fitted: _Fitted, table: _Table, held_out: Floats) -> PairFit:
-    own = table.pair == number
+    own = table.able & (table.pair == number)
     labels, log_odds = table.answered[own], held_out[own]
     with_answer = int(labels.sum())
     without = len(labels) - with_answer
@@ -199,20 +244,13 @@ def _pair_fit(key: tuple[str, str, bool], number: int, fitted: _Fitted, table: _
     threshold = 0.5
     if min(with_answer, without) >= _LEAST:
         threshold = float(sigmoid(np.array(_shown_at(log_odds[labels > 0]))))
-        best = table.features[own][:, table.names.index("best")]
-        figures |= {
-            "auroc": auroc(log_odds, labels),
-            "false_shows": false_shows_at_recall(log_odds, labels, SHOWN),
-            "ece": expected_calibration_error(sigmoid(log_odds), labels),
-            "cosine_auroc": auroc(best, labels),
-            "cosine_false_shows": false_shows_at_recall(best, labels, SHOWN),
-        }
-        if key[2]:
-            score = table.features[own][:, table.names.index("score_best")]
-            figures |= {
-                "score_auroc": auroc(score, labels),
-                "score_false_shows": false_shows_at_recall(score, labels, SHOWN),
-            }
+        figures["ece"] = expected_calibration_error(sigmoid(log_odds), labels)
+        compared = {"": held_out, "cosine_": table.features[:, table.names.index("best")]}
+        if key[2]:  # what a reranker's own probability is by, which rises with its score
+            compared["score_"] = table.features[:, table.names.index("score_best")]
+        for name, values in compared.items():
+            figures[f"{name}auroc"] = table.mean_auroc(values, own)
+            figures[f"{name}false_shows"] = table.mean_false_shows(values, own)
     some, some_intercept = _raw(fitted, fitted.some[number])
     hit, hit_intercept = _raw(fitted, np.delete(fitted.hit[number], -2))
     return PairFit(

@@ -13,7 +13,7 @@ KINDS = tuple(Modality)
 
 
 def made_up_examples(
-    count: int = 200, *, kinds: tuple[Modality, ...] = KINDS, judged: bool = False, seed: int = 0
+    count: int = 480, *, kinds: tuple[Modality, ...] = KINDS, judged: bool = False, seed: int = 0
 ) -> list[Example]:
     """Lists of every pair of ``kinds``: ordinary cosines lie around a centre of their pair, an answer 0.4 above it."""
     random = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def made_up_examples(
                 logits = 20 * (cosines - centre - 0.3)
                 scores, right = np.sort(logits)[::-1], (np.argsort(-logits, kind="stable") == 0)[:DEPTH] & answered
             lists = CandidateList(cosines[order], cosines, size, scores)
-            found.append(Example(query, target, f"concept {number}", number, lists, right, answered))
+            found.append(Example(query, target, f"concept {number // 12}", number, lists, right, answered))
     return found
 
 
