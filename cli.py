@@ -264,7 +264,7 @@ def search(
     rerank: RerankOption = None,
     rerank_depth: RerankDepthOption = 64,
     min_probability: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out hits that less probably match; needs a reranker.")
+        float | None, typer.Option(min=0, max=1, help="Leave out hits that less probably match.")
     ] = None,
     collection: CollectionOption = None,
     model: ModelOption = None,
@@ -296,10 +296,12 @@ def search(
     Each kind has its own -k best, the kind whose best hit stands out most first; --mixed gives one ranking of all, as
     --paths and "hits" of --json do ("groups" of --json is the table).
 
-    A hit has rank, kind, match, path, time (of a sound) and words. The match is a probability in per cent where a
-    reranker judged it; else strong, good, fair or weak: how far its cosine stands out from those of its own kind, in
-    standard deviations (strong from 4, good from 3.3, fair from 2.5). A table is cut to the terminal's width (the path
-    in its middle). Piped, it is a line of the columns' names and a line a hit, separated by tabs, nothing cut.
+    A hit has rank, kind, match, path, time (of a sound) and words. The match is a probability in per cent where the
+    model is calibrated or a reranker judged it; else strong, good, fair or weak: how far its cosine stands out from
+    those of its own kind, in standard deviations (strong from 4, good from 3.3, fair from 2.5). A calibrated model says
+    "nothing matches well; nearest:" above hits of which none is likely to match ("matches": false in --json). A table
+    is cut to the terminal's width (the path in its middle). Piped, it is a line of the columns' names and a line a
+    hit, separated by tabs, nothing cut.
     """
     from retrieval.query import build_query
     from retrieval.shorthands import joined
@@ -364,14 +366,18 @@ def _print_found(
     found: SearchResult | Listing, as_json: bool, paths: bool, table: bool | None, mixed: bool = False
 ) -> None:
     """Hits or a list: as JSON, as paths, as a table, or as lines for a pipe."""
-    from retrieval.present import hits_table, path_lines, plain_rows
+    from retrieval.present import hits_table, nearest_line, path_lines, plain_rows
 
+    nearest = None if as_json else nearest_line(found)
+    in_a_table = output.to_a_terminal() if table is None else table
+    if nearest is not None:  # for a pipe it is no line of the results
+        (output.line if in_a_table and not paths else output.warn)(nearest)
     if as_json:
         output.print_json(found.to_json())
     elif paths:
         for path in path_lines(found):
             output.path_line(path)
-    elif output.to_a_terminal() if table is None else table:
+    elif in_a_table:
         output.show(hits_table(found, mixed=mixed))
     else:
         for row in plain_rows(found, mixed=mixed):
@@ -471,6 +477,7 @@ def bench(
     from retrieval.evaluation.report.folder import write_report
     from retrieval.evaluation.report.text import render
     from retrieval.evaluation.runner import run_benchmark
+    from retrieval.matching.file import open_match
     from retrieval.rerank.registry import captioner_of
     from retrieval.rerank.stage import choose_reranker, require_captioner
 
@@ -505,6 +512,7 @@ def bench(
             ann=ann,
             cache=cache,
             collection=known,
+            match=open_match(encoder),
             progress=bar,
             notify=lambda line: output.warn(f"trimodal: {line}"),
         )
@@ -881,6 +889,45 @@ def train_rerank_command(
     _facts(report if as_json else {name: value for name, value in report.items() if name != "curves"}, as_json)
     if not as_json:
         output.line(f"wrote {out}")
+
+
+@train_app.command("match")
+def train_match_command(
+    manifest: Annotated[Path, typer.Argument(help="Rows that the model was not trained on, with captions.")],
+    model: Annotated[str, typer.Option(metavar="SPEC", help="starter, or a directory of a trained model.")] = "starter",
+    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = "val",
+    paraphrases: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help='Lines {"text": ..., "also": [...]}: texts to find.')
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank/--no-rerank", help="Also calibrate what the model's reranker judges.")
+    ] = True,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate a model: how probably a hit matches, and when nothing does; writes match.json, trains no weights."""
+    from indexer.encoders import open_encoder
+    from indexer.encoders.weights.base_weights import cache_dir
+    from retrieval.evaluation.cache import BenchCache
+    from retrieval.evaluation.match_training import figure_lines, keep_match, train_match
+    from retrieval.rerank.stage import choose_reranker
+
+    encoder = open_encoder(_absolute_spec(model), device=device)
+    reranker, warnings = choose_reranker(encoder, device, None if rerank else False)
+    for warning in warnings:
+        output.warn(f"trimodal: {warning}")
+    with BenchCache.open(cache_dir() / "bench", encoder, encoder.fingerprint) as cache, output.progress() as bar:
+        judging = None if reranker is None else cache.reranker(reranker)
+        found, figures = train_match(
+            encoder, manifest, split=split, paraphrases=paraphrases or (), reranker=judging, cache=cache, progress=bar
+        )
+    path = keep_match(model, found)
+    if as_json:
+        output.print_json({"path": str(path), "pairs": figures, "mixed": dict(found.mixed)})
+        return
+    for line in figure_lines(figures):
+        output.line(line)
+    output.line(f"wrote {path}")
 
 
 @train_app.command("names")

@@ -17,8 +17,9 @@ from retrieval.query import Query
 #: reranker's match logit plus the cosine (``retrieval.rerank.stage``).
 ScoreKind = Literal["cosine", "standard", "match"]
 #: What hits are sorted by: their score; or places: each modality has the places of its cosines' standard scores, and
-#: one that a reranker judged fills its places in the reranker's order.
-Order = Literal["score", "places"]
+#: one that a reranker judged fills its places in the reranker's order; or the probability that each one matches, where
+#: the model is calibrated (``retrieval.matching``).
+Order = Literal["score", "places", "probability"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Hit:
     cosine: float
     """Of the query and the segment, in [-1, 1]; to be compared within one modality only."""
     match_probability: float | None
-    """Calibrated by a reranker; ``None`` for what none has judged."""
+    """By the model's calibration, else by a reranker's; ``None`` where there is neither."""
     modality: Modality
     path: Path
     """The file; for a text that stands in a manifest, the manifest."""
@@ -107,6 +108,10 @@ class SearchResult(Sequence[Hit]):
     groups: tuple[HitGroup, ...] = ()
     """The same search by modality, each with its own ``k`` best; the one whose best hit stands out most first."""
     order: Order = "score"
+    match_probability: float | None = None
+    """That something of what was searched matches; ``None`` where the model is not calibrated for such a search."""
+    matches: bool | None = None
+    """Whether it is taken to: ``False`` says that the hits are the nearest, but nothing matches well."""
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -130,5 +135,7 @@ class SearchResult(Sequence[Hit]):
             "score_kind": self.score_kind,
             "warnings": list(self.warnings),
             "order": self.order,
+            "match_probability": self.match_probability,
+            "matches": self.matches,
             "groups": [group.to_json() for group in self.groups],
         }

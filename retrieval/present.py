@@ -34,6 +34,8 @@ COLUMNS = ("rank", "kind", "match", "path", "time", "words")
 #: sound's caption, where none is right, at 2.8 to 3.6.
 MATCH_WORDS = ((4.0, "strong"), (3.3, "good"), (2.5, "fair"))
 _WEAK = "weak"
+#: Above hits of which none is taken to match.
+NEAREST = "nothing matches well; nearest:"
 #: In place of a match: the picture or sound that is the query.
 SAME_FILE = "same file"
 #: Cells of a path beside words, and beside other columns where there are none; words with fewer have no column.
@@ -107,6 +109,13 @@ def hits_table(found: SearchResult | Listing, *, cwd: Path | None = None, mixed:
     return HitsTable(*groups, cwd=cwd) if any(groups) else Text(_nothing(found))
 
 
+def nearest_line(found: SearchResult | Listing) -> str | None:
+    """The line above hits of which none is taken to match; ``None`` where one is, or the model is not calibrated."""
+    if isinstance(found, Listing) or found.matches is not False or not found.hits:
+        return None
+    return NEAREST
+
+
 def plain_rows(found: SearchResult | Listing, *, cwd: Path | None = None, mixed: bool = False) -> list[list[str]]:
     """For a pipe: :data:`COLUMNS`, then a row a hit, in the order of the table; nothing cut and nothing padded.
 
@@ -128,7 +137,7 @@ def columns_table(columns: Iterable[FilterColumn]) -> FittedTable:
 
 
 def match_in_words(hit: Hit) -> str:
-    """``97%`` where a reranker gave a probability, else how far the hit stands out among its own kind.
+    """``97%`` where there is a match probability, else how far the hit stands out among its own kind.
 
     ``same file`` for the picture or sound that is the query itself; ``strong``, ``good``, ``fair`` or ``weak`` by
     :data:`MATCH_WORDS`; empty where there is nothing to stand out from.
@@ -194,7 +203,9 @@ def _clock(seconds: float) -> str:
 def _nothing(found: SearchResult | Listing) -> str:
     if isinstance(found, Listing):
         return "nothing found"
-    judged = found.query.min_probability is not None and found.timings_ms.get("rerank") is not None
+    judged = found.query.min_probability is not None and (
+        found.matches is not None or found.timings_ms.get("rerank") is not None
+    )
     return "nothing matches" if judged else "nothing found"
 
 

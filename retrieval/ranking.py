@@ -2,7 +2,9 @@
 
 Every hit has its own score. Among several modalities that is its standard score (:mod:`retrieval.fusion`), and where a
 reranker judged one of them, its hits fill the places of that modality in the reranker's order: then the ranking is in
-the order of the places, not of the scores. Knows nothing of indexes, encoders, catalogs or the terminal.
+the order of the places, not of the scores. Where the model is calibrated (:mod:`retrieval.matching`), hits of several
+modalities are in the order of the probability that they match. Knows nothing of indexes, encoders, catalogs or the
+terminal.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from indexer.items import Modality
 from retrieval.fusion import Background, backgrounds, merge
 from retrieval.hits import Hit, HitGroup, Order, ScoreKind
+from retrieval.matching.model import ListMatch
 from retrieval.query import Query
 from retrieval.rerank import stage
 from retrieval.rerank.stage import Judged
@@ -42,11 +45,13 @@ def rank(
     query: Query,
     score_kind: ScoreKind,
     same: AbstractSet[int] = frozenset(),
+    lists: Mapping[Modality, ListMatch] | None = None,
 ) -> Ranked:
     """Rank what was found, cut at ``min_score``, ``min_probability`` and ``k``.
 
     ``judged``: of each modality that is searched, in its own order. ``cohorts``: the query's cosines with each one's
-    cohort. ``same``: item_ids of the files that are the query: they take no place among the ``k``.
+    cohort. ``same``: item_ids of the files that are the query: they take no place among the ``k``. ``lists``: the match
+    of each modality that has hits, where the model is calibrated.
     """
     ordinary = backgrounds(cohorts)
     order: Order = "score"
@@ -55,12 +60,7 @@ def rank(
             modality: [(ordinary[modality].score(one.cosine), one) for one in items]
             for modality, items in judged.items()
         }
-        falling = {
-            modality: np.sort(np.array([one.cosine for one in items]))[::-1] for modality, items in judged.items()
-        }
-        together = [own[place.modality][place.position] for place in merge(falling, cohorts)]
-        if any(one.score is not None for items in judged.values() for one in items):
-            order = "places"
+        together, order = _merged(own, cohorts, lists)
     else:
         items = [one for some in judged.values() for one in some]
         scores = stage.falling_scores(items) if score_kind == "match" else [one.cosine for one in items]
@@ -79,8 +79,31 @@ def rank(
         taken |= {one.row.item_id for _, one in some if one.row.vector_id in shown}
         if best:
             groups.append(HitGroup(modality, best))
-    groups.sort(key=lambda group: -max(_distinction(hit) for hit in group.hits))  # stable
+    best_of = _distinction if lists is None else _probability
+    groups.sort(key=lambda group: -max(best_of(hit) for hit in group.hits))  # stable
     return Ranked(hits, tuple(groups), order, tuple(warnings))
+
+
+def _merged(
+    own: Mapping[Modality, Sequence[_Scored]],
+    cohorts: Mapping[Modality, NDArray[Any]],
+    lists: Mapping[Modality, ListMatch] | None,
+) -> tuple[list[_Scored], Order]:
+    """Hits of several modalities in one ranking. Equal ones: the earlier modality, then the earlier position."""
+    if lists is not None:
+        places = [
+            (-chance, entry)
+            for modality in Modality
+            if own.get(modality)
+            for chance, entry in zip(lists[modality].log_odds.tolist(), own[modality], strict=True)
+        ]
+        return [entry for _, entry in sorted(places, key=lambda place: place[0])], "probability"  # stable
+    falling = {
+        modality: np.sort(np.array([one.cosine for _, one in entries]))[::-1] for modality, entries in own.items()
+    }
+    together = [own[place.modality][place.position] for place in merge(falling, cohorts)]
+    judged = any(one.score is not None for entries in own.values() for _, one in entries)
+    return together, "places" if judged else "score"
 
 
 def _kept(scored: Iterable[_Scored], query: Query) -> tuple[list[_Scored], list[str]]:
@@ -122,6 +145,11 @@ def _hits(
 def _distinction(hit: Hit) -> float:
     """Standard score; 0 where there is nothing to stand out from. That of the query's own file counts for nothing."""
     return -math.inf if hit.is_query else hit.standard_score or 0.0
+
+
+def _probability(hit: Hit) -> float:
+    """That it matches; the query's own file counts for nothing."""
+    return -math.inf if hit.is_query else hit.match_probability or 0.0
 
 
 def _hit(place: int, score: float, judged: Judged, background: Background | None, is_query: bool) -> Hit:

@@ -2,15 +2,16 @@
 
 Encodes the query, searches the index once for each modality among the rows that the filter leaves (so the
 filter can never empty the top k), keeps an item's best segment, has the best of them scored by the model's
-reranker where it has one (``retrieval.rerank.stage``), and merges the modalities. Knows nothing of the
-terminal or of how a collection is made.
+reranker where it has one (``retrieval.rerank.stage``), says how probably each hit matches where the model is
+calibrated (``retrieval.matching``), and merges the modalities. Knows nothing of the terminal or of how a
+collection is made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,9 @@ from indexer.media.content_hash import content_hash
 from retrieval.embed import Embedded, Vector, embed_query
 from retrieval.fusion import cohort_ids
 from retrieval.hits import ScoreKind, SearchResult
+from retrieval.matching.file import open_match
+from retrieval.matching.judging import LEAST_HITS, kind_of, knows, match_lists
+from retrieval.matching.model import ListMatch, MatchModel
 from retrieval.query import Query, parse_modalities
 from retrieval.ranking import rank
 from retrieval.rerank import stage
@@ -70,10 +74,12 @@ class Searcher:
         device: str = "auto",
         limits: MediaLimits | None = None,
         reranker: Reranker | Literal["auto"] | None = "auto",
+        match: MatchModel | Literal["auto"] | None = "auto",
     ) -> None:
         """``device`` is the index's and the reranker's; ``limits`` are for queries that are pictures or sounds.
 
-        ``reranker``: ``"auto"`` is the encoder's own, where it has one, opened by the first search that needs it.
+        ``reranker`` and ``match`` (the calibration): ``"auto"`` is the encoder's own, where it has one, opened by the
+        first search that needs it.
         Raises ``EncoderMismatch`` when another encoder made the collection.
         """
         collection.require_encoder(identity_of(encoder))
@@ -82,12 +88,18 @@ class Searcher:
         self._device = device
         self._limits = limits
         self._given = reranker
+        self._given_match = match
         self._cohorts: dict[Modality, _Cohort] = {}
 
     @cached_property
     def reranker(self) -> Reranker | None:
         """Who judges the best candidates; ``None`` where nobody can."""
         return open_reranker(self.encoder, self._device) if self._given == "auto" else self._given
+
+    @cached_property
+    def match(self) -> MatchModel | None:
+        """The model's calibration; ``None`` where it has none."""
+        return open_match(self.encoder) if self._given_match == "auto" else self._given_match
 
     @classmethod
     def open(
@@ -171,9 +183,12 @@ class Searcher:
         started = time.perf_counter()
         allowed, warnings = self._allowed(query)
         plan: Plan | None = None
+        calibrated = knows(self.match, query, set(allowed))
         if allowed:
             reranker = None if rerank is False else self.reranker
-            plan, notes = stage.planned(query, self.encoder, reranker, self.collection, allowed, rerank)
+            plan, notes = stage.planned(
+                query, self.encoder, reranker, self.collection, allowed, rerank, calibrated=calibrated
+            )
             warnings += notes
         # Decided before the filter, so that what a score means does not depend on what passes it.
         score_kind: ScoreKind = "standard" if len(allowed) > 1 else "match" if plan is not None else "cosine"
@@ -194,7 +209,7 @@ class Searcher:
         warnings += [str(warning) for warning in self.collection.warnings]
         judged = plan.modalities if plan is not None else frozenset()
         same = self._same_items(query)
-        k = query.k + len(same)
+        k = max(query.k, LEAST_HITS if calibrated else 0) + len(same)
         found = {
             modality: self._best_items(index, embedded.vector, ids, max(k, rerank_depth) if modality in judged else k)
             if len(ids)
@@ -214,14 +229,26 @@ class Searcher:
 
         started = time.perf_counter()
         cohorts = {modality: self._cohort_cosines(modality, embedded.vector) for modality in allowed}
-        best = rank(ranked, cohorts, query, score_kind, same)
+        lists: dict[Modality, ListMatch] | None = None
+        if calibrated and self.match is not None:
+            counts = {modality: len(ids) for modality, ids in allowed.items()}
+            ranked, lists = match_lists(self.match, query, ranked, cohorts, counts, same)
+        best = rank(ranked, cohorts, query, score_kind, same, lists)
         timings = {
             "encode": encoded,
             "search": looked_up + searched + _since(started),
             "rerank": reranked if plan is not None else None,
         }
         warnings += best.warnings
-        return SearchResult(best.hits, query, timings, score_kind, tuple(warnings), best.groups, best.order)
+        found_result = SearchResult(best.hits, query, timings, score_kind, tuple(warnings), best.groups, best.order)
+        return found_result if lists is None else self._with_match(found_result, lists)
+
+    def _with_match(self, result: SearchResult, lists: Mapping[Modality, ListMatch]) -> SearchResult:
+        """The result with what the lists say of it as a whole."""
+        kind = kind_of(result.query)
+        assert self.match is not None and kind is not None
+        chance = max((one.probability for one in lists.values()), default=None)
+        return replace(result, match_probability=chance, matches=self.match.anything(kind, lists))
 
     def _allowed(self, query: Query) -> tuple[dict[Modality, NDArray[np.int64]], list[str]]:
         """Of each modality that is searched and not empty, the vector_ids that pass the filter; and what is missing."""

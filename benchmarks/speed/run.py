@@ -29,7 +29,8 @@ from benchmarks import provenance  # noqa: E402
 from benchmarks.processes import measured  # noqa: E402
 from benchmarks.speed.inputs import make_pictures, make_texts, some_of  # noqa: E402
 from benchmarks.speed.page import page  # noqa: E402
-from indexer.encoders import open_encoder, starter_directory  # noqa: E402
+from indexer.encoders import open_encoder  # noqa: E402
+from indexer.encoders.starter import starter_directory  # noqa: E402
 
 OUT = ROOT / "docs" / "bench"
 HERE = Path(__file__).parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexer.encoders.identity import EncoderIdentity
+from indexer.encoders.starter import STARTER, VERSION, is_starter, version_of
 from indexer.encoders.tokens.format import TokenSpec
 from indexer.errors import CollectionError, EncoderMismatch, IndexDamaged
 
@@ -21,6 +22,13 @@ def require_same_encoder(path: Path, own: EncoderIdentity, encoder: EncoderIdent
                 f"{encoder.dim}; make it anew: trimodal index --rebuild PATH..."
             )
         return
+    version = version_of(own.fingerprint) if is_starter(own.spec) else None
+    if version is not None:
+        other = f"{STARTER} is version {VERSION} now" if encoder.spec == STARTER else f"this is {encoder.spec}"
+        raise EncoderMismatch(
+            f"{path}: was made by version {version} of the starter, {other}; search it as it is with "
+            f"--model {STARTER}@{version}, or make it anew: trimodal index --rebuild PATH..."
+        )
     if encoder.spec == own.spec:
         raise EncoderMismatch(
             f"{path}: was made by another version of model {own.spec} ({own.fingerprint[:12]}, now "

@@ -7,17 +7,20 @@ from pathlib import Path
 from indexer.encoders.base import DualEncoder
 from indexer.errors import ModelError
 
-__all__ = ["KINDS", "DualEncoder", "absolute_spec", "open_encoder", "starter_directory"]
+__all__ = ["KINDS", "DualEncoder", "absolute_spec", "open_encoder"]
 
 #: What a model can be, for messages.
-KINDS = "starter, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, or a directory that `trimodal train` wrote"
+KINDS = (
+    "starter, starter@VERSION, openclip:ARCH/TAG, openclip:ARCH@PATH, clap:NAME, "
+    "or a directory that `trimodal train` wrote"
+)
 
 
 def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
     """Open what ``--model`` names.
 
-    ``starter``, ``fake``, ``openclip:…`` (:mod:`indexer.encoders.openclip.source`), ``clap:NAME`` or ``clap:DIR``, or a
-    directory that ``trimodal train`` wrote.
+    ``starter``, ``starter@2`` and the like, ``fake``, ``openclip:…`` (:mod:`indexer.encoders.openclip.source`),
+    ``clap:NAME`` or ``clap:DIR``, or a directory that ``trimodal train`` wrote.
 
     Weights are read when a tower is first used. Raises :class:`ModelError` for a spec that names nothing.
     """
@@ -33,22 +36,19 @@ def open_encoder(spec: str, *, device: str = "auto") -> DualEncoder:
         from indexer.encoders.clap.dual import ClapEncoder
 
         return ClapEncoder(spec, device=device)
-    directory = starter_directory() if spec == "starter" else Path(spec).expanduser()
+    from indexer.encoders.starter import find_starter, is_starter
+    from indexer.encoders.trained import TrainedDualEncoder
+
+    directory = find_starter(spec) if is_starter(spec) else Path(spec).expanduser()
     if not directory.is_dir():
         raise ModelError(f"model {spec}: no such model; use {KINDS}")
-    from indexer.encoders.trained import TrainedDualEncoder
 
     return TrainedDualEncoder(directory, spec=spec, device=device)
 
 
 def absolute_spec(spec: str) -> str:
     """A model's spec as a collection can remember it: directories absolute, names as they are."""
+    from indexer.encoders.starter import is_starter
+
     path = Path(spec).expanduser()
-    return str(path.absolute()) if path.is_dir() and spec not in ("starter", "fake") else spec
-
-
-def starter_directory() -> Path:
-    """Where the starter's committed weights are: package data of the distribution."""
-    from importlib.resources import files
-
-    return Path(str(files("trimodal.data"))) / "models" / "starter"
+    return str(path.absolute()) if path.is_dir() and spec != "fake" and not is_starter(spec) else spec

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from indexer.encoders import KINDS, starter_directory
+from indexer.encoders import KINDS
 from indexer.encoders.model_info import ModelInfo
 from indexer.encoders.onnx.text_side import make_text_side
 from indexer.encoders.specs import HEADS, EncoderConfig, TextSpec, WhisperSpec, read_config
+from indexer.encoders.starter import STARTER, VERSION, find_starter, is_starter, starter_versions, weights_file
 from indexer.encoders.trained import TrainedDualEncoder
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled, pull
 from indexer.encoders.weights.hub import PREFIX, hub_directory
@@ -25,8 +26,9 @@ LIBRARIES = ("openclip:", "clap:")
 
 
 def known_models() -> list[ModelInfo]:
-    """The models that come with the program."""
-    return [describe_model("starter")]
+    """The models that come with the program, the newest version of the starter first."""
+    specs = (STARTER if version == VERSION else f"{STARTER}@{version}" for version in starter_versions())
+    return [describe_model(spec) for spec in specs]
 
 
 def describe_model(spec: str) -> ModelInfo:
@@ -51,10 +53,10 @@ def describe_model(spec: str) -> ModelInfo:
         modalities=sorted(config.heads),
         dim=config.dim,
         state=f"needs `trimodal models pull {spec}`" if missing else "ready",
-        licence=_STARTER_LICENCES if spec == "starter" else "see its card",
+        licence=_STARTER_LICENCES if is_starter(spec) else "see its card",
         towers=towers,
         sources=_sources(config),
-        size_mb=round(sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6, 1),
+        size_mb=round(sum(path.stat().st_size for path in _paths(config, directory) if path.is_file()) / 1e6, 1),
         fingerprint=config.fingerprint,
         directory=str(directory),
         card=card if card.is_file() else None,
@@ -75,7 +77,7 @@ def pull_model(spec: str, on_stage: Callable[[str], None] = lambda stage: None) 
         return library_models.pull(spec, on_stage)
     directory = model_directory(spec)
     config = read_config(directory)
-    absent = [name for name in _files(config) if not (directory / name).is_file()]
+    absent = [path.name for path in _paths(config, directory) if not path.is_file()]
     if absent:
         raise ModelError(
             f"model {spec}: {directory} lacks {', '.join(absent)}; install trimodal again, or train it again"
@@ -96,15 +98,16 @@ def _torch_text_tower(tower: TextSpec, directory: Path) -> Any:
 
 
 def model_directory(spec: str) -> Path:
-    """Directory of the starter, or of a model that was trained here. Raises :class:`ModelError`."""
-    directory = starter_directory() if spec == "starter" else Path(spec)
+    """Directory of a version of the starter, or of a model that was trained here. Raises :class:`ModelError`."""
+    directory = find_starter(spec) if is_starter(spec) else Path(spec)
     if not directory.is_dir():
         raise ModelError(f"model {spec}: no such model; use {KINDS}")
     return directory
 
 
-def _files(config: EncoderConfig) -> list[str]:
-    return [HEADS, *config.files]
+def _paths(config: EncoderConfig, directory: Path) -> list[Path]:
+    """The weights that the model's directory holds, or shares with the newest starter."""
+    return [weights_file(directory, name) for name in dict.fromkeys([HEADS, *config.files])]
 
 
 def base_weights(config: EncoderConfig) -> list[str]:
@@ -125,7 +128,7 @@ def _text_words(tower: TextSpec) -> str:
 
 
 def _missing(config: EncoderConfig, directory: Path) -> bool:
-    if any(not (directory / name).is_file() for name in _files(config)):
+    if not all(path.is_file() for path in _paths(config, directory)):
         return True
     return not all(is_pulled(name) for name in base_weights(config))
 

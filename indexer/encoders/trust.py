@@ -16,10 +16,10 @@ from pathlib import Path
 
 from indexer.durable import replace_text
 from indexer.encoders.base import DualEncoder
+from indexer.encoders.starter import is_starter
 from indexer.encoders.weights.base_weights import cache_dir
 from indexer.errors import ModelError, ModelNotConfirmed, StorageError
 
-_BUILT_IN = ("starter", "fake")
 _HUB_LIBRARIES = ("openclip:", "clap:")
 _FILE = "trusted-models.json"
 _LOCK_TIMEOUT_S = 10.0
@@ -30,7 +30,7 @@ def require_confirmed(spec: str, fingerprint: str, who: object) -> None:
 
     Reads no weights, fetches nothing, opens nothing of the model but the names in a cache.
     """
-    if spec in _BUILT_IN or fingerprint in confirmed().get(spec, ()) or _is_ours(spec):
+    if _is_built_in(spec) or fingerprint in confirmed().get(spec, ()) or _is_ours(spec):
         return
     raise ModelNotConfirmed(
         f"{who}: names the model {spec}, which was not used on this machine before; if you trust it, confirm it: "
@@ -41,7 +41,7 @@ def require_confirmed(spec: str, fingerprint: str, who: object) -> None:
 def confirm(encoder: DualEncoder) -> None:
     """Remember that this user named ``encoder``. Raises ``StorageError`` where that cannot be written."""
     spec, fingerprint = encoder.spec, encoder.fingerprint
-    if spec in _BUILT_IN or fingerprint in confirmed().get(spec, ()):
+    if _is_built_in(spec) or fingerprint in confirmed().get(spec, ()):
         return
     import filelock  # brings asyncio: for who writes
 
@@ -69,6 +69,10 @@ def confirmed() -> dict[str, list[str]]:
         return {str(spec): [str(one) for one in found] for spec, found in models.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _is_built_in(spec: str) -> bool:
+    return spec == "fake" or is_starter(spec)
 
 
 def _place() -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from indexer.encoders.registry import LIBRARIES, base_weights, model_directory
 from indexer.encoders.specs import HEADS, read_config
+from indexer.encoders.starter import is_starter, weights_file
 from indexer.encoders.tokens.config import FOLDER, WEIGHTS, read_reranker
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, check_base, is_pulled
 from indexer.encoders.weights.digests import known_sha256, remember_sha256
@@ -42,9 +43,9 @@ def verify_model(spec: str) -> Iterator[Checked]:
 def _trained(spec: str) -> Iterator[Checked]:
     directory = model_directory(spec)
     config = read_config(directory)
-    remedy = "install trimodal again" if spec == "starter" else "copy the model again, or train it again"
+    remedy = "install trimodal again" if is_starter(spec) else "copy the model again, or train it again"
     for name in [HEADS, *config.files]:
-        yield _file(directory / name, config.sha256.get(name), remedy)
+        yield _file(weights_file(directory, name), config.sha256.get(name), remedy)
     for name in base_weights(config):
         yield _base(name)
     reranker = read_reranker(directory, config.fingerprint)

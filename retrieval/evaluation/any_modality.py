@@ -4,7 +4,8 @@
 - ``image->any``, ``audio->any``: over the rows that hold further items; those are relevant, and the query itself is no
   candidate.
 
-A candidate's score is the standard score of :mod:`retrieval.fusion`, by the cohort that a collection of them has.
+A candidate's score is the log-odds that it matches, where the model's calibration knows every pair of modalities, else
+the standard score of :mod:`retrieval.fusion`, by the cohort that a collection of them has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from retrieval.evaluation.encoding import EncodedBenchmark
 from retrieval.evaluation.metrics.ranks import Ints, Relevance, RelevantRanks, best_first, ranks, similarity_blocks
 from retrieval.evaluation.shown_items import ShownItem, fingerprint, shown_item
 from retrieval.fusion import backgrounds, cohort_ids
+from retrieval.matching.features import CandidateList
+from retrieval.matching.model import MatchModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +62,53 @@ class Pool:
             parts[modality] = slice(first, count)
         return cls(np.concatenate(vectors), np.array(starts, dtype=np.int64), parts, rows, modalities)
 
-    def ranked(self, queries: Embeddings, relevance: Relevance, own: Ints | None = None) -> tuple[RelevantRanks, Ints]:
-        """Ranks by standard score, and of each query the first candidates ``(q, k)``.
+    def ranked(
+        self,
+        queries: Embeddings,
+        relevance: Relevance,
+        own: Ints | None = None,
+        kind: Modality = Modality.TEXT,
+        match: MatchModel | None = None,
+    ) -> tuple[RelevantRanks, Ints]:
+        """Ranks by match, or by standard score, and of each query the first candidates ``(q, k)``.
 
-        ``own`` ``(q,)``: the candidate that each query is, which comes last.
+        ``own`` ``(q,)``: the candidate that each query is, which comes last. ``kind``: the queries' modality.
         """
+        known = match if match is not None and all(match.knows(kind, one) for one in self.parts) else None
         found = []
         for start, cosines in similarity_blocks(queries, self.vectors):
-            scores = np.maximum.reduceat(self._scores(cosines), self.starts, axis=1)  # (b, v) -> (b, n)
+            if known is not None:
+                items = np.maximum.reduceat(cosines, self.starts, axis=1)
+                places = [None] * len(items) if own is None else own[start : start + len(items)].tolist()
+                rows = zip(cosines, items, places, strict=True)
+                scores = np.stack([self._log_odds(known, kind, *row) for row in rows])
+            else:
+                scores = np.maximum.reduceat(self._scores(cosines), self.starts, axis=1)  # (b, v) -> (b, n)
             if own is not None:
                 scores[np.arange(len(scores)), own[start : start + len(scores)]] = -np.inf
             found.append(scores)
         scores = np.concatenate(found)
         depth = min(SHOWN, scores.shape[1])
         return ranks(scores, relevance), np.stack([best_first(row, depth) for row in scores])
+
+    def _log_odds(
+        self,
+        match: MatchModel,
+        kind: Modality,
+        cosines: NDArray[np.float32],
+        items: NDArray[np.float32],
+        own: int | None,
+    ) -> NDArray[np.float64]:
+        """That each candidate matches one query, ``(n,)``, from its cosines ``(v,)``, and the items' ``(n,)``."""
+        found = np.full(len(items), -np.inf)
+        for modality, part in self.parts.items():
+            places = np.array([n for n, held in enumerate(self.modalities) if held is modality and n != own], np.int64)
+            if len(places):
+                values = items[places].astype(np.float64)
+                cohort = cosines[part.start + cohort_ids(np.arange(part.stop - part.start))].astype(np.float64)
+                given = CandidateList(np.sort(values)[::-1], cohort, part.stop - part.start)
+                found[places] = match.judge(kind, modality, given, values).log_odds
+        return found
 
     def _scores(self, cosines: NDArray[np.float32]) -> NDArray[np.float64]:
         """Cosines ``(b, v)`` -> standard scores ``(b, v)``."""
@@ -102,6 +138,8 @@ class AnyDirection:
     query_items: list[ShownItem]
     candidates: str = "items"
     labels: None = None
+    kind: Modality = Modality.TEXT
+    """Of the queries."""
 
 
 def any_directions(encoded: EncodedBenchmark, pool: Pool, nouns: dict[Modality, str]) -> Iterator[AnyDirection]:
@@ -137,6 +175,7 @@ def any_directions(encoded: EncodedBenchmark, pool: Pool, nouns: dict[Modality, 
             np.array(own, dtype=np.int64),
             None,
             [shown_item(benchmark, pool.rows[one], modality) for one in own],
+            kind=modality,
         )
 
 

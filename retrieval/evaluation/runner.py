@@ -28,6 +28,7 @@ from retrieval.evaluation.measure import detail, dual_ranks, summarise
 from retrieval.evaluation.provenance import short_spec
 from retrieval.evaluation.results import BenchmarkResult, DirectionResult
 from retrieval.evaluation.second_stage import SecondStage
+from retrieval.matching.model import MatchModel
 from retrieval.rerank.base import Captioner, Reranker
 from retrieval.rerank.stage import RERANK_DEPTH
 
@@ -49,6 +50,7 @@ def run_benchmark(
     ann: bool = False,
     cache: BenchCache | None = None,
     collection: CollectionItems | None = None,
+    match: MatchModel | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> BenchmarkResult:
     """Measure ``encoder`` on ``benchmark``, every direction that both allow (stage ``"dual"``).
@@ -58,7 +60,8 @@ def run_benchmark(
     every picture with captions is captioned by a search of ``caption_beams`` beams, and its caption is compared with
     them. ``details``: every direction has its ranks, similarities and examples. ``ann``: a collection's index is
     compared with exact search. ``workers``: threads that decode beside the encoding. ``seed``: of the bootstrap and of
-    the randomisation test. ``cache`` and ``collection``: what they hold is not computed again. ``notify``: gets a line
+    the randomisation test. ``cache`` and ``collection``: what they hold is not computed again. ``match``: the encoder's
+    calibration, by which the directions over all modalities are ranked. ``notify``: gets a line
     that says how long reranking will take, before it begins.
 
     Directions whose tower the encoder lacks are left out with a warning. Raises ``ModelError`` when none is left, and
@@ -87,7 +90,7 @@ def run_benchmark(
     if line is not None:
         notify(line)
     results, compared = _measure_all(pairs, second, progress, seed=seed, details=details, ann=ann)
-    results += _measure_any(encoded, seed, details=details)
+    results += _measure_any(encoded, seed, match, details=details)
     scored_at = time.perf_counter()
     captions: CaptionResult | None = None
     if captioner is not None:
@@ -152,12 +155,14 @@ def _measure_all(
     return results, compared
 
 
-def _measure_any(encoded: EncodedBenchmark, seed: int, *, details: bool) -> Iterator[DirectionResult]:
+def _measure_any(
+    encoded: EncodedBenchmark, seed: int, match: MatchModel | None, *, details: bool
+) -> Iterator[DirectionResult]:
     """The directions whose candidates are the items of every modality together, where there are several."""
     pool = Pool.of(encoded)
     if pool is not None:
         for one in any_directions(encoded, pool, NOUNS):
-            ranks, best = pool.ranked(one.vectors, one.relevance, one.own)
+            ranks, best = pool.ranked(one.vectors, one.relevance, one.own, one.kind, match)
             result = summarise(one, ranks, stage="dual", seed=seed)
             shown = detail_any(encoded, pool, one, ranks, best) if details else None
             yield replace(result, details=shown)

@@ -187,13 +187,15 @@ def planned(
     collection: Collection,
     modalities: Many[Modality],
     rerank: bool | None,
+    *,
+    calibrated: bool = False,
 ) -> tuple[Plan | None, list[str]]:
     """The plan of a query, and warnings. ``rerank`` is ``--rerank``, ``--no-rerank`` or neither (``None``).
 
     ``None``: rerank where that is possible and no candidate's text has to be read for it. ``True`` raises what stands
-    in the way; so does a ``min_probability``, as ``UsageError``.
+    in the way; so does a ``min_probability``, as ``UsageError``, unless every hit is ``calibrated`` without a reranker.
     """
-    chance = query.min_probability is not None
+    chance = query.min_probability is not None and not calibrated
     if rerank is False:
         if chance:
             raise UsageError("--min-probability needs the reranker; leave out --no-rerank")

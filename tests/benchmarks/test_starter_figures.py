@@ -13,9 +13,9 @@ from paths import ROOT
 from small_media import picture
 
 from benchmarks import figures, starter
-from indexer.encoders import starter_directory
 from indexer.encoders.fake import FakeEncoder
 from indexer.encoders.specs import read_config
+from indexer.encoders.starter import starter_directory
 from indexer.items import Item, Modality
 from retrieval.evaluation.datasets.benchmark import Benchmark, BenchmarkRow, load_benchmark
 from retrieval.evaluation.directions import comparisons

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from indexer.encoders.specs import CONFIG, HEADS, EncoderConfig, TextSpec, WhisperSpec
+from indexer.encoders.starter import weights_file
 from indexer.encoders.text_gate import TextGate
 from indexer.encoders.towers.audio import AudioTower
 from indexer.encoders.towers.audio import open_audio_tower as open_audio_tower  # for the training code, from one door
@@ -86,7 +87,7 @@ def load_gate(directory: Path, config: EncoderConfig) -> TextGate | None:
 
 
 def _load_text_tower(directory: Path, spec: TextSpec, sha256: dict[str, str]) -> TextTower:
-    path = directory / spec.adapter
+    path = weights_file(directory, spec.adapter)
     if spec.adapter:  # before the language model, which takes long
         if not path.is_file():
             raise WeightsMissing(f"{path}: is missing; fetch the model again, or train it again")
@@ -112,7 +113,7 @@ def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
     tower = ImageTower(config.image)
     for trunk in tower.trunks:
         assert isinstance(trunk, Trunk)
-        path = directory / trunk.spec.weights
+        path = weights_file(directory, trunk.spec.weights)
         _load_state(trunk.model, load_weights(path, config.sha256), path)
     return tower
 
@@ -120,7 +121,7 @@ def load_image_tower(directory: Path, config: EncoderConfig) -> ImageTower:
 def load_audio_tower(directory: Path, config: EncoderConfig) -> AudioTower | ClapTower:
     """The sound tower, Whisper's or CLAP's, with its weights, float32 on the CPU."""
     assert config.audio is not None
-    path = directory / config.audio.weights
+    path = weights_file(directory, config.audio.weights)
     if isinstance(config.audio, WhisperSpec):
         require_size(12 * config.audio.layers * config.audio.width**2, path, directory / CONFIG)
     tower = open_audio_tower(config.audio)

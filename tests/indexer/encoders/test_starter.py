@@ -10,9 +10,10 @@ import torch
 from paths import DEMO
 from PIL import Image
 
-from indexer.encoders import open_encoder, starter_directory
+from indexer.encoders import open_encoder
 from indexer.encoders.devices import choose_dtype
 from indexer.encoders.specs import read_config
+from indexer.encoders.starter import starter_directory
 from indexer.encoders.towers.load import load_image_tower
 from indexer.encoders.weights.base_weights import is_pulled, sha256_of
 from indexer.limits import MediaLimits

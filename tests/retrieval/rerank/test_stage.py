@@ -408,7 +408,8 @@ def test_the_models_own_reranker_is_used_by_default_and_agrees_with_the_cosines(
 def test_the_json_has_the_new_keys_beside_the_old(opened: Collection) -> None:
     document = searcher(opened).search("red", k=2, modalities=["image"]).to_json()
     assert json.loads(json.dumps(document)) == document
-    assert set(document) == {"query", "hits", "timings_ms", "score_kind", "warnings", "order", "groups"}
+    old = {"query", "hits", "timings_ms", "score_kind", "warnings", "order", "groups"}
+    assert set(document) == old | {"match_probability", "matches"}
     assert set(document["hits"][0]) == {
         "rank", "score", "cosine", "match_probability", "match_logit", "modality", "path", "start_s", "end_s", "text",
         "caption", "metadata", "key", "vector_id", "standard_score", "is_query",
