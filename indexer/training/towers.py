@@ -38,7 +38,7 @@ from indexer.progress import Progress
 from indexer.training.clip_space import clip_source
 from indexer.training.data.features import FeatureCache, fill
 from indexer.training.data.rows import Example
-from indexer.training.language_gate import fit_logistic
+from indexer.training.language_gate import fit_language
 from indexer.training.recipe import Prototypes, Recipe
 
 _NOTHING = np.zeros(0, dtype=np.float32)
@@ -231,7 +231,7 @@ class RecipeTowers:
     def fit_gate(self, spec: GateSpec, own: Sequence[str], foreign: Sequence[str]) -> None:
         """Fit the gate of the text towers on captions in the gated tower's language and in others."""
         rows = self.of_text_tower(spec.judge, [*own, *foreign])
-        weight, bias = fit_logistic(rows, np.arange(len(rows)) < len(own))
+        weight, bias = fit_language(rows, np.arange(len(rows)) < len(own))
         # in the number format that a model is written in, so that a text is judged now as it will be
         rounded = TextGate(spec, weight.astype(np.float16).astype(np.float32), float(np.float16(bias)), _NOTHING)
         readable = [text for text, reads in zip(own, rounded.reads(rows), strict=False) if reads]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from indexer.items import Modality
+from indexer.logistic import sigmoid
 from indexer.progress import Progress
 from retrieval.evaluation.directions import Comparison
 from retrieval.evaluation.forecast import forecast
@@ -107,7 +108,7 @@ def calibration_of(judgement: Judgement, reranker: Reranker, media: Modality) ->
     the benchmark does not call relevant counts as false.
     """
     labels = judgement.labels
-    raw = calibration.sigmoid(judgement.logits)
+    raw = sigmoid(judgement.logits)
     chances = np.asarray(reranker.probability(judgement.scores, media), dtype=np.float64)
     document: dict[str, Any] = {
         "pairs": len(labels),

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.items import Modality
+from indexer.logistic import fit_logistic, sigmoid
 from retrieval.matching.features import DEPTH, FEATURES, JUDGED_FEATURES, CandidateList, Floats, gaps, list_features
-from retrieval.matching.logistic import fit_logistic, sigmoid
 from retrieval.matching.model import MatchModel, PairFit
 from retrieval.rerank.calibration import auroc, expected_calibration_error, false_shows_at_recall
 

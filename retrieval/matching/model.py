@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from indexer.items import Modality
+from indexer.logistic import sigmoid
 from retrieval.matching.features import CandidateList, Floats, gaps, list_features
-from retrieval.matching.logistic import sigmoid
 
 
 @dataclass(frozen=True)

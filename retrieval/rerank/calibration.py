@@ -38,11 +38,6 @@ class Bin:
         }
 
 
-def sigmoid(values: ArrayLike) -> NDArray[np.float64]:
-    """1 / (1 + exp(-values)), without overflow."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(np.asarray(values, dtype=np.float64), -60.0, 60.0))))
-
-
 def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> list[Bin]:
     """Probabilities ``(n,)`` and labels ``(n,)`` -> ``bins`` bins of equal width, rising.
 

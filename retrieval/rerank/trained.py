@@ -22,7 +22,7 @@ from indexer.encoders.tokens.format import TokenRows, TokenSpec
 from indexer.encoders.weights.base_weights import BASE_WEIGHTS, is_pulled
 from indexer.errors import ModelError
 from indexer.items import Embeddings, Modality
-from retrieval.rerank.calibration import sigmoid
+from indexer.logistic import sigmoid
 from retrieval.rerank.guesses import Guess
 
 if TYPE_CHECKING:

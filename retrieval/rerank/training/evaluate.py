@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from indexer.encoders.devices import mixed_precision
 from indexer.items import Modality
-from retrieval.rerank.calibration import expected_calibration_error, platt, sigmoid
+from indexer.logistic import sigmoid
+from retrieval.rerank.calibration import expected_calibration_error, platt
 from retrieval.rerank.training.heldout import NO_LOGIT, best_cosine_weight, has_logit, hit_rates
 from retrieval.rerank.training.modules import RerankerModules
 from retrieval.rerank.training.pool import Side

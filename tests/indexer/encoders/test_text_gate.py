@@ -16,7 +16,7 @@ from indexer.encoders.text_gate import TextGate, joined_features
 from indexer.encoders.towers.load import load_gate, load_heads, save_heads
 from indexer.encoders.weights.base_weights import sha256_of
 from indexer.errors import ModelError, WeightsCorrupt
-from indexer.training.language_gate import fit_logistic
+from indexer.training.language_gate import fit_language
 
 
 class Tower:
@@ -51,7 +51,7 @@ def test_the_gate_learns_to_tell_two_clouds_apart() -> None:
     rows = random.normal(size=(900, 12)).astype(np.float32) * 5 + 40
     rows[:100, 3] += 30  # a tenth of them
     positive = np.arange(900) < 100
-    weight, bias = fit_logistic(rows, positive)
+    weight, bias = fit_language(rows, positive)
     assert weight.shape == (12,) and weight.dtype == np.float32
     assert np.mean((rows @ weight + bias >= 0) == positive) > 0.98
 

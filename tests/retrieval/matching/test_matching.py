@@ -12,10 +12,10 @@ from made_up_matches import made_up_examples, made_up_match
 from indexer.encoders.fake import FakeEncoder
 from indexer.errors import ModelError
 from indexer.items import Modality
+from indexer.logistic import fit_logistic, sigmoid
 from retrieval.matching.features import CandidateList, gaps, list_features
 from retrieval.matching.file import NAME, open_match, read_match, write_match
 from retrieval.matching.fitting import fit_matches
-from retrieval.matching.logistic import fit_logistic, sigmoid
 from retrieval.matching.model import MatchModel
 
 IMAGE, AUDIO, TEXT = Modality.IMAGE, Modality.AUDIO, Modality.TEXT

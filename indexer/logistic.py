@@ -1,9 +1,9 @@
-"""Logistic regression with a Gaussian prior, fitted by Newton's method: a pure function. Knows nothing of searches."""
+"""Logistic regression with a Gaussian prior, fitted by Newton's method: pure functions."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -11,9 +11,9 @@ _STEPS = 60
 _ENOUGH = 1e-9
 
 
-def sigmoid(values: Floats) -> Floats:
+def sigmoid(values: ArrayLike) -> Floats:
     """1 / (1 + exp(-values)), without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)), dtype=np.float64)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(values, dtype=np.float64))))
 
 
 def fit_logistic(rows: Floats, labels: Floats, prior: Floats, strength: float, weights: Floats | None = None) -> Floats:
